@@ -1,0 +1,197 @@
+# flashcored: one Makefile, no recursion but for installing packages first. `make help` lists the targets.
+#
+# A new source file needs no line here: folders are globbed by role.
+#   proto/*.c                     everywhere
+#   kernels/*.c                   the daemon (but kernels/cuda_*.c and kernels/*.cu: the CUDA engine's shared object)
+#   kernels/cpu_<isa>.c           compiled for that instruction set, see CPU_ISA_<isa>
+#   daemon/*.c                    the daemon
+#   client/{bench,ctl,tool}_*.c   bench_client, flashcorectl, and what the two share; all other client/*.c: the library
+#   tests/unit/test_*.c           one Check program each; tests/support/*.c is linked into all tests
+#   tests/e2e/test_*.c            one Check program each, driving the built daemon
+
+VERSION := 0.1.0
+MODE ?= release
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC := gcc
+NVCC ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CUDA ?= $(if $(NVCC),yes,no)
+
+BUILD := $(if $(filter release,$(MODE)),build,build-$(MODE))
+OBJ := $(BUILD)/obj
+
+LIBDIR := $(PREFIX)/lib
+ENGINE_DIR := $(LIBDIR)/flashcore
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Werror
+OPT_release := -O2 -g
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan := -O1 -g -fsanitize=thread
+SANITIZE := $(filter -fsanitize=%,$(OPT_$(MODE)))
+# gcc's libgomp is not instrumented for TSan, so that build has no OpenMP: the cpu kernel runs on one thread.
+OPENMP := $(if $(filter tsan,$(MODE)),,-fopenmp)
+
+PKGS := libuv inih
+CPPFLAGS += -I. -D_GNU_SOURCE -DFC_VERSION='"$(VERSION)"' -DFC_ENGINE_DIR='"$(ENGINE_DIR)"'
+CFLAGS += -std=c11 $(OPT_$(MODE)) $(WARNINGS) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread
+CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LDFLAGS += $(SANITIZE) -pthread
+DAEMON_LIBS := -lnng -lmsgpackc $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(OPENMP) -ldl -lm
+CLIENT_LIBS := -lnng -lmsgpackc -lm
+TOOL_LIBS := -ljansson
+CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
+
+CPU_ISA_avx2 := -O3 -mavx2 -mfma -mf16c
+CPU_ISA_avx512 := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c
+CPU_ISA_amx := $(CPU_ISA_avx512) -mamx-tile -mamx-bf16
+
+objects = $(patsubst %,$(OBJ)/%.o,$(basename $(1)))
+
+PROTO_SRC := $(wildcard proto/*.c)
+KERNEL_SRC := $(filter-out $(wildcard kernels/cuda_*.c),$(wildcard kernels/*.c))
+DAEMON_SRC := $(wildcard daemon/*.c)
+BENCH_SRC := $(wildcard client/bench_*.c)
+CTL_SRC := $(wildcard client/ctl_*.c)
+TOOL_SRC := $(wildcard client/tool_*.c)
+CLIENT_SRC := $(filter-out $(BENCH_SRC) $(CTL_SRC) $(TOOL_SRC),$(wildcard client/*.c))
+CUDA_HOST_SRC := $(wildcard kernels/cuda_*.c)
+CUDA_SRC := $(wildcard kernels/*.cu)
+CUDA_SHARED_SRC := kernels/attention.c
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+E2E_SRC := $(wildcard tests/e2e/test_*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+E2E_SUPPORT_SRC := $(filter-out $(E2E_SRC),$(wildcard tests/e2e/*.c))
+FAKE_SRC := $(wildcard tests/fake/*.c)
+UNIT_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
+E2E_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(E2E_SRC))
+
+ARTIFACTS := $(if $(wildcard daemon/main.c),$(BUILD)/flashcored) $(if $(BENCH_SRC),$(BUILD)/bench_client) \
+             $(if $(CTL_SRC),$(BUILD)/flashcorectl) \
+             $(if $(CLIENT_SRC),$(BUILD)/libflashcore-client.so $(BUILD)/libflashcore-client.a)
+ifeq ($(CUDA)-$(MODE),yes-release)
+ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
+endif
+FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
+
+.PHONY: all help deps demo check check-unit check-e2e tests install uninstall clean
+.DEFAULT_GOAL := all
+
+all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install the Debian packages that are missing (deploy/packages.txt)
+	@deploy/install-deps
+
+demo: ## set up, build, start a daemon, verify and time the benchmark problem, stop it
+	@deploy/install-deps
+	@$(MAKE) --no-print-directory all
+	@deploy/demo $(BUILD)
+
+check: ## set up, build and run every test that needs no GPU
+	@deploy/install-deps
+	@$(MAKE) --no-print-directory all tests
+	@tests/run $(BUILD) unit e2e
+
+check-unit: tests ## run the unit tests alone
+	@tests/run $(BUILD) unit
+
+check-e2e: all tests ## run the end-to-end tests alone
+	@tests/run $(BUILD) e2e
+
+tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE)
+
+# --- objects -------------------------------------------------------------------------------------------------------
+
+$(OBJ)/kernels/cpu_%.o: CFLAGS += $(CPU_ISA_$*)
+$(OBJ)/kernels/%.o: CFLAGS += $(OPENMP) -ffp-contract=off
+
+# Rebuild when a flag changes: the stamp holds them.
+FLAGS_STAMP := $(BUILD)/flags
+FLAGS_NOW := $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(NVCC)
+$(shell mkdir -p $(BUILD); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(FLAGS_STAMP) || \
+        printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' > $(FLAGS_STAMP))
+
+$(OBJ)/%.o: %.c $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# --- programs and libraries ----------------------------------------------------------------------------------------
+
+DAEMON_OBJ := $(call objects,$(PROTO_SRC) $(KERNEL_SRC) $(DAEMON_SRC))
+CLIENT_OBJ := $(call objects,$(PROTO_SRC) $(CLIENT_SRC))
+TOOL_OBJ := $(call objects,$(TOOL_SRC))
+# The load tester verifies against the reference, and needs nothing else of kernels/.
+REFERENCE_OBJ := $(call objects,kernels/reference.c kernels/attention.c)
+
+$(BUILD)/flashcored: $(DAEMON_OBJ)
+	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(DAEMON_LIBS)
+
+SONAME := libflashcore-client.so.0
+$(BUILD)/libflashcore-client.so: $(CLIENT_OBJ)
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(CLIENT_LIBS)
+	@ln -sf $(@F) $(BUILD)/$(SONAME)
+
+# One relocatable object, so that the archive too hides everything but the API.
+$(BUILD)/libflashcore-client.a: $(CLIENT_OBJ)
+	$(LD) -r -o $(BUILD)/libflashcore-client.o $^
+	objcopy --localize-hidden $(BUILD)/libflashcore-client.o
+	rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client.o
+
+$(BUILD)/bench_client: $(call objects,$(BENCH_SRC)) $(TOOL_OBJ) $(REFERENCE_OBJ) $(CLIENT_OBJ)
+	$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS) $(OPENMP)
+
+$(BUILD)/flashcorectl: $(call objects,$(CTL_SRC)) $(TOOL_OBJ) $(CLIENT_OBJ)
+	$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS)
+
+# --- the CUDA engine -----------------------------------------------------------------------------------------------
+
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_ARCH := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_89,code=sm_89 \
+             -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80
+NVCCFLAGS := -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+             -I. -Werror all-warnings
+
+$(OBJ)/kernels/cuda_%.o: CPPFLAGS += -I$(CUDA_HOME)/include
+
+$(OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
+                            $(call objects,$(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) $(PROTO_SRC:proto/codec%=))
+	$(NVCC) -shared -cudart static -Xlinker --exclude-libs,ALL -o $@ $^
+
+# The engine's host code as it is, on a CUDA runtime of our own that runs the reference and fails when told to.
+$(OBJ)/fake/%.o: CPPFLAGS := -Itests/fake/include $(CPPFLAGS)
+$(OBJ)/fake/%.o: %.c $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c $(PROTO_SRC:proto/codec%=)
+$(BUILD)/tests/flashcore-cuda-fake.so: $(patsubst %.c,$(OBJ)/fake/%.o,$(FAKE_ALL_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -shared -o $@ $^ -lm
+
+# --- tests ---------------------------------------------------------------------------------------------------------
+
+# An archive, so that a test links only what it uses.
+TESTEE_OBJ := $(filter-out $(OBJ)/daemon/main.o,$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(TOOL_OBJ)))
+$(BUILD)/libtestee.a: $(TESTEE_OBJ)
+	rm -f $@ && $(AR) rcs $@ $^
+
+SUPPORT_OBJ := $(call objects,$(SUPPORT_SRC))
+$(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(SUPPORT_OBJ) $(BUILD)/libtestee.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+
+$(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(SUPPORT_OBJ) $(BUILD)/libtestee.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+clean: ## remove every build folder
+	rm -rf build build-*

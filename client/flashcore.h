@@ -1,0 +1,188 @@
+/* flashcore.h: the client library of flashcored, the attention daemon.
+ *
+ * One flashcore_client holds a connection to each of its URLs and spreads requests over them. Every function may be
+ * called from any thread at any time on the same client, flashcore_client_destroy() excepted. Nothing here needs CUDA.
+ * Usable from C99 and C++. After fork() a child must not use a client made before it.
+ *
+ * What is resent by itself: a request answered `busy` (after the time the server states, while the call's timeout
+ * lasts) and one answered `draining` (to another URL only). Nothing else: whatever may have started is reported, never
+ * repeated.
+ */
+#ifndef FLASHCORE_H
+#define FLASHCORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FLASHCORE_API __attribute__((visibility("default")))
+#else
+#define FLASHCORE_API
+#endif
+
+/* major * 10000 + minor * 100 + patch of the header; flashcore_api_version() tells the library's. */
+#define FLASHCORE_API_VERSION 100
+
+FLASHCORE_API uint32_t flashcore_api_version(void);
+
+/* Outcomes. The first group is what a server can answer, the second arises in this library. */
+typedef enum flashcore_status {
+    FLASHCORE_OK = 0,
+    FLASHCORE_INVALID_ARGUMENT = 1,
+    FLASHCORE_UNSUPPORTED = 2,
+    FLASHCORE_TOO_LARGE = 3,
+    FLASHCORE_BUSY = 4,
+    FLASHCORE_DEADLINE_EXCEEDED = 5,
+    FLASHCORE_CANCELLED = 6,
+    FLASHCORE_DRAINING = 7,
+    FLASHCORE_INTERNAL = 8,
+    FLASHCORE_DEVICE_LOST = 9,
+    FLASHCORE_UNAUTHORIZED = 10,
+    FLASHCORE_NO_MEMORY = 11,
+    FLASHCORE_IO = 12,
+    FLASHCORE_TIMED_OUT = 13,
+    FLASHCORE_UNREACHABLE = 14,
+    FLASHCORE_CONNECTION_LOST = 15,
+    FLASHCORE_BAD_REPLY = 16
+} flashcore_status;
+
+/* "invalid_argument", ... and one English line. Static strings; "unknown" outside the enum. */
+FLASHCORE_API const char *flashcore_status_name(flashcore_status status);
+FLASHCORE_API const char *flashcore_status_text(flashcore_status status);
+
+typedef enum flashcore_dtype { FLASHCORE_F16 = 0, FLASHCORE_BF16 = 1, FLASHCORE_F32 = 2 } flashcore_dtype;
+
+/* Order of the four dimensions: [batch, heads, tokens, head_dim] or [batch, tokens, heads, head_dim]. */
+typedef enum flashcore_layout { FLASHCORE_BHSD = 0, FLASHCORE_BSHD = 1 } flashcore_layout;
+
+/* TOP_LEFT: query i sits at position i (PyTorch's is_causal). BOTTOM_RIGHT: at i + kv_len - q_len (FlashAttention's). */
+typedef enum flashcore_causal {
+    FLASHCORE_CAUSAL_NONE = 0,
+    FLASHCORE_CAUSAL_TOP_LEFT = 1,
+    FLASHCORE_CAUSAL_BOTTOM_RIGHT = 2
+} flashcore_causal;
+
+typedef struct flashcore_client flashcore_client;
+typedef struct flashcore_call flashcore_call;
+
+/* Fill with flashcore_options_init(), then change what you need. */
+typedef struct flashcore_options {
+    size_t struct_bytes;      /* set by flashcore_options_init() */
+    const char *const *urls;  /* ipc:///path/to.sock, tcp://host:port; borrowed during create */
+    size_t url_count;         /* >= 1 */
+    uint32_t inflight_max;    /* calls under way at once; one more waits in submit. Default 256 */
+    uint64_t connect_timeout_us; /* how long a call waits for a connection. Default 5 s */
+    uint64_t timeout_us;      /* of a call, from submit to result; 0: none. Default 60 s */
+    size_t reply_bytes_max;   /* a larger reply breaks the connection. Default 1 GiB */
+} flashcore_options;
+
+FLASHCORE_API void flashcore_options_init(flashcore_options *options);
+
+/* Makes a client and starts connecting in the background; does not wait for a server to answer. INVALID_ARGUMENT: no
+ * URL or one that cannot be parsed; NO_MEMORY; IO. On success *out_client belongs to the caller until destroy. */
+FLASHCORE_API flashcore_status flashcore_client_create(const flashcore_options *options, flashcore_client **out_client);
+
+/* Ends calls still under way with CANCELLED (their callbacks run first), then frees the client. Every flashcore_call
+ * not yet released must still be released, before or after. NULL is fine. Not from a callback. */
+FLASHCORE_API void flashcore_client_destroy(flashcore_client *client);
+
+/* The text of the last failed create or synchronous call on this thread; "" when none. Valid until this thread's next
+ * call into the library. */
+FLASHCORE_API const char *flashcore_last_error(void);
+
+/* A tensor in the caller's memory: contiguous, little-endian, any alignment. */
+typedef struct flashcore_tensor {
+    flashcore_dtype dtype;
+    uint64_t shape[4]; /* in the request's layout */
+    const void *data;  /* shape product times element size bytes; NULL only when that is 0 */
+} flashcore_tensor;
+
+/* One attention request. Fill with flashcore_request_init(), then set q, k, v and what you need. */
+typedef struct flashcore_request {
+    size_t struct_bytes; /* set by flashcore_request_init() */
+    flashcore_tensor q, k, v;
+    flashcore_layout layout;         /* default BHSD */
+    flashcore_causal causal;         /* default NONE */
+    int64_t window_left, window_right; /* keys seen before and after the query's position; default -1: all */
+    float scale;                     /* NaN (the default): 1/sqrt(head_dim) */
+    float softcap;                   /* default 0: off */
+    const uint32_t *kv_len;          /* [batch] keys in use per batch entry; NULL (default): all */
+    const char *kernel;              /* NULL (default): the server chooses */
+    uint64_t deadline_us;            /* the server gives up this long after reception; default 0: never */
+    void *out;                       /* q's shape, dtype and layout; the caller's memory, required */
+    float *lse;                      /* [batch, q_heads, q_tokens], ln sum exp of the scores; NULL (default): not wanted */
+} flashcore_request;
+
+FLASHCORE_API void flashcore_request_init(flashcore_request *request);
+
+/* What came back beside out and lse. Plain value. Times in microseconds; the server's parts lie in server_total_us,
+ * which lies in client_total_us. */
+typedef struct flashcore_result {
+    flashcore_status status;
+    char error[256];       /* why, in one line; "" with OK */
+    uint64_t retry_after_us; /* with BUSY */
+    char kernel[32];       /* the rung that ran, never "auto" */
+    char device[96];
+    double queue_us, copy_in_us, kernel_us, copy_out_us, server_total_us;
+    double client_total_us; /* submit to result */
+    uint32_t batch;        /* requests in the same launch */
+    uint32_t url_index;    /* which URL answered */
+} flashcore_result;
+
+/* Runs a request and waits. out (and lse) are written on OK only. Returns out_result->status; out_result may be NULL.
+ * The request's memory is the caller's again when this returns, whatever it returns. */
+FLASHCORE_API flashcore_status flashcore_attend(flashcore_client *client, const flashcore_request *request,
+                                                flashcore_result *out_result);
+
+/* Called once per call, on a library thread, when the result is there; must not block, and must not destroy the client.
+ * It may submit and may release the call. */
+typedef void (*flashcore_callback)(void *context, flashcore_call *call, const flashcore_result *result);
+
+/* Starts a request and returns; inputs are copied or sent before it returns, out and lse must stay valid until the call
+ * has ended. callback may be NULL. Blocks while inflight_max calls are under way, at most connect_timeout_us (then
+ * BUSY). On OK *out_call belongs to the caller until flashcore_call_release(). On failure nothing was sent and the
+ * callback never runs. From a callback it never blocks: BUSY at once when inflight_max is reached. */
+FLASHCORE_API flashcore_status flashcore_submit(flashcore_client *client, const flashcore_request *request,
+                                                flashcore_callback callback, void *context, flashcore_call **out_call);
+
+/* Waits up to timeout_us (UINT64_MAX: for ever; 0: just looks) for the call to end and for its callback to return.
+ * TIMED_OUT: not yet, wait again. Else the call's status, with *out_result filled (may be NULL). */
+FLASHCORE_API flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flashcore_result *out_result);
+
+/* Asks the server to take a queued request back; returns without waiting. The call ends with CANCELLED if it had not
+ * started, with its ordinary result otherwise. */
+FLASHCORE_API flashcore_status flashcore_cancel(flashcore_call *call);
+
+/* Gives the call back. One still under way goes on unobserved, so out and lse must stay valid: wait first, or destroy
+ * the client. NULL is fine. */
+FLASHCORE_API void flashcore_call_release(flashcore_call *call);
+
+/* Round trip of an empty request to one URL (0 <= url_index < url_count). */
+FLASHCORE_API flashcore_status flashcore_ping(flashcore_client *client, uint32_t url_index, double *out_us);
+
+/* What a server says of itself. */
+typedef struct flashcore_info {
+    char server[64], version[32], default_kernel[32], device[96];
+    uint32_t kernel_count, feature_count;
+    char kernels[32][32];
+    char features[32][32];
+    uint64_t message_bytes_max, tensor_bytes_max, tokens_max, head_dim_max;
+    uint64_t queue_requests_max, queue_bytes_max, inflight_per_peer_max;
+} flashcore_info;
+
+FLASHCORE_API flashcore_status flashcore_hello(flashcore_client *client, uint32_t url_index, flashcore_info *out_info);
+
+/* Counters since the server's start: calls visit once each, in the server's order; name lives during the call. */
+typedef void (*flashcore_counter_visit)(void *context, const char *name, double value);
+FLASHCORE_API flashcore_status flashcore_stats(flashcore_client *client, uint32_t url_index,
+                                               flashcore_counter_visit visit, void *context);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

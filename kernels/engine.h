@@ -1,0 +1,88 @@
+/* An engine: the thing behind a lane that owns a device, its streams, its staging memory, and runs requests on it.
+ *
+ * Two exist: `cpu`, linked into the daemon, and `cuda`, a shared object the daemon opens with dlopen. Both are reached
+ * through one table of functions. Threads: open, close and describe on one thread; plan on any thread; a lane belongs
+ * to the one thread that opened it. Lifetime: close an engine after its lanes.
+ */
+#ifndef FC_KERNELS_ENGINE_H
+#define FC_KERNELS_ENGINE_H
+
+#include "kernels/attention.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
+#define FC_ENGINE_ABI_VERSION 1
+
+typedef struct fc_engine fc_engine;
+typedef struct fc_engine_lane fc_engine_lane;
+
+typedef struct fc_engine_config {
+    int32_t device_index;     /* CUDA ordinal; ignored by the CPU */
+    int32_t thread_count;     /* CPU threads of one launch; 0: all this process may use */
+    size_t lane_staging_bytes; /* pinned and device bytes a lane sets aside for the inputs and outputs of one launch */
+    uint32_t lane_segments;    /* batch entries one launch may hold */
+} fc_engine_config;
+
+typedef struct fc_engine_info {
+    fc_device device;
+    char device_name[96];  /* "NVIDIA H100 80GB HBM3", "cpu: ... avx512 amx, 2 threads" */
+    uint64_t device_bytes; /* device memory; 0 for the CPU */
+    bool has_kernel[FC_KERNEL_COUNT];
+    fc_kernel default_kernel; /* what auto means on this engine for an ordinary problem */
+    uint32_t lane_count;      /* the engine's own choice: CPU 1, CUDA 2 to 4 */
+} fc_engine_info;
+
+/* One request as a lane runs it. All memory is host memory of any alignment, borrowed until lane_run returns. */
+typedef struct fc_engine_job {
+    fc_problem problem;
+    fc_plan plan;
+    fc_tensors tensors; /* host pointers; lse may be NULL here: then it is computed and dropped */
+} fc_engine_job;
+
+/* Microseconds of one launch, the same for every request in it. */
+typedef struct fc_engine_timing {
+    double copy_in_us, kernel_us, copy_out_us;
+} fc_engine_timing;
+
+typedef struct fc_engine_ops {
+    uint32_t abi_version;
+    const char *name; /* "cpu", "cuda" */
+
+    /* FC_UNSUPPORTED: no such device or driver; FC_NO_MEMORY; FC_INTERNAL. The reason is one line for the log. */
+    fc_status (*open)(const fc_engine_config *config, fc_engine **out_engine, fc_reason *out_reason);
+    void (*close)(fc_engine *engine); /* NULL is fine */
+    void (*describe)(const fc_engine *engine, fc_engine_info *out_info);
+
+    /* fc_plan_make() for this engine's device. Any thread. */
+    fc_status (*plan)(const fc_engine *engine, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
+                      fc_reason *out_reason);
+
+    /* Staging bytes a job needs of its lane; a launch's jobs must fit config.lane_staging_bytes together, and a job
+     * that alone needs more is too large for this server. 0 on the CPU, which stages nothing. Any thread. */
+    size_t (*staging_bytes)(const fc_engine *engine, const fc_problem *problem);
+
+    fc_status (*lane_open)(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason);
+    void (*lane_close)(fc_engine_lane *lane); /* NULL is fine */
+
+    /* Runs job_count >= 1 jobs that can share a launch, as one launch, and returns when every output is in host
+     * memory. On failure outputs hold nothing of use. FC_DEVICE_LOST: the device is gone; every later call says so too.
+     * FC_INTERNAL, FC_NO_MEMORY: this launch failed, the lane stays usable. */
+    fc_status (*lane_run)(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count,
+                          fc_engine_timing *out_timing, fc_reason *out_reason);
+} fc_engine_ops;
+
+/* The engine linked in. */
+const fc_engine_ops *fc_engine_cpu(void);
+
+/* The one symbol a CUDA engine's shared object exports for the daemon, found with dlsym under this name. */
+#define FC_ENGINE_SYMBOL "flashcore_engine_cuda"
+typedef const fc_engine_ops *(*fc_engine_entry)(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

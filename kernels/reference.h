@@ -1,0 +1,43 @@
+/* What the answer is: attention in double precision, in plain C, written from the definition and sharing nothing with
+ * the kernels or their segments; and how far an honest implementation may stray from it.
+ *
+ * The only kernels/ header that client/bench_client may include. No state, any thread.
+ */
+#ifndef FC_KERNELS_REFERENCE_H
+#define FC_KERNELS_REFERENCE_H
+
+#include "kernels/attention.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* out_out: [batch, q_heads, q_len, head_dim] and out_lse: [batch, q_heads, q_len], both contiguous doubles whatever the
+ * layout of the inputs. tensors->out and ->lse are not used. Inputs may have any alignment. FC_NO_MEMORY. */
+fc_status fc_reference_run(const fc_problem *problem, const fc_tensors *tensors, double *out_out, double *out_lse);
+
+/* The plain implementation whose error sets the tolerance: QK^T in fp32, P rounded to the dtype, PV in fp32, output
+ * rounded to the dtype. Results widened to double, same shapes. */
+fc_status fc_reference_plain(const fc_problem *problem, const fc_tensors *tensors, double *out_out, double *out_lse);
+
+/* How far `got` is from `want`. lse entries that are -inf on both sides agree; any NaN, or an infinity on one side
+ * only, makes the error infinite. */
+typedef struct fc_reference_error {
+    double relative_frobenius; /* ||got - want|| / ||want||, 0 when both are all zero */
+    double largest_absolute;
+} fc_reference_error;
+
+fc_reference_error fc_reference_compare(const double *got, const double *want, size_t count);
+
+/* Is an answer right? Computes fp64 and plain results, and accepts out when both of its errors are at most twice
+ * plain's (plus one unit in the last place of the dtype at the size of the largest value, for the cases where plain
+ * happens to be exact); likewise lse in f32 against 2x plain's. got_out in problem->dtype with got_strides, got_lse
+ * contiguous f32 or NULL. FC_OK, FC_INTERNAL with the figures in the reason when it is wrong, FC_NO_MEMORY. */
+fc_status fc_reference_verify(const fc_problem *problem, const fc_tensors *tensors, const void *got_out,
+                              fc_strides got_strides, const float *got_lse, fc_reason *out_reason);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -73,7 +73,7 @@ ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 
-.PHONY: all help deps demo check check-unit check-e2e tests install uninstall clean
+.PHONY: all help deps demo check check-unit check-e2e lint tests install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -99,6 +99,9 @@ check-unit: tests ## run the unit tests alone
 
 check-e2e: all tests ## run the end-to-end tests alone
 	@tests/run $(BUILD) e2e
+
+lint: all ## check layers, headers, exported symbols, format, static analysis, scripts, manual pages
+	@tests/lint/run $(BUILD)
 
 tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE)
 

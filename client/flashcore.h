@@ -59,7 +59,8 @@ typedef enum flashcore_dtype { FLASHCORE_F16 = 0, FLASHCORE_BF16 = 1, FLASHCORE_
 /* Order of the four dimensions: [batch, heads, tokens, head_dim] or [batch, tokens, heads, head_dim]. */
 typedef enum flashcore_layout { FLASHCORE_BHSD = 0, FLASHCORE_BSHD = 1 } flashcore_layout;
 
-/* TOP_LEFT: query i sits at position i (PyTorch's is_causal). BOTTOM_RIGHT: at i + kv_len - q_len (FlashAttention's). */
+/* TOP_LEFT: query i sits at position i (PyTorch's is_causal). BOTTOM_RIGHT: at i + kv_len - q_len (FlashAttention's).
+ */
 typedef enum flashcore_causal {
     FLASHCORE_CAUSAL_NONE = 0,
     FLASHCORE_CAUSAL_TOP_LEFT = 1,
@@ -71,13 +72,13 @@ typedef struct flashcore_call flashcore_call;
 
 /* Fill with flashcore_options_init(), then change what you need. */
 typedef struct flashcore_options {
-    size_t struct_bytes;      /* set by flashcore_options_init() */
-    const char *const *urls;  /* ipc:///path/to.sock, tcp://host:port; borrowed during create */
-    size_t url_count;         /* >= 1 */
-    uint32_t inflight_max;    /* calls under way at once; one more waits in submit. Default 256 */
+    size_t struct_bytes;         /* set by flashcore_options_init() */
+    const char *const *urls;     /* ipc:///path/to.sock, tcp://host:port; borrowed during create */
+    size_t url_count;            /* >= 1 */
+    uint32_t inflight_max;       /* calls under way at once; one more waits in submit. Default 256 */
     uint64_t connect_timeout_us; /* how long a call waits for a connection. Default 5 s */
-    uint64_t timeout_us;      /* of a call, from submit to result; 0: none. Default 60 s */
-    size_t reply_bytes_max;   /* a larger reply breaks the connection. Default 1 GiB */
+    uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s */
+    size_t reply_bytes_max;      /* a larger reply breaks the connection. Default 1 GiB */
 } flashcore_options;
 
 FLASHCORE_API void flashcore_options_init(flashcore_options *options);
@@ -105,16 +106,16 @@ typedef struct flashcore_tensor {
 typedef struct flashcore_request {
     size_t struct_bytes; /* set by flashcore_request_init() */
     flashcore_tensor q, k, v;
-    flashcore_layout layout;         /* default BHSD */
-    flashcore_causal causal;         /* default NONE */
+    flashcore_layout layout;           /* default BHSD */
+    flashcore_causal causal;           /* default NONE */
     int64_t window_left, window_right; /* keys seen before and after the query's position; default -1: all */
-    float scale;                     /* NaN (the default): 1/sqrt(head_dim) */
-    float softcap;                   /* default 0: off */
-    const uint32_t *kv_len;          /* [batch] keys in use per batch entry; NULL (default): all */
-    const char *kernel;              /* NULL (default): the server chooses */
-    uint64_t deadline_us;            /* the server gives up this long after reception; default 0: never */
-    void *out;                       /* q's shape, dtype and layout; the caller's memory, required */
-    float *lse;                      /* [batch, q_heads, q_tokens], ln sum exp of the scores; NULL (default): not wanted */
+    float scale;                       /* NaN (the default): 1/sqrt(head_dim) */
+    float softcap;                     /* default 0: off */
+    const uint32_t *kv_len;            /* [batch] keys in use per batch entry; NULL (default): all */
+    const char *kernel;                /* NULL (default): the server chooses */
+    uint64_t deadline_us;              /* the server gives up this long after reception; default 0: never */
+    void *out;                         /* q's shape, dtype and layout; the caller's memory, required */
+    float *lse; /* [batch, q_heads, q_tokens], ln sum exp of the scores; NULL (default): not wanted */
 } flashcore_request;
 
 FLASHCORE_API void flashcore_request_init(flashcore_request *request);
@@ -123,14 +124,14 @@ FLASHCORE_API void flashcore_request_init(flashcore_request *request);
  * which lies in client_total_us. */
 typedef struct flashcore_result {
     flashcore_status status;
-    char error[256];       /* why, in one line; "" with OK */
+    char error[256];         /* why, in one line; "" with OK */
     uint64_t retry_after_us; /* with BUSY */
-    char kernel[32];       /* the rung that ran, never "auto" */
+    char kernel[32];         /* the rung that ran, never "auto" */
     char device[96];
     double queue_us, copy_in_us, kernel_us, copy_out_us, server_total_us;
     double client_total_us; /* submit to result */
-    uint32_t batch;        /* requests in the same launch */
-    uint32_t url_index;    /* which URL answered */
+    uint32_t batch;         /* requests in the same launch */
+    uint32_t url_index;     /* which URL answered */
 } flashcore_result;
 
 /* Runs a request and waits. out (and lse) are written on OK only. Returns out_result->status; out_result may be NULL.

@@ -128,7 +128,6 @@ bool fc_plan_can_share(const fc_plan *a, const fc_plan *b);
 void fc_problem_segments(const fc_problem *problem, const fc_plan *plan, const fc_tensors *tensors,
                          fc_segment *out_segments);
 
-
 /* Everything a launch needs. segments and d_segments hold the same segment_count entries, for the host and for the
  * kernel (the same pointer on the CPU). */
 typedef struct fc_launch {

@@ -20,8 +20,8 @@ typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;
 
 typedef struct fc_engine_config {
-    int32_t device_index;     /* CUDA ordinal; ignored by the CPU */
-    int32_t thread_count;     /* CPU threads of one launch; 0: all this process may use */
+    int32_t device_index;      /* CUDA ordinal; ignored by the CPU */
+    int32_t thread_count;      /* CPU threads of one launch; 0: all this process may use */
     size_t lane_staging_bytes; /* pinned and device bytes a lane sets aside for the inputs and outputs of one launch */
     uint32_t lane_segments;    /* batch entries one launch may hold */
 } fc_engine_config;

@@ -16,8 +16,7 @@ fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_
                                   fc_reason *out_reason);
 
 /* Decodes a reply; FC_BAD_REPLY with a reason when it does not follow the protocol. */
-fc_status fc_codec_decode_reply(const void *bytes, size_t size_bytes, fc_wire_reply *out_reply,
-                                fc_reason *out_reason);
+fc_status fc_codec_decode_reply(const void *bytes, size_t size_bytes, fc_wire_reply *out_reply, fc_reason *out_reason);
 
 /* Copies the request's kv_len entries (checked at decoding: uints below 2^31) to out_kv_len[attend->kv_len_count]. */
 void fc_codec_kv_len(const fc_wire_attend *attend, uint32_t *out_kv_len);
@@ -45,7 +44,6 @@ typedef struct fc_codec_attend_reply {
 
 fc_status fc_codec_attend_reply_begin(const fc_wire_reply *reply, void *buffer, size_t capacity_bytes,
                                       fc_codec_attend_reply *out_writer);
-fc_status fc_codec_attend_reply_end(fc_codec_attend_reply *writer, const fc_wire_reply *reply,
-                                    size_t *out_size_bytes);
+fc_status fc_codec_attend_reply_end(fc_codec_attend_reply *writer, const fc_wire_reply *reply, size_t *out_size_bytes);
 
 #endif

@@ -57,7 +57,8 @@ static inline uint16_t fc_f16_from_float(float value)
         return (uint16_t)(sign | 0x7e00u);
     if (magnitude >= 0x477ff000u) /* 65520 and above round to infinity */
         return (uint16_t)(sign | 0x7c00u);
-    if (magnitude < 0x38800000u) { /* below 2^-14: adding 0.5 aligns the float's last bit with 2^-24 and rounds to even */
+    if (magnitude <
+        0x38800000u) { /* below 2^-14: adding 0.5 aligns the float's last bit with 2^-24 and rounds to even */
         float aligned = fc_float_from_bits(magnitude) + 0.5f;
         return (uint16_t)(sign | (fc_float_bits(aligned) - 0x3f000000u));
     }

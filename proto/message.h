@@ -38,10 +38,10 @@ typedef struct fc_wire_tensor {
 
 typedef struct fc_wire_attend {
     fc_wire_tensor q, k, v;
-    fc_layout layout; /* default FC_BHSD */
-    fc_causal causal; /* default FC_CAUSAL_NONE */
+    fc_layout layout;                  /* default FC_BHSD */
+    fc_causal causal;                  /* default FC_CAUSAL_NONE */
     int64_t window_left, window_right; /* default -1, -1: open */
-    bool has_scale; /* false: 1/sqrt(head_dim) */
+    bool has_scale;                    /* false: 1/sqrt(head_dim) */
     float scale;
     float softcap; /* default 0: off */
     bool has_kv_len;

@@ -1,0 +1,22 @@
+/* The one clock of the daemon: nanoseconds of CLOCK_MONOTONIC. Code that decides takes the time as an argument; only
+ * what touches the world asks here. Any thread.
+ */
+#ifndef FC_DAEMON_CLOCK_H
+#define FC_DAEMON_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define FC_NS_PER_US 1000ull
+#define FC_NS_PER_MS 1000000ull
+#define FC_NS_PER_S 1000000000ull
+#define FC_NEVER_NS UINT64_MAX /* a deadline that never comes */
+
+static inline uint64_t fc_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * FC_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+#endif

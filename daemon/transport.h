@@ -1,0 +1,55 @@
+/* Carries messages between peers and the service over nng REP sockets (ipc:// and tcp://). The only user of nng.
+ *
+ * A context is one request being received, worked on or answered; there are enough of them that a full queue can still
+ * say `busy` at once. Receive callbacks decode and admit on nng's threads and never block; replies leave from the
+ * thread that made them. A peer is an nng pipe, known by its id.
+ *
+ * Threads: loop thread, once each in this order: open, listen (repeated), start, then tick at will; refuse_peers,
+ * is_flushed, stop, close to end. NOT fork-safe.
+ */
+#ifndef FC_DAEMON_TRANSPORT_H
+#define FC_DAEMON_TRANSPORT_H
+
+#include "daemon/service.h"
+
+typedef struct fc_transport fc_transport;
+
+typedef struct fc_transport_config {
+    fc_service *service;       /* borrowed until close */
+    uint64_t message_bytes;    /* larger messages cut the connection they come on */
+    uint32_t ipc_mode;         /* permissions of ipc socket files, such as 0660; 0: as the umask says */
+    uint32_t pipes_leaked_max; /* raise FC_EVENT_PIPES_LEAKED past this many; 0: never */
+} fc_transport_config;
+
+/* Opens the socket and its contexts; nobody can connect yet. FC_NO_MEMORY, FC_INTERNAL. */
+fc_status fc_transport_open(const fc_transport_config *config, fc_transport **out_transport, fc_reason *out_reason);
+
+/* Listens at one more URL. The socket file of a dead daemon is replaced. FC_INVALID_ARGUMENT: not a URL this server can
+ * serve; FC_BUSY: another live process serves it, which is left alone; FC_IO: the system refused. The reason names the
+ * URL. out_url (may be NULL): the URL clients dial, with tcp port 0 replaced by the port that was given. */
+#define FC_URL_BYTES 160
+fc_status fc_transport_listen(fc_transport *transport, const char *url, char out_url[FC_URL_BYTES],
+                              fc_reason *out_reason);
+
+/* Starts receiving. */
+void fc_transport_start(fc_transport *transport);
+
+/* More contexts after the service's queue was enlarged; never fewer. FC_NO_MEMORY: some are missing, the rest work. */
+fc_status fc_transport_grow(fc_transport *transport);
+
+/* Once a second or so: counts connections that never finish closing, and checks that every listener still accepts
+ * (it dials the ipc ones itself). */
+void fc_transport_tick(fc_transport *transport, uint64_t now_ns);
+
+/* Ending, step by step: new connections are refused, the existing ones are still served. */
+void fc_transport_refuse_peers(fc_transport *transport);
+
+/* Every reply sent so far has been handed to the kernel by the socket library. Ask again until true, or until patience
+ * ends: a peer that does not read keeps it false. */
+bool fc_transport_is_flushed(fc_transport *transport);
+
+/* Stops receiving and closes the socket; frees everything. After the service is idle or stopped. May hang in the
+ * socket library when connections leaked (fc_transport_tick counts them): call it under a watchdog. NULL is fine. */
+void fc_transport_close(fc_transport *transport);
+
+#endif

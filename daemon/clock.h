@@ -1,6 +1,4 @@
-/* The one clock of the daemon: nanoseconds of CLOCK_MONOTONIC. Code that decides takes the time as an argument; only
- * what touches the world asks here. Any thread.
- */
+/* The one clock: CLOCK_MONOTONIC in nanoseconds. Any thread. Code that decides takes the time as an argument instead. */
 #ifndef FC_DAEMON_CLOCK_H
 #define FC_DAEMON_CLOCK_H
 
@@ -10,9 +8,8 @@
 #define FC_NS_PER_US 1000ull
 #define FC_NS_PER_MS 1000000ull
 #define FC_NS_PER_S 1000000000ull
-#define FC_NEVER_NS UINT64_MAX /* a deadline that never comes */
 
-static inline uint64_t fc_clock_ns(void)
+static inline uint64_t fc_clock_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -27,15 +27,16 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
 /* Listens at one more URL. The socket file of a dead daemon is replaced. FC_INVALID_ARGUMENT: not a URL this server can
  * serve; FC_BUSY: another live process serves it, which is left alone; FC_IO: the system refused. The reason names the
  * URL. out_url (may be NULL): the URL clients dial, with tcp port 0 replaced by the port that was given. */
-#define FC_URL_BYTES 160
-fc_status fc_transport_listen(fc_transport *transport, const char *url, char out_url[FC_URL_BYTES],
+#define FC_TRANSPORT_URL_BYTES 160
+fc_status fc_transport_listen(fc_transport *transport, const char *url, char out_url[FC_TRANSPORT_URL_BYTES],
                               fc_reason *out_reason);
 
 /* Starts receiving. */
 void fc_transport_start(fc_transport *transport);
 
-/* More contexts after the service's queue was enlarged; never fewer. FC_NO_MEMORY: some are missing, the rest work. */
-fc_status fc_transport_grow(fc_transport *transport);
+/* Takes over another limit, and opens more contexts after the service's queue was enlarged (never fewer).
+ * FC_NO_MEMORY: some are missing, the rest work. */
+fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leaked_max);
 
 /* Once a second or so: counts connections that never finish closing, and checks that every listener still accepts
  * (it dials the ipc ones itself). */

@@ -1,0 +1,79 @@
+/* The config file: `name = value` lines. The only user of inih.
+ *
+ * inih's handler is not told the line number by the libraries Debian ships, so lines are counted where they are read;
+ * blanks in front of a line are dropped there too, because inih would take such a line as the previous one continued.
+ */
+#include "daemon/options.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <string.h>
+
+typedef struct reader {
+    FILE *file;
+    const char *path;
+    unsigned line_number;
+    fc_options *options;
+    fc_status status; /* the first failure, with its reason */
+    fc_reason *out_reason;
+} reader;
+
+static void fail(reader *r, const char *why)
+{
+    if (r->status == FC_OK)
+        r->status = fc_fail(FC_INVALID_ARGUMENT, r->out_reason, "%.100s:%u: %s", r->path, r->line_number, why);
+}
+
+/* fgets() for inih; ends the file early at the first failure. */
+static char *read_line(char *text, int capacity_bytes, void *context)
+{
+    reader *r = context;
+    if (r->status != FC_OK || fgets(text, capacity_bytes, r->file) == NULL)
+        return NULL;
+    r->line_number++;
+    size_t bytes = strlen(text);
+    if (bytes > 0 && text[bytes - 1] != '\n' && fgetc(r->file) != EOF) {
+        fc_reason why;
+        fc_fail(FC_INVALID_ARGUMENT, &why, "expected a line of at most %d bytes", capacity_bytes - 2);
+        fail(r, why.text);
+        return NULL;
+    }
+    size_t blanks = 0;
+    while (text[blanks] == ' ' || text[blanks] == '\t')
+        blanks++;
+    memmove(text, text + blanks, bytes - blanks + 1);
+    if (text[0] == '[') {
+        fail(r, "expected name = value, got a section");
+        return NULL;
+    }
+    return text;
+}
+
+static int take_pair(void *context, const char *section, const char *name, const char *value)
+{
+    reader *r = context;
+    (void)section;
+    fc_reason why;
+    if (r->status == FC_OK && fc_options_set(r->options, name, value, FC_FROM_FILE, &why) != FC_OK)
+        fail(r, why.text);
+    return 1;
+}
+
+fc_status fc_config_file_read(const char *path, fc_options *options, fc_reason *out_reason)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return fc_fail(FC_IO, out_reason, "%.100s: %s", path, strerror(errno));
+    reader r = {.file = file, .path = path, .options = options, .status = FC_OK, .out_reason = out_reason};
+    int first_bad_line = ini_parse_stream(read_line, &r, take_pair, &r);
+    if (r.status == FC_OK && ferror(file))
+        r.status = fc_fail(FC_IO, out_reason, "%.100s: cannot be read", path);
+    if (r.status == FC_OK && first_bad_line > 0) {
+        r.line_number = (unsigned)first_bad_line;
+        fail(&r, "expected name = value");
+    }
+    if (r.status == FC_OK && first_bad_line < 0)
+        r.status = fc_fail(FC_NO_MEMORY, out_reason, "%.100s: out of memory", path);
+    fclose(file);
+    return r.status;
+}

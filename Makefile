@@ -65,8 +65,9 @@ FAKE_SRC := $(wildcard tests/fake/*.c)
 UNIT_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 E2E_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(E2E_SRC))
 
-ARTIFACTS := $(if $(wildcard daemon/main.c),$(BUILD)/flashcored) $(if $(BENCH_SRC),$(BUILD)/bench_client) \
-             $(if $(CTL_SRC),$(BUILD)/flashcorectl) \
+ARTIFACTS := $(if $(wildcard daemon/main.c),$(BUILD)/flashcored) \
+             $(if $(wildcard client/bench_main.c),$(BUILD)/bench_client) \
+             $(if $(wildcard client/ctl_main.c),$(BUILD)/flashcorectl) \
              $(if $(CLIENT_SRC),$(BUILD)/libflashcore-client.so $(BUILD)/libflashcore-client.a)
 ifeq ($(CUDA)-$(MODE),yes-release)
 ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
@@ -180,7 +181,9 @@ $(BUILD)/tests/flashcore-cuda-fake.so: $(patsubst %.c,$(OBJ)/fake/%.o,$(FAKE_ALL
 # --- tests ---------------------------------------------------------------------------------------------------------
 
 # An archive, so that a test links only what it uses.
-TESTEE_OBJ := $(filter-out $(OBJ)/daemon/main.o,$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(TOOL_OBJ)))
+MAIN_OBJ := $(OBJ)/daemon/main.o $(OBJ)/client/bench_main.o $(OBJ)/client/ctl_main.o
+TESTEE_OBJ := $(filter-out $(MAIN_OBJ),$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(TOOL_OBJ) \
+                            $(call objects,$(BENCH_SRC) $(CTL_SRC))))
 $(BUILD)/libtestee.a: $(TESTEE_OBJ)
 	rm -f $@ && $(AR) rcs $@ $^
 

@@ -2,7 +2,8 @@
  *
  * One flashcore_client holds a connection to each of its URLs and spreads requests over them. Every function may be
  * called from any thread at any time on the same client, flashcore_client_destroy() excepted. Nothing here needs CUDA.
- * Usable from C99 and C++. After fork() a child must not use a client made before it.
+ * Usable from C99 and C++. After fork() a child must not use a client made before it. From within a callback, the
+ * functions that wait for an answer (attend, ping, hello, stats) are refused with INVALID_ARGUMENT.
  *
  * What is resent by itself: a request answered `busy` (after the time the server states, while the call's timeout
  * lasts) and one answered `draining` (to another URL only). Nothing else: whatever may have started is reported, never
@@ -91,8 +92,8 @@ FLASHCORE_API flashcore_status flashcore_client_create(const flashcore_options *
  * not yet released must still be released, before or after. NULL is fine. Not from a callback. */
 FLASHCORE_API void flashcore_client_destroy(flashcore_client *client);
 
-/* The text of the last failed create or synchronous call on this thread; "" when none. Valid until this thread's next
- * call into the library. */
+/* Why the last create, submit, attend, ping, hello or stats of this thread failed; "" when it did not. Valid until this
+ * thread's next such call. */
 FLASHCORE_API const char *flashcore_last_error(void);
 
 /* A tensor in the caller's memory: contiguous, little-endian, any alignment. */
@@ -143,23 +144,30 @@ FLASHCORE_API flashcore_status flashcore_attend(flashcore_client *client, const 
  * It may submit and may release the call. */
 typedef void (*flashcore_callback)(void *context, flashcore_call *call, const flashcore_result *result);
 
-/* Starts a request and returns; inputs are copied or sent before it returns, out and lse must stay valid until the call
- * has ended. callback may be NULL. Blocks while inflight_max calls are under way, at most connect_timeout_us (then
- * BUSY). On OK *out_call belongs to the caller until flashcore_call_release(). On failure nothing was sent and the
- * callback never runs. From a callback it never blocks: BUSY at once when inflight_max is reached. */
+/* Starts a request and returns. The struct itself is copied; what it points to (inputs, kv_len, kernel, out, lse) must
+ * stay valid, and the inputs unchanged, until the call has ended: a request answered `busy` or `draining` is sent again
+ * from there. callback may be NULL. Blocks while inflight_max calls are under way, at most connect_timeout_us (then
+ * BUSY). On OK *out_call belongs to the caller until flashcore_call_release(); it is written before the callback can
+ * run. On failure nothing was sent, the callback never runs, and flashcore_last_error() says why. From a callback it
+ * never blocks: BUSY at once when inflight_max is reached. */
 FLASHCORE_API flashcore_status flashcore_submit(flashcore_client *client, const flashcore_request *request,
                                                 flashcore_callback callback, void *context, flashcore_call **out_call);
 
-/* Waits up to timeout_us (UINT64_MAX: for ever; 0: just looks) for the call to end and for its callback to return.
- * TIMED_OUT: not yet, wait again. Else the call's status, with *out_result filled (may be NULL). */
+/* Waits up to timeout_us (UINT64_MAX: for ever; 0: just looks) for the call to end and for its callback to return; in
+ * the call's own callback it returns at once. TIMED_OUT and *out_result untouched: not yet, wait again. Else the call's
+ * status, with *out_result filled (may be NULL). A call may itself have ended with TIMED_OUT: flashcore_has_ended()
+ * tells the two apart. */
 FLASHCORE_API flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flashcore_result *out_result);
+
+/* 1 once the call has ended and its callback (if any) has returned: wait no longer waits. Else 0. */
+FLASHCORE_API int flashcore_has_ended(flashcore_call *call);
 
 /* Asks the server to take a queued request back; returns without waiting. The call ends with CANCELLED if it had not
  * started, with its ordinary result otherwise. */
 FLASHCORE_API flashcore_status flashcore_cancel(flashcore_call *call);
 
-/* Gives the call back. One still under way goes on unobserved, so out and lse must stay valid: wait first, or destroy
- * the client. NULL is fine. */
+/* Gives the call back. One still under way goes on unobserved, so what its request points to must stay valid: wait
+ * first, or destroy the client. NULL is fine. */
 FLASHCORE_API void flashcore_call_release(flashcore_call *call);
 
 /* Round trip of an empty request to one URL (0 <= url_index < url_count). */

@@ -66,12 +66,14 @@ typedef struct fc_wire_timing {
     uint32_t batch;
 } fc_wire_timing;
 
-/* The limits a hello states, once: FC_WIRE_LIMIT(field, wire_key). All uint. */
+/* The limits a hello states, once; field and wire key are the same word. All uint; 0 in a decoded hello: not stated.
+ * batch_entries: of one request (the engine's lane_segments). */
 #define FC_WIRE_LIMITS(X)                                                                                              \
     X(message_bytes)                                                                                                   \
     X(tensor_bytes)                                                                                                    \
     X(tokens)                                                                                                          \
     X(head_dim)                                                                                                        \
+    X(batch_entries)                                                                                                   \
     X(queue_requests)                                                                                                  \
     X(queue_bytes)                                                                                                     \
     X(inflight_per_peer)

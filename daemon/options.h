@@ -126,4 +126,10 @@ const char *fc_options_value(const fc_options *options, fc_option_id id, uint32_
 /* "0 to 64", "1ms to 60s", "auto, cpu, baseline" or "" where there is nothing to say. Returns text. */
 const char *fc_options_range(fc_option_id id, char text[FC_OPTION_VALUE_BYTES]);
 
+/* --help: groups, defaults, ranges, exit codes; 80 columns. */
+void fc_options_print_help(FILE *out);
+
+/* --check-config: every option the file knows, in effect, as lines the file could hold, with where it comes from. */
+void fc_options_print_effective(FILE *out, const fc_options *options);
+
 #endif

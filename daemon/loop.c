@@ -1,0 +1,216 @@
+/* libuv's handles around the drain state machine. Nothing here waits for a device or a peer. */
+#include "daemon/loop.h"
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <uv.h>
+
+#define TICK_MS 10     /* how late an expired request may be answered while all lanes are busy */
+#define REPORT_MS 1000 /* transport's housekeeping and STATUS= */
+
+enum { SIGNAL_TERM, SIGNAL_INT, SIGNAL_HUP, SIGNAL_COUNT };
+static const int SIGNALS[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
+
+struct fc_loop {
+    uv_loop_t uv;
+    uv_signal_t signals[SIGNAL_COUNT];
+    uv_async_t wake;
+    uv_timer_t tick, report, watchdog;
+    atomic_uint events; /* bit per fc_service_event, set by any thread, taken by the loop */
+    fc_drain drain;
+    fc_loop_config config; /* of the run */
+};
+
+static const char *cause_name(fc_drain_cause cause)
+{
+    static const char *const NAMES[] = {[FC_DRAIN_BY_SIGNAL] = "signal",
+                                        [FC_DRAIN_BY_DEVICE_LOST] = "device_lost",
+                                        [FC_DRAIN_BY_PIPES_LEAKED] = "pipes_leaked"};
+    return NAMES[cause];
+}
+
+/* --- the way to the end --------------------------------------------------------------------------------------------
+ */
+
+static void step_drain(fc_loop *loop)
+{
+    if (loop->drain.state == FC_DRAIN_SERVING)
+        return;
+    bool is_idle = fc_service_is_idle(loop->config.service);
+    bool is_flushed = is_idle && fc_transport_is_flushed(loop->config.transport);
+    if (fc_drain_step(&loop->drain, is_idle, is_flushed, fc_clock_now_ns()) == FC_DRAIN_OVER)
+        uv_stop(&loop->uv);
+}
+
+static void ask_drain(fc_loop *loop, fc_drain_cause cause)
+{
+    uint64_t timeout_ns = loop->config.options->drain_timeout_ns;
+    bool is_first = fc_drain_ask(&loop->drain, cause, fc_clock_now_ns(), timeout_ns);
+    fc_log(cause == FC_DRAIN_BY_SIGNAL ? FC_LOG_INFO : FC_LOG_ERROR, is_first ? "draining" : "asked_again",
+           fc_log_text("cause", cause_name(cause)), fc_log_real("timeout_s", (double)timeout_ns / (double)FC_NS_PER_S));
+    if (is_first) {
+        fc_notify_send(loop->config.notify, "STOPPING=1\nSTATUS=draining");
+        fc_transport_refuse_peers(loop->config.transport);
+        fc_service_drain(loop->config.service);
+    }
+    step_drain(loop);
+}
+
+/* --- callbacks -----------------------------------------------------------------------------------------------------
+ */
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    fc_loop *loop = handle->data;
+    if (number != SIGHUP) {
+        ask_drain(loop, FC_DRAIN_BY_SIGNAL);
+        return;
+    }
+    if (loop->drain.state != FC_DRAIN_SERVING)
+        return;
+    fc_notify_reloading(loop->config.notify, fc_clock_now_ns());
+    loop->config.reload(loop->config.reload_context);
+    fc_notify_send(loop->config.notify, "READY=1");
+}
+
+static void on_wake(uv_async_t *handle)
+{
+    fc_loop *loop = handle->data;
+    /* Take all: wake-ups coalesce, one may stand for many. */
+    unsigned events = atomic_exchange(&loop->events, 0);
+    if ((events & 1u << FC_EVENT_DEVICE_LOST) != 0)
+        ask_drain(loop, FC_DRAIN_BY_DEVICE_LOST);
+    if ((events & 1u << FC_EVENT_PIPES_LEAKED) != 0)
+        ask_drain(loop, FC_DRAIN_BY_PIPES_LEAKED);
+    step_drain(loop);
+}
+
+static void on_tick(uv_timer_t *handle)
+{
+    fc_loop *loop = handle->data;
+    fc_service_tick(loop->config.service, fc_clock_now_ns());
+    step_drain(loop);
+}
+
+static void on_report(uv_timer_t *handle)
+{
+    fc_loop *loop = handle->data;
+    fc_transport_tick(loop->config.transport, fc_clock_now_ns());
+    const fc_stats *stats = fc_service_stats(loop->config.service);
+    uint64_t answered = 0;
+    for (int status = 0; status < FC_STATUS_COUNT; status++)
+        answered += atomic_load_explicit(&stats->replies[status], memory_order_relaxed);
+    fc_notify_send(loop->config.notify,
+                   "STATUS=%s: %" PRIu64 " answered, %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " connections",
+                   loop->drain.state == FC_DRAIN_SERVING ? "serving" : "draining", answered,
+                   fc_stats_get(stats, FC_GAUGE_QUEUED), fc_stats_get(stats, FC_GAUGE_RUNNING),
+                   fc_stats_get(stats, FC_GAUGE_PIPES));
+}
+
+static void on_watchdog(uv_timer_t *handle)
+{
+    fc_loop *loop = handle->data;
+    fc_notify_send(loop->config.notify, "WATCHDOG=1");
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------
+ */
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* Also of a loop whose handles are only partly set up. */
+static void close_uv(fc_loop *loop)
+{
+    uv_walk(&loop->uv, close_handle, NULL);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    uv_loop_close(&loop->uv);
+}
+
+static int init_handles(fc_loop *loop)
+{
+    int error = uv_async_init(&loop->uv, &loop->wake, on_wake);
+    if (error != 0)
+        return error;
+    loop->wake.data = loop;
+    uv_timer_t *timers[] = {&loop->tick, &loop->report, &loop->watchdog};
+    for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
+        uv_timer_init(&loop->uv, timers[i]); /* cannot fail */
+        timers[i]->data = loop;
+    }
+    for (int i = 0; i < SIGNAL_COUNT && error == 0; i++) {
+        error = uv_signal_init(&loop->uv, &loop->signals[i]);
+        if (error != 0)
+            return error;
+        loop->signals[i].data = loop;
+        error = uv_signal_start(&loop->signals[i], on_signal, SIGNALS[i]);
+    }
+    return error;
+}
+
+fc_status fc_loop_create(fc_loop **out_loop, fc_reason *out_reason)
+{
+    int error;
+    fc_loop *loop = calloc(1, sizeof *loop);
+    if (loop == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "loop: out of memory");
+    error = uv_loop_init(&loop->uv);
+    if (error != 0)
+        goto free_loop;
+    error = init_handles(loop);
+    if (error != 0)
+        goto close_loop;
+    *out_loop = loop;
+    return FC_OK;
+close_loop:
+    close_uv(loop);
+free_loop:
+    free(loop);
+    return fc_fail(error == UV_ENOMEM ? FC_NO_MEMORY : FC_INTERNAL, out_reason, "loop: %s", uv_strerror(error));
+}
+
+void fc_loop_wake(void *context, fc_service_event event)
+{
+    fc_loop *loop = context;
+    atomic_fetch_or(&loop->events, 1u << event);
+    uv_async_send(&loop->wake);
+}
+
+fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config)
+{
+    loop->config = *config;
+    uv_timer_start(&loop->tick, on_tick, TICK_MS, TICK_MS);
+    uv_timer_start(&loop->report, on_report, 0, REPORT_MS);
+    uint64_t watchdog_ms = config->notify->watchdog_ns / FC_NS_PER_MS / 2;
+    if (config->notify->watchdog_ns != 0)
+        uv_timer_start(&loop->watchdog, on_watchdog, 0, watchdog_ms != 0 ? watchdog_ms : 1);
+    /* uv_stop() alone ends it: a handle is always alive. */
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+
+    static const char *const CUTS[] = {[FC_DRAIN_NOT_CUT] = "no",
+                                       [FC_DRAIN_CUT_BY_TIMEOUT] = "drain-timeout passed",
+                                       [FC_DRAIN_CUT_BY_SIGNAL] = "second signal"};
+    const fc_drain *drain = &loop->drain;
+    fc_log(drain->cut == FC_DRAIN_NOT_CUT ? FC_LOG_INFO : FC_LOG_WARN, "drained",
+           fc_log_text("cause", cause_name(drain->cause)), fc_log_text("cut_short", CUTS[drain->cut]),
+           fc_log_uint("running", fc_stats_get(fc_service_stats(config->service), FC_GAUGE_RUNNING)),
+           fc_log_uint("replying", fc_stats_get(fc_service_stats(config->service), FC_GAUGE_REPLYING)));
+    return fc_drain_exit(drain);
+}
+
+void fc_loop_destroy(fc_loop *loop)
+{
+    if (loop == NULL)
+        return;
+    close_uv(loop);
+    free(loop);
+}

@@ -1,0 +1,44 @@
+/* The control plane: one libuv loop for signals, timers, the supervisor and the way to the end. The only user of
+ * libuv. Requests never cross it.
+ *
+ * TERM and INT drain, HUP reloads, a second TERM or INT cuts the drain short. Every 10 ms it expires deadlines, every
+ * second it looks after the transport and tells the supervisor how things stand; half as often as the supervisor's
+ * watchdog asks it sends the sign of life, from the loop, so that a stuck loop is noticed.
+ *
+ * Main thread, except fc_loop_wake().
+ */
+#ifndef FC_DAEMON_LOOP_H
+#define FC_DAEMON_LOOP_H
+
+#include "daemon/drain.h"
+#include "daemon/notify.h"
+#include "daemon/options.h"
+#include "daemon/service.h"
+#include "daemon/transport.h"
+
+typedef struct fc_loop fc_loop;
+
+typedef struct fc_loop_config {
+    fc_service *service;
+    fc_transport *transport;
+    const fc_notify *notify;
+    const fc_options *options;     /* read when it matters: a reload may have changed it */
+    void (*reload)(void *context); /* SIGHUP, while serving */
+    void *reload_context;
+} fc_loop_config;
+
+/* Catches the signals from now on, though nothing is done about them before fc_loop_run(). FC_NO_MEMORY, FC_INTERNAL.
+ */
+fc_status fc_loop_create(fc_loop **out_loop, fc_reason *out_reason);
+
+/* The service's on_event; context is the loop. Any thread, any time between create and destroy. */
+void fc_loop_wake(void *loop, fc_service_event event);
+
+/* Serves until asked to end, then drains: returns when every answer has left, or was given up. The service and the
+ * transport still stand, and belong to the caller to take down. */
+fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config);
+
+/* The signals have their default meaning again. NULL is fine. */
+void fc_loop_destroy(fc_loop *loop);
+
+#endif

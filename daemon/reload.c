@@ -1,0 +1,50 @@
+/* One reload, from the file to the running parts. */
+#include "daemon/reload.h"
+
+#include "daemon/log.h"
+
+fc_service_tunables fc_reload_tunables(const fc_options *options)
+{
+    return (fc_service_tunables){.default_kernel = options->kernel,
+                                 .queue_requests = options->queue_requests,
+                                 .queue_bytes = options->queue_bytes,
+                                 .inflight_per_peer = options->inflight_per_peer,
+                                 .batch_requests = (uint32_t)options->batch_requests};
+}
+
+static void log_change(void *context, const char *name, const char *value, bool is_applied)
+{
+    unsigned *changed_count = context;
+    (*changed_count)++;
+    fc_log(is_applied ? FC_LOG_INFO : FC_LOG_WARN, "option_changed", fc_log_text("option", name),
+           fc_log_text("value", value), fc_log_text("applied", is_applied ? "yes" : "needs a restart"));
+}
+
+static void ignore_change(void *context, const char *name, const char *value, bool is_applied)
+{
+    (void)context, (void)name, (void)value, (void)is_applied;
+}
+
+void fc_reload(int argc, char **argv, fc_options *options, fc_service *service, fc_transport *transport)
+{
+    fc_options fresh, next = *options;
+    fc_reason why;
+    fc_status st = fc_options_parse(argc, argv, &fresh, &why);
+    if (st == FC_OK) {
+        fc_options_reload(&next, &fresh, ignore_change, NULL);
+        fc_service_tunables tunables = fc_reload_tunables(&next);
+        st = fc_service_reconfigure(service, &tunables, &why);
+    }
+    if (st != FC_OK) {
+        fc_log(FC_LOG_ERROR, "reload_failed", fc_log_text("status", fc_status_name(st)),
+               fc_log_text("reason", why.text));
+        return;
+    }
+    /* After the service: a longer queue needs more contexts. Too few of them only delay a `busy`. */
+    if (fc_transport_reconfigure(transport, (uint32_t)next.leaked_pipes) != FC_OK)
+        fc_log(FC_LOG_WARN, "reload_incomplete", fc_log_text("reason", "no memory for more receive contexts"));
+    unsigned changed_count = 0;
+    fc_log_set_level(next.log_level);
+    fc_options_reload(options, &fresh, log_change, &changed_count);
+    fc_log(FC_LOG_INFO, "reloaded", fc_log_text("config", options->config), fc_log_uint("changed", changed_count));
+}

@@ -1,0 +1,121 @@
+/* The call object: references, its end, waiting for it. How it gets its answer is flight.c's. */
+#include "client/client.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* The call whose callback this thread runs; NULL outside callbacks. */
+static _Thread_local flashcore_call *running_callback;
+
+bool fc_call_is_in_callback(void)
+{
+    return running_callback != NULL;
+}
+
+fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **out_call)
+{
+    flashcore_call *call = calloc(1, sizeof *call);
+    if (call == NULL)
+        return FC_NO_MEMORY;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&call->has_ended_cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&call->lock, NULL);
+    call->reference_count = 1;
+    call->client = client;
+    call->wire.op = op;
+    call->pinned_url = FC_CALL_ANY_URL;
+    call->submitted_ns = fc_client_now_ns();
+    call->deadline_ns =
+        client->timeout_us == 0 ? UINT64_MAX : fc_client_later_ns(call->submitted_ns, client->timeout_us);
+    *out_call = call;
+    return FC_OK;
+}
+
+void fc_call_acquire(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    call->reference_count++;
+    pthread_mutex_unlock(&call->lock);
+}
+
+void fc_call_release(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    bool is_last = --call->reference_count == 0;
+    pthread_mutex_unlock(&call->lock);
+    if (!is_last)
+        return;
+    fc_message_destroy(call->message);
+    pthread_cond_destroy(&call->has_ended_cond);
+    pthread_mutex_destroy(&call->lock);
+    free(call);
+}
+
+void fc_call_end(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    call->has_result = true;
+    pthread_mutex_unlock(&call->lock);
+    if (call->callback != NULL) {
+        running_callback = call;
+        call->callback(call->callback_context, call, &call->result);
+        running_callback = NULL;
+    }
+    pthread_mutex_lock(&call->lock);
+    call->has_ended = true;
+    pthread_cond_broadcast(&call->has_ended_cond);
+    pthread_mutex_unlock(&call->lock);
+}
+
+/* Under call->lock. */
+static bool is_over(const flashcore_call *call)
+{
+    return call->has_ended || (call->has_result && running_callback == call);
+}
+
+int flashcore_has_ended(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    bool result = is_over(call);
+    pthread_mutex_unlock(&call->lock);
+    return result;
+}
+
+flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flashcore_result *out_result)
+{
+    uint64_t until_ns = fc_client_later_ns(fc_client_now_ns(), timeout_us);
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    pthread_mutex_lock(&call->lock);
+    int error = 0;
+    while (!is_over(call) && error == 0) {
+        if (until_ns == UINT64_MAX)
+            pthread_cond_wait(&call->has_ended_cond, &call->lock);
+        else
+            error = pthread_cond_timedwait(&call->has_ended_cond, &call->lock, &until);
+    }
+    flashcore_status status = FLASHCORE_TIMED_OUT;
+    if (is_over(call)) {
+        status = call->result.status;
+        if (out_result != NULL)
+            *out_result = call->result;
+    }
+    pthread_mutex_unlock(&call->lock);
+    return status;
+}
+
+flashcore_status flashcore_cancel(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    bool has_result = call->has_result;
+    pthread_mutex_unlock(&call->lock);
+    return has_result ? FLASHCORE_OK : (flashcore_status)fc_flight_cancel(call);
+}
+
+void flashcore_call_release(flashcore_call *call)
+{
+    if (call != NULL)
+        fc_call_release(call);
+}

@@ -1,0 +1,143 @@
+/* The client object: options, creation, destruction. */
+#include "client/client.h"
+#include "client/last_error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_INFLIGHT_MAX 256
+#define DEFAULT_CONNECT_TIMEOUT_US 5000000
+#define DEFAULT_TIMEOUT_US 60000000
+#define DEFAULT_REPLY_BYTES_MAX ((size_t)1 << 30)
+
+void flashcore_options_init(flashcore_options *options)
+{
+    *options = (flashcore_options){
+        .struct_bytes = sizeof *options,
+        .inflight_max = DEFAULT_INFLIGHT_MAX,
+        .connect_timeout_us = DEFAULT_CONNECT_TIMEOUT_US,
+        .timeout_us = DEFAULT_TIMEOUT_US,
+        .reply_bytes_max = DEFAULT_REPLY_BYTES_MAX,
+    };
+}
+
+static fc_status check_options(const flashcore_options *options, fc_reason *out_reason)
+{
+    if (options->url_count == 0 || options->urls == NULL)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "no URL given");
+    if (options->url_count > FC_ROUTE_URLS_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "url_count is %zu, at most %d", options->url_count,
+                       FC_ROUTE_URLS_MAX);
+    if (options->inflight_max == 0)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "inflight_max is 0");
+    for (size_t i = 0; i < options->url_count; i++)
+        if (options->urls[i] == NULL)
+            return fc_fail(FC_INVALID_ARGUMENT, out_reason, "urls[%zu] is NULL", i);
+    return FC_OK;
+}
+
+static void free_client(flashcore_client *client)
+{
+    fc_slot *slot = client->made_slots;
+    while (slot != NULL) {
+        fc_slot *next = slot->next_made;
+        fc_exchange_destroy(slot->exchange);
+        free(slot);
+        slot = next;
+    }
+    fc_link *links[FC_ROUTE_URLS_MAX] = {NULL};
+    for (uint32_t i = 0; client->urls != NULL && i < client->url_count; i++)
+        links[i] = client->urls[i].link;
+    fc_links_close(links, client->url_count);
+    for (uint32_t i = 0; client->urls != NULL && i < client->url_count; i++)
+        free(client->urls[i].text);
+    free(client->urls);
+    free(client->routes);
+    pthread_cond_destroy(&client->changed);
+    pthread_mutex_destroy(&client->lock);
+    free(client);
+}
+
+static fc_status make_client(const flashcore_options *options, flashcore_client **out_client)
+{
+    flashcore_client *client = calloc(1, sizeof *client);
+    if (client == NULL)
+        return FC_NO_MEMORY;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&client->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&client->lock, NULL);
+    client->url_count = (uint32_t)options->url_count;
+    client->inflight_max = options->inflight_max;
+    client->connect_timeout_us = options->connect_timeout_us;
+    client->timeout_us = options->timeout_us;
+    client->next_id = 1;
+    client->jitter_state = fc_client_now_ns() | 1;
+    client->urls = calloc(client->url_count, sizeof *client->urls);
+    client->routes = calloc(client->url_count, sizeof *client->routes);
+    if (client->urls == NULL || client->routes == NULL) {
+        free_client(client);
+        return FC_NO_MEMORY;
+    }
+    *out_client = client;
+    return FC_OK;
+}
+
+static fc_status open_link(flashcore_client *client, uint32_t i, const flashcore_options *options,
+                           fc_reason *out_reason)
+{
+    fc_link_options link_options = {
+        .url = options->urls[i],
+        .index = i,
+        .reply_bytes_max = options->reply_bytes_max,
+        .notify = fc_flight_on_link,
+        .owner = client,
+    };
+    client->urls[i].text = strdup(options->urls[i]);
+    if (client->urls[i].text == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    return fc_link_open(&link_options, &client->urls[i].link, out_reason);
+}
+
+static fc_status create(const flashcore_options *given, flashcore_client **out_client, fc_reason *out_reason)
+{
+    flashcore_options options;
+    flashcore_options_init(&options);
+    if (given == NULL || out_client == NULL)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "options or out_client is NULL");
+    if (given->struct_bytes == 0 || given->struct_bytes > sizeof options)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "options->struct_bytes: call flashcore_options_init() first");
+    memcpy(&options, given, given->struct_bytes); /* an older caller's struct may be shorter */
+    fc_status status = check_options(&options, out_reason);
+    if (status != FC_OK)
+        return status;
+    flashcore_client *client;
+    status = make_client(&options, &client);
+    if (status != FC_OK)
+        return fc_fail(status, out_reason, "out of memory");
+    for (uint32_t i = 0; i < client->url_count; i++) {
+        status = open_link(client, i, &options, out_reason);
+        if (status != FC_OK) {
+            free_client(client);
+            return status;
+        }
+    }
+    *out_client = client;
+    return FC_OK;
+}
+
+flashcore_status flashcore_client_create(const flashcore_options *options, flashcore_client **out_client)
+{
+    fc_reason reason = {""};
+    return fc_last_error_set(create(options, out_client, &reason), &reason);
+}
+
+void flashcore_client_destroy(flashcore_client *client)
+{
+    if (client == NULL)
+        return;
+    fc_flight_end_all(client);
+    free_client(client);
+}

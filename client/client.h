@@ -1,0 +1,143 @@
+/* The client and its calls, as the library's own files see them.
+ *
+ * Life of a call: submit or a blocking function makes it, begin() gives it a slot (an exchange of its own) and places
+ * it on a URL; from then on exactly one party at a time holds its *continuation*, the right to move it on: the
+ * notification of its exchange that is still to come, or the library thread that handles one. That thread may touch the
+ * call's result and message without a lock. finish() ends the call: slot back, callback, waiters woken.
+ *
+ * Locks: client->lock guards what is marked so; call->lock guards the outcome's publication. Neither is held while a
+ * callback of the user runs, nor both at once. Under client->lock exchanges may be started and aborted (they never
+ * notify synchronously).
+ */
+#ifndef FC_CLIENT_CLIENT_H
+#define FC_CLIENT_CLIENT_H
+
+#include "client/link.h"
+#include "client/route.h"
+#include "client/translate.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
+
+/* An exchange and the call that uses it. Made when needed, kept till the client goes. */
+typedef struct fc_slot {
+    fc_exchange *exchange;
+    flashcore_call *call;
+    struct fc_slot *next_free;
+    struct fc_slot *next_made;
+} fc_slot;
+
+typedef enum fc_call_state {
+    FC_CALL_PLACING,   /* the holder of the continuation is about to choose a URL */
+    FC_CALL_WAITING,   /* asleep until a URL it may use is connected */
+    FC_CALL_SENDING,   /* in nng's queue of one URL, not on a connection yet: never ran */
+    FC_CALL_RECEIVING, /* on a connection: may run, may have run */
+    FC_CALL_BACKOFF,   /* asleep because the server was busy */
+    FC_CALL_ENDED,
+    FC_CALL_STATE_COUNT
+} fc_call_state;
+
+#define FC_CALL_ANY_URL UINT32_MAX
+
+struct flashcore_call {
+    /* Fixed before begin(). */
+    flashcore_client *client; /* not valid once the call has ended */
+    fc_wire_request wire;
+    const uint32_t *kv_len;
+    fc_sink sink;
+    flashcore_callback callback;
+    void *callback_context;
+    uint64_t submitted_ns, deadline_ns; /* UINT64_MAX: none */
+    uint32_t pinned_url;                /* or FC_CALL_ANY_URL */
+    uint32_t pinned_connection;         /* 0: any connection of that URL */
+    bool counts_as_inflight;            /* against inflight_max */
+
+    /* The continuation's. */
+    fc_message *message; /* encoded request; NULL while nng has it */
+    flashcore_result result;
+
+    /* client->lock. */
+    fc_call_state state;
+    fc_slot *slot;
+    uint32_t url_index, connection_id; /* SENDING, RECEIVING: where */
+    uint64_t excluded_mask;            /* URLs that answered draining */
+    uint64_t connect_deadline_ns;      /* WAITING: gives up then */
+    bool is_cancelled, has_sent_cancel;
+    flashcore_call *previous, *next; /* client->calls */
+
+    /* lock. */
+    pthread_mutex_t lock;
+    pthread_cond_t has_ended_cond;
+    bool has_result; /* result is final: its callback may be running */
+    bool has_ended;  /* and the callback has returned */
+    uint32_t reference_count;
+};
+
+typedef struct fc_client_url {
+    char *text;
+    fc_link *link;
+    uint32_t connection_id; /* client->lock; 0: none */
+} fc_client_url;
+
+struct flashcore_client {
+    uint32_t url_count, inflight_max;
+    uint64_t connect_timeout_us, timeout_us; /* timeout_us 0: none */
+    fc_client_url *urls;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a slot came free, or the last call finished */
+    fc_route_url *routes;   /* [url_count] */
+    uint32_t route_cursor;
+    fc_slot *free_slots, *made_slots;
+    uint32_t inflight_count;   /* calls that count against inflight_max */
+    uint32_t unfinished_count; /* all calls begun and not finished, callbacks included */
+    flashcore_call *calls;
+    uint64_t next_id, jitter_state;
+    bool is_closing;
+};
+
+static inline uint64_t fc_client_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* now + delta, and UINT64_MAX (never) instead of an overflow. */
+static inline uint64_t fc_client_later_ns(uint64_t now_ns, uint64_t delta_us)
+{
+    return delta_us < (UINT64_MAX - now_ns) / 1000 ? now_ns + delta_us * 1000 : UINT64_MAX;
+}
+
+/* --- call.c: the object, apart from how it gets its answer ----------------------------------------------------------
+ */
+
+/* A call of one reference in state PLACING; the caller fills what is fixed before begin(). */
+fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **out_call);
+void fc_call_acquire(flashcore_call *call);
+void fc_call_release(flashcore_call *call);
+
+/* Publishes the result: runs the callback, then wakes waiters. Once, by the continuation's holder, no lock held. */
+void fc_call_end(flashcore_call *call);
+
+/* True on a thread that is inside a callback of the user. */
+bool fc_call_is_in_callback(void);
+
+/* --- flight.c: from begin to finish ---------------------------------------------------------------------------------
+ */
+
+/* Starts a call. FC_OK: the library holds a reference of its own and will finish it. Else the call never started. May
+ * block for a slot when can_block. Sets the call's id. */
+fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_reason);
+
+/* See flashcore_cancel(). */
+fc_status fc_flight_cancel(flashcore_call *call);
+
+/* Takes every call under way back; returns when all have finished. client->is_closing is set for good. */
+void fc_flight_end_all(flashcore_client *client);
+
+/* fc_link_notify of every link; owner is the client. */
+void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, bool is_up);
+
+#endif

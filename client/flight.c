@@ -1,0 +1,525 @@
+/* How a call gets its answer: choosing a URL, sending, waiting for connections and busy servers, giving up. See the
+ * life of a call in client.h. Must never repeat what may have started: only an answer of `busy` or `draining`, or nng's
+ * word that the request was never handed over, lets a request be sent again.
+ */
+#include "client/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUSY_DELAY_US_MIN 500            /* when the server names no time */
+#define CANCEL_TIMEOUT_US (10 * 1000000) /* of the message that takes a call back */
+
+static void on_exchange(void *owner, fc_exchange_event event, fc_status status, fc_message *message);
+
+/* --- small steps, all under client->lock -----------------------------------------------------------------------------
+ */
+
+#define STATE_BIT(state) (1u << (state))
+
+/* The only writer of call->state; keeps the URL's count of requests in flight. */
+static void set_state(flashcore_call *call, fc_call_state next)
+{
+    static const uint8_t ALLOWED[FC_CALL_STATE_COUNT] = {
+        [FC_CALL_PLACING] = STATE_BIT(FC_CALL_WAITING) | STATE_BIT(FC_CALL_SENDING) | STATE_BIT(FC_CALL_ENDED),
+        [FC_CALL_WAITING] = STATE_BIT(FC_CALL_PLACING),
+        [FC_CALL_SENDING] = STATE_BIT(FC_CALL_RECEIVING) | STATE_BIT(FC_CALL_PLACING) | STATE_BIT(FC_CALL_ENDED),
+        [FC_CALL_RECEIVING] = STATE_BIT(FC_CALL_BACKOFF) | STATE_BIT(FC_CALL_PLACING) | STATE_BIT(FC_CALL_ENDED),
+        [FC_CALL_BACKOFF] = STATE_BIT(FC_CALL_PLACING),
+    };
+    const uint8_t on_a_url = STATE_BIT(FC_CALL_SENDING) | STATE_BIT(FC_CALL_RECEIVING);
+    if ((ALLOWED[call->state] & STATE_BIT(next)) == 0)
+        abort(); /* our own bug: going on could send a request twice */
+    bool was_there = (STATE_BIT(call->state) & on_a_url) != 0;
+    bool is_there = (STATE_BIT(next) & on_a_url) != 0;
+    if (is_there && !was_there)
+        call->client->routes[call->url_index].inflight_count++;
+    if (was_there && !is_there)
+        call->client->routes[call->url_index].inflight_count--;
+    call->state = next;
+}
+
+static uint64_t remaining_us(uint64_t until_ns)
+{
+    if (until_ns == UINT64_MAX)
+        return FC_LINK_FOREVER;
+    uint64_t now_ns = fc_client_now_ns();
+    return until_ns > now_ns ? (until_ns - now_ns + 999) / 1000 : 1;
+}
+
+static bool is_called_off(const flashcore_call *call)
+{
+    return call->is_cancelled || call->client->is_closing;
+}
+
+static uint64_t next_random(flashcore_client *client)
+{
+    uint64_t x = client->jitter_state; /* xorshift64, Marsaglia 2003 */
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    return client->jitter_state = x;
+}
+
+static fc_status make_slot(flashcore_client *client)
+{
+    fc_slot *slot = calloc(1, sizeof *slot);
+    if (slot == NULL)
+        return FC_NO_MEMORY;
+    fc_status status = fc_exchange_create(client->url_count, on_exchange, slot, &slot->exchange);
+    if (status != FC_OK) {
+        free(slot);
+        return status;
+    }
+    slot->next_made = client->made_slots;
+    client->made_slots = slot;
+    slot->next_free = client->free_slots;
+    client->free_slots = slot;
+    return FC_OK;
+}
+
+/* Gives the call a slot and enters it in the books. */
+static fc_status enter(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    if (client->free_slots == NULL) {
+        fc_status status = make_slot(client);
+        if (status != FC_OK)
+            return status;
+    }
+    call->slot = client->free_slots;
+    client->free_slots = call->slot->next_free;
+    call->slot->call = call;
+    call->wire.id = client->next_id++;
+    call->next = client->calls;
+    if (client->calls != NULL)
+        client->calls->previous = call;
+    client->calls = call;
+    client->inflight_count += call->counts_as_inflight;
+    client->unfinished_count++;
+    return FC_OK;
+}
+
+/* Undoes enter() but for unfinished_count. */
+static void leave(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    set_state(call, FC_CALL_ENDED);
+    *(call->previous != NULL ? &call->previous->next : &client->calls) = call->next;
+    if (call->next != NULL)
+        call->next->previous = call->previous;
+    call->slot->call = NULL;
+    call->slot->next_free = client->free_slots;
+    client->free_slots = call->slot;
+    call->slot = NULL;
+    client->inflight_count -= call->counts_as_inflight;
+    pthread_cond_broadcast(&client->changed);
+}
+
+static uint64_t excluded_urls(const flashcore_call *call)
+{
+    return call->excluded_mask | (call->pinned_url == FC_CALL_ANY_URL ? 0 : ~((uint64_t)1 << call->pinned_url));
+}
+
+static bool may_use_some_url(const flashcore_call *call)
+{
+    uint64_t all = UINT64_MAX >> (64 - call->client->url_count);
+    return (~excluded_urls(call) & all) != 0;
+}
+
+/* Puts the call asleep until a URL comes up, or says that it has waited long enough. */
+static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_reason *out_reason)
+{
+    flashcore_client *client = call->client;
+    if (call->pinned_connection != 0)
+        return fc_fail(FC_CONNECTION_LOST, out_reason, "the connection is gone");
+    if (call->connect_deadline_ns == 0)
+        call->connect_deadline_ns = fc_client_later_ns(now_ns, client->connect_timeout_us);
+    uint64_t until_ns = call->connect_deadline_ns < call->deadline_ns ? call->connect_deadline_ns : call->deadline_ns;
+    if (now_ns >= until_ns && call->excluded_mask != 0)
+        return fc_fail(FC_DRAINING, out_reason, "the server is draining and no other URL is connected");
+    if (now_ns >= call->connect_deadline_ns)
+        return fc_fail(FC_UNREACHABLE, out_reason, "no connection to %.120s%s within %llu ms",
+                       client->urls[call->pinned_url == FC_CALL_ANY_URL ? 0 : call->pinned_url].text,
+                       client->url_count > 1 && call->pinned_url == FC_CALL_ANY_URL ? " or the other URLs" : "",
+                       (unsigned long long)(client->connect_timeout_us / 1000));
+    if (now_ns >= call->deadline_ns)
+        return fc_fail(FC_TIMED_OUT, out_reason, "timed out waiting for a connection; it was never sent");
+    set_state(call, FC_CALL_WAITING);
+    fc_exchange_sleep(call->slot->exchange, remaining_us(until_ns));
+    return FC_OK;
+}
+
+/* Sends the call's message to a URL, or has it wait for one. FC_OK: a notification will come. Else the call, still
+ * PLACING and with its message, is at its end. */
+static fc_status place(flashcore_call *call, fc_reason *out_reason)
+{
+    flashcore_client *client = call->client;
+    if (is_called_off(call))
+        return fc_fail(FC_CANCELLED, out_reason, "cancelled before it was sent");
+    uint64_t now_ns = fc_client_now_ns();
+    if (now_ns >= call->deadline_ns)
+        return fc_fail(FC_TIMED_OUT, out_reason, "timed out; the request was never started");
+    uint32_t i = fc_route_choose(client->routes, client->url_count, excluded_urls(call), &client->route_cursor);
+    if (i == FC_ROUTE_NONE ||
+        (call->pinned_connection != 0 && client->urls[i].connection_id != call->pinned_connection))
+        return wait_for_connection(call, now_ns, out_reason);
+    fc_status status =
+        fc_exchange_send(call->slot->exchange, client->urls[i].link, call->message, remaining_us(call->deadline_ns));
+    if (status != FC_OK)
+        return fc_fail(status, out_reason, "cannot open a context: %s", fc_status_text(status));
+    call->message = NULL;
+    call->connect_deadline_ns = 0;
+    call->url_index = i;
+    call->connection_id = client->urls[i].connection_id;
+    set_state(call, FC_CALL_SENDING);
+    return FC_OK;
+}
+
+/* A connection is gone: what nng has not handed to it yet comes back and goes elsewhere. What it was handed is told by
+ * nng itself. */
+static void take_down(flashcore_client *client, uint32_t url_index, uint32_t connection_id)
+{
+    if (client->urls[url_index].connection_id != connection_id)
+        return;
+    client->urls[url_index].connection_id = 0;
+    client->routes[url_index].is_connected = false;
+    for (flashcore_call *call = client->calls; call != NULL; call = call->next)
+        if (call->state == FC_CALL_SENDING && call->url_index == url_index)
+            fc_exchange_abort(call->slot->exchange);
+}
+
+/* --- continuations: called by their holder, no lock held
+ * -------------------------------------------------------------- */
+
+static fc_status encode(flashcore_call *call, fc_reason *out_reason)
+{
+    size_t size_bytes = fc_codec_request_bound(&call->wire, call->wire.attend.kv_len_count);
+    if (size_bytes == SIZE_MAX)
+        return fc_fail(FC_TOO_LARGE, out_reason, "a tensor is larger than a message can carry (4 GiB)");
+    fc_message *message;
+    fc_status status = fc_message_create(size_bytes, &message);
+    if (status != FC_OK)
+        return fc_fail(status, out_reason, "no memory for a message of %zu bytes", size_bytes);
+    void *bytes = fc_message_bytes(message, &size_bytes);
+    status = fc_codec_encode_request(&call->wire, call->kv_len, bytes, size_bytes, &size_bytes);
+    if (status != FC_OK) {
+        fc_message_destroy(message);
+        return fc_fail(status, out_reason, "cannot encode the request: %s", fc_status_text(status));
+    }
+    fc_message_trim(message, size_bytes);
+    call->message = message;
+    return FC_OK;
+}
+
+/* Ends the call with status; its error text stands already or is the reason, or the status's own. */
+static void finish(flashcore_call *call, fc_status status, const fc_reason *reason)
+{
+    flashcore_client *client = call->client;
+    flashcore_result *result = &call->result;
+    result->status = (flashcore_status)status;
+    result->url_index = call->url_index;
+    result->client_total_us = (double)(fc_client_now_ns() - call->submitted_ns) / 1000.0;
+    if (reason != NULL)
+        snprintf(result->error, sizeof result->error, "%s", reason->text);
+    if (status == FC_OK)
+        result->error[0] = '\0';
+    else if (result->error[0] == '\0')
+        snprintf(result->error, sizeof result->error, "%s", fc_status_text(status));
+    if (status != FC_BUSY)
+        result->retry_after_us = 0;
+
+    pthread_mutex_lock(&client->lock);
+    leave(call);
+    pthread_mutex_unlock(&client->lock);
+    fc_call_end(call);
+    fc_call_release(call);
+    /* The last touch: destroy may go on from here. It still waits for this notification to return. */
+    pthread_mutex_lock(&client->lock);
+    if (--client->unfinished_count == 0)
+        pthread_cond_broadcast(&client->changed);
+    pthread_mutex_unlock(&client->lock);
+}
+
+/* Moves a call that is nowhere to a URL, into waiting, or to its end. */
+static void proceed(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    fc_reason reason = {""};
+    fc_status status = call->message != NULL ? FC_OK : encode(call, &reason);
+    if (status == FC_OK) {
+        pthread_mutex_lock(&client->lock);
+        status = place(call, &reason);
+        pthread_mutex_unlock(&client->lock);
+    }
+    if (status != FC_OK)
+        finish(call, status, &reason);
+}
+
+static void send_cancel(flashcore_call *target);
+
+static void on_sent(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    pthread_mutex_lock(&client->lock);
+    set_state(call, FC_CALL_RECEIVING);
+    fc_exchange_receive(call->slot->exchange, remaining_us(call->deadline_ns));
+    if (client->is_closing)
+        fc_exchange_abort(call->slot->exchange);
+    else if (call->is_cancelled)
+        send_cancel(call);
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void on_unsent(flashcore_call *call, fc_status status)
+{
+    flashcore_client *client = call->client;
+    if (status == FC_CANCELLED) { /* by cancel, by destroy, or because its connection went: place() knows which */
+        pthread_mutex_lock(&client->lock);
+        set_state(call, FC_CALL_PLACING);
+        pthread_mutex_unlock(&client->lock);
+        proceed(call);
+        return;
+    }
+    fc_reason reason;
+    if (status == FC_TIMED_OUT)
+        fc_fail(status, &reason, "timed out behind other requests on the connection; it was never sent");
+    else
+        fc_fail(status, &reason, "%s", fc_status_text(status));
+    finish(call, status, &reason);
+}
+
+static void on_woke(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->client->lock);
+    set_state(call, FC_CALL_PLACING);
+    pthread_mutex_unlock(&call->client->lock);
+    proceed(call);
+}
+
+static void on_broken(flashcore_call *call, fc_status status)
+{
+    flashcore_client *client = call->client;
+    fc_reason reason;
+    pthread_mutex_lock(&client->lock);
+    if (status == FC_CONNECTION_LOST)
+        take_down(client, call->url_index, call->connection_id);
+    else if (status == FC_TIMED_OUT && !call->has_sent_cancel && call->wire.op == FC_OP_ATTEND)
+        send_cancel(call); /* nobody waits for it any more: the server may drop it if it is still queued */
+    pthread_mutex_unlock(&client->lock);
+    const char *url = client->urls[call->url_index].text;
+    if (status == FC_CONNECTION_LOST)
+        fc_fail(status, &reason, "the connection to %.150s broke after sending; it may have run", url);
+    else if (status == FC_TIMED_OUT)
+        fc_fail(status, &reason, "no answer from %.150s in time; it may still run", url);
+    else if (status == FC_CANCELLED)
+        fc_fail(status, &reason, "the client was destroyed; it may still run");
+    else
+        fc_fail(status, &reason, "%s", fc_status_text(status));
+    finish(call, status, &reason);
+}
+
+/* True: the call sleeps and will try again. */
+static bool try_back_off(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    uint64_t delay_us = call->result.retry_after_us;
+    delay_us = delay_us > BUSY_DELAY_US_MIN ? delay_us : BUSY_DELAY_US_MIN;
+    pthread_mutex_lock(&client->lock);
+    /* Up to half as long again, so that those refused together do not come back together. */
+    if (delay_us < UINT64_MAX / 2)
+        delay_us += next_random(client) % (delay_us / 2 + 1);
+    bool is_worth_it = !is_called_off(call) && fc_client_later_ns(fc_client_now_ns(), delay_us) < call->deadline_ns;
+    if (is_worth_it) {
+        set_state(call, FC_CALL_BACKOFF);
+        fc_exchange_sleep(call->slot->exchange, delay_us);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return is_worth_it;
+}
+
+/* True: the call went to (or waits for) another URL. */
+static bool try_elsewhere(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    pthread_mutex_lock(&client->lock);
+    call->excluded_mask |= (uint64_t)1 << call->url_index;
+    if (client->urls[call->url_index].connection_id == call->connection_id)
+        client->routes[call->url_index].is_draining = true;
+    bool is_worth_it = !is_called_off(call) && may_use_some_url(call);
+    if (is_worth_it)
+        set_state(call, FC_CALL_PLACING);
+    pthread_mutex_unlock(&client->lock);
+    if (is_worth_it)
+        proceed(call);
+    return is_worth_it;
+}
+
+static bool was_called_off(flashcore_call *call)
+{
+    pthread_mutex_lock(&call->client->lock);
+    bool result = is_called_off(call);
+    pthread_mutex_unlock(&call->client->lock);
+    return result;
+}
+
+static void on_reply(flashcore_call *call, fc_message *message)
+{
+    size_t size_bytes;
+    const void *bytes = fc_message_bytes(message, &size_bytes);
+    fc_status status = fc_translate_reply(bytes, size_bytes, &call->wire, &call->sink, &call->result);
+    fc_message_destroy(message);
+    if (status == FC_BUSY && try_back_off(call))
+        return;
+    if (status == FC_DRAINING && try_elsewhere(call))
+        return;
+    bool never_ran = status == FC_BUSY || status == FC_DRAINING;
+    finish(call, never_ran && was_called_off(call) ? FC_CANCELLED : status, NULL);
+}
+
+static void on_exchange(void *owner, fc_exchange_event event, fc_status status, fc_message *message)
+{
+    flashcore_call *call = ((fc_slot *)owner)->call;
+    switch (event) {
+    case FC_EXCHANGE_SENT:
+        on_sent(call);
+        break;
+    case FC_EXCHANGE_UNSENT:
+        call->message = message;
+        on_unsent(call, status);
+        break;
+    case FC_EXCHANGE_REPLIED:
+        on_reply(call, message);
+        break;
+    case FC_EXCHANGE_BROKEN:
+        on_broken(call, status);
+        break;
+    case FC_EXCHANGE_WOKE:
+        on_woke(call);
+        break;
+    }
+}
+
+/* --- entry points
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Under client->lock: waits for room among the calls in flight. */
+static fc_status wait_for_room(flashcore_call *call, bool can_block, fc_reason *out_reason)
+{
+    flashcore_client *client = call->client;
+    uint64_t until_ns = fc_client_later_ns(call->submitted_ns, client->connect_timeout_us);
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    int error = can_block ? 0 : 1;
+    while (client->inflight_count >= client->inflight_max && !client->is_closing && error == 0)
+        error = pthread_cond_timedwait(&client->changed, &client->lock, &until);
+    if (client->is_closing)
+        return fc_fail(FC_CANCELLED, out_reason, "the client is being destroyed");
+    if (client->inflight_count >= client->inflight_max)
+        return fc_fail(FC_BUSY, out_reason, "inflight_max (%u) calls are under way", client->inflight_max);
+    return FC_OK;
+}
+
+fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_reason)
+{
+    flashcore_client *client = call->client;
+    pthread_mutex_lock(&client->lock);
+    fc_status status = call->counts_as_inflight ? wait_for_room(call, can_block, out_reason) : FC_OK;
+    if (status == FC_OK && (status = enter(call)) != FC_OK)
+        fc_fail(status, out_reason, "out of memory");
+    pthread_mutex_unlock(&client->lock);
+    if (status != FC_OK)
+        return status;
+    fc_call_acquire(call);
+    status = encode(call, out_reason);
+    pthread_mutex_lock(&client->lock);
+    if (status == FC_OK)
+        status = place(call, out_reason);
+    if (status != FC_OK) {
+        leave(call);
+        client->unfinished_count--;
+    }
+    pthread_mutex_unlock(&client->lock);
+    if (status != FC_OK)
+        fc_call_release(call);
+    return status;
+}
+
+/* Under client->lock: sends the message that takes target back, on its own connection; its answer interests nobody.
+ * When it cannot be sent the target simply ends in its own time. */
+static void send_cancel(flashcore_call *target)
+{
+    flashcore_client *client = target->client;
+    flashcore_call *call;
+    fc_reason reason;
+    target->has_sent_cancel = true;
+    if (fc_call_create(client, FC_OP_CANCEL, &call) != FC_OK)
+        return;
+    call->wire.cancel_target = target->wire.id;
+    call->pinned_url = target->url_index;
+    call->pinned_connection = target->connection_id;
+    call->deadline_ns = fc_client_later_ns(call->submitted_ns, CANCEL_TIMEOUT_US);
+    if (enter(call) != FC_OK) {
+        fc_call_release(call);
+        return;
+    }
+    if (encode(call, &reason) != FC_OK || place(call, &reason) != FC_OK) {
+        leave(call);
+        client->unfinished_count--;
+        fc_call_release(call);
+    }
+}
+
+fc_status fc_flight_cancel(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    pthread_mutex_lock(&client->lock);
+    call->is_cancelled = true;
+    switch (call->state) {
+    case FC_CALL_WAITING:
+    case FC_CALL_SENDING:
+    case FC_CALL_BACKOFF:
+        fc_exchange_abort(call->slot->exchange);
+        break;
+    case FC_CALL_RECEIVING:
+        if (!call->has_sent_cancel)
+            send_cancel(call);
+        break;
+    case FC_CALL_PLACING: /* place() will see it */
+    case FC_CALL_ENDED:
+    case FC_CALL_STATE_COUNT:
+        break;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return FC_OK;
+}
+
+void fc_flight_end_all(flashcore_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    client->is_closing = true;
+    for (flashcore_call *call = client->calls; call != NULL; call = call->next)
+        if (call->state != FC_CALL_PLACING)
+            fc_exchange_abort(call->slot->exchange);
+    pthread_cond_broadcast(&client->changed);
+    while (client->unfinished_count != 0)
+        pthread_cond_wait(&client->changed, &client->lock);
+    pthread_mutex_unlock(&client->lock);
+}
+
+void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, bool is_up)
+{
+    flashcore_client *client = owner;
+    pthread_mutex_lock(&client->lock);
+    if (is_up) {
+        client->urls[url_index].connection_id = connection_id;
+        client->routes[url_index].is_connected = true;
+        client->routes[url_index].is_draining = false;
+        for (flashcore_call *call = client->calls; call != NULL; call = call->next)
+            if (call->state == FC_CALL_WAITING && (excluded_urls(call) >> url_index & 1) == 0)
+                fc_exchange_abort(call->slot->exchange);
+    } else {
+        take_down(client, url_index, connection_id);
+    }
+    pthread_mutex_unlock(&client->lock);
+}

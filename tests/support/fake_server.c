@@ -1,0 +1,171 @@
+/* The scripted server: see fake_server.h. */
+#include "tests/support/fake_server.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct fake_server {
+    nng_socket socket;
+    pthread_t thread;
+    fake_script script;
+    void *context;
+    atomic_uint counts[FC_OP_COUNT];
+};
+
+static void must(int rv, const char *what)
+{
+    if (rv != 0) {
+        fprintf(stderr, "fake server: %s: %s\n", what, nng_strerror(rv));
+        abort();
+    }
+}
+
+static void *serve(void *arg)
+{
+    fake_server *server = arg;
+    nng_msg *message;
+    while (nng_recvmsg(server->socket, &message, 0) == 0) {
+        fake_request *request = calloc(1, sizeof *request);
+        fc_reason reason = {""};
+        request->server = server;
+        request->message = message;
+        if (fc_codec_decode_request(nng_msg_body(message), nng_msg_len(message), &request->wire, &reason) != FC_OK) {
+            fprintf(stderr, "fake server: the client sent rubbish: %s\n", reason.text);
+            abort();
+        }
+        server->counts[request->wire.op]++;
+        server->script(server->context, request);
+    }
+    return NULL;
+}
+
+fake_server *fake_server_start(const char *url, fake_script script, void *context)
+{
+    fake_server *server = calloc(1, sizeof *server);
+    server->script = script;
+    server->context = context;
+    must(nng_rep0_open_raw(&server->socket), "open");
+    must(nng_listen(server->socket, url, NULL, 0), url);
+    must(pthread_create(&server->thread, NULL, serve, server), "thread");
+    return server;
+}
+
+void fake_server_stop(fake_server *server)
+{
+    if (server == NULL)
+        return;
+    nng_close(server->socket);
+    pthread_join(server->thread, NULL);
+    free(server);
+}
+
+unsigned fake_server_count(fake_server *server, fc_op op)
+{
+    return server->counts[op];
+}
+
+void fake_drop(fake_request *request)
+{
+    nng_msg_free(request->message);
+    free(request);
+}
+
+void fake_answer_bytes(fake_request *request, const void *bytes, size_t size_bytes)
+{
+    nng_msg *reply; /* the header names the connection and the request */
+    must(nng_msg_alloc(&reply, 0), "memory");
+    must(nng_msg_append(reply, bytes, size_bytes), "memory");
+    must(nng_msg_header_append(reply, nng_msg_header(request->message), nng_msg_header_len(request->message)),
+         "memory");
+    if (nng_sendmsg(request->server->socket, reply, 0) != 0)
+        nng_msg_free(reply);
+    fake_drop(request);
+}
+
+void fake_answer(fake_request *request, const fc_wire_reply *reply)
+{
+    size_t size_bytes = fc_codec_reply_bound(reply);
+    void *bytes = malloc(size_bytes);
+    must(fc_codec_encode_reply(reply, bytes, size_bytes, &size_bytes), "encode");
+    fake_answer_bytes(request, bytes, size_bytes);
+    free(bytes);
+}
+
+void fake_answer_status(fake_request *request, fc_status status, uint64_t retry_after_us)
+{
+    fc_wire_reply reply = {.id = request->wire.id, .status = status, .retry_after_us = retry_after_us};
+    if (status != FC_OK)
+        reply.error = (fc_wire_text){"as scripted", 11};
+    fake_answer(request, &reply);
+}
+
+static fc_wire_text text(const char *string)
+{
+    return (fc_wire_text){string, strlen(string)};
+}
+
+uint64_t fake_row_count(const fake_request *request)
+{
+    const fc_wire_tensor *q = &request->wire.attend.q;
+    return q->shape[0] * q->shape[1] * q->shape[2];
+}
+
+fc_wire_reply fake_attend_reply(const fake_request *request, float *lse)
+{
+    const fc_wire_attend *asked = &request->wire.attend;
+    fc_wire_reply reply = {.id = request->wire.id, .status = FC_OK, .body = FC_BODY_ATTEND};
+    for (uint64_t i = 0; i < fake_row_count(request); i++)
+        lse[i] = (float)i;
+    reply.attend.out = asked->q;
+    reply.attend.has_lse = asked->wants_lse;
+    reply.attend.lse = (fc_wire_tensor){.dtype = FC_F32,
+                                        .rank = FC_LSE_RANK,
+                                        .shape = {asked->q.shape[0], asked->q.shape[1], asked->q.shape[2]},
+                                        .data = (const uint8_t *)lse,
+                                        .data_bytes = fake_row_count(request) * sizeof *lse};
+    reply.attend.kernel = text("fake");
+    reply.attend.device = text("none");
+    reply.attend.timing = (fc_wire_timing){1, 2, 3, 4, 20, 5};
+    return reply;
+}
+
+void fake_answer_well(fake_request *request)
+{
+    fc_wire_reply reply = {.id = request->wire.id, .status = FC_OK};
+    float *lse = NULL;
+    switch (request->wire.op) {
+    case FC_OP_ATTEND:
+        lse = malloc((fake_row_count(request) + 1) * sizeof *lse);
+        reply = fake_attend_reply(request, lse);
+        break;
+    case FC_OP_HELLO:
+        reply.body = FC_BODY_HELLO;
+        reply.hello.server = text("fake");
+        reply.hello.version = text("1");
+        reply.hello.default_kernel = text("cpu");
+        reply.hello.device = text("none");
+        reply.hello.kernel_count = 2;
+        reply.hello.kernels[0] = text("cpu");
+        reply.hello.kernels[1] = text("reference");
+        reply.hello.limits.message_bytes = 1 << 20;
+        break;
+    case FC_OP_STATS:
+        reply.body = FC_BODY_STATS;
+        reply.stats.counter_count = 2;
+        reply.stats.counters[0] = (fc_wire_counter){text("requests"), 3};
+        reply.stats.counters[1] = (fc_wire_counter){text("uptime_s"), 0.5};
+        break;
+    case FC_OP_PING:
+    case FC_OP_CANCEL:
+    case FC_OP_COUNT:
+        break;
+    }
+    fake_answer(request, &reply);
+    free(lse);
+}

@@ -179,7 +179,7 @@ typedef struct flashcore_info {
     uint32_t kernel_count, feature_count;
     char kernels[32][32];
     char features[32][32];
-    uint64_t message_bytes_max, tensor_bytes_max, tokens_max, head_dim_max;
+    uint64_t message_bytes_max, tensor_bytes_max, tokens_max, head_dim_max, batch_entries_max;
     uint64_t queue_requests_max, queue_bytes_max, inflight_per_peer_max;
 } flashcore_info;
 

@@ -160,6 +160,7 @@ static fc_status read_hello(const fc_wire_reply *reply, flashcore_info *info, fl
         .tensor_bytes_max = hello->limits.tensor_bytes,
         .tokens_max = hello->limits.tokens,
         .head_dim_max = hello->limits.head_dim,
+        .batch_entries_max = hello->limits.batch_entries,
         .queue_requests_max = hello->limits.queue_requests,
         .queue_bytes_max = hello->limits.queue_bytes,
         .inflight_per_peer_max = hello->limits.inflight_per_peer,

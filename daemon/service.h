@@ -114,6 +114,6 @@ void fc_service_peer_gone(fc_service *service, uint64_t peer);
 
 /* Requests that can be between reception and reply at once, queue full and all lanes at work, and some room to refuse
  * more: what a transport needs to be able to say `busy` at once. */
-uint32_t fc_service_request_slots(const fc_service *service);
+uint32_t fc_service_request_slots(fc_service *service);
 
 #endif

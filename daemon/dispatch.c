@@ -1,0 +1,244 @@
+/* See dispatch.h. */
+#include "daemon/dispatch.h"
+
+#include "daemon/clock.h"
+#include "daemon/id_table.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef enum phase { PHASE_SERVING, PHASE_DRAINING, PHASE_STOPPED } phase;
+
+struct fc_dispatch {
+    fc_stats *stats;
+    void (*on_idle)(void *context);
+    void *context;
+    atomic_uint_fast64_t open_count; /* requests begun and not ended */
+    atomic_int phase;                /* written under the lock */
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t work;
+    uint32_t waiting_lanes;
+    fc_dispatch_limits limits;
+    fc_queue queue;
+    fc_id_table inflight; /* peer -> its requests between submit and end */
+    uint64_t running;
+    uint64_t request_ns; /* what a request costs a lane, averaged over the last launches */
+};
+
+/* Before the first launch: what a small problem takes. */
+#define FIRST_REQUEST_NS (1 * FC_NS_PER_MS)
+#define RETRY_MIN_US 100
+#define RETRY_MAX_US 10000000
+
+fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, void (*on_idle)(void *context),
+                             void *context, fc_dispatch **out_dispatch)
+{
+    fc_dispatch *dispatch = calloc(1, sizeof *dispatch);
+    if (dispatch == NULL)
+        return FC_NO_MEMORY;
+    dispatch->stats = stats;
+    dispatch->on_idle = on_idle;
+    dispatch->context = context;
+    dispatch->limits = *limits;
+    dispatch->request_ns = FIRST_REQUEST_NS;
+    pthread_mutex_init(&dispatch->lock, NULL);
+    pthread_cond_init(&dispatch->work, NULL);
+    fc_queue_init(&dispatch->queue, limits->queue_requests, limits->queue_bytes);
+    fc_id_table_init(&dispatch->inflight);
+    *out_dispatch = dispatch;
+    return FC_OK;
+}
+
+void fc_dispatch_destroy(fc_dispatch *dispatch)
+{
+    if (dispatch == NULL)
+        return;
+    assert(dispatch->queue.count == 0);
+    fc_id_table_fini(&dispatch->inflight);
+    pthread_cond_destroy(&dispatch->work);
+    pthread_mutex_destroy(&dispatch->lock);
+    free(dispatch);
+}
+
+void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *limits)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    dispatch->limits = *limits;
+    dispatch->queue.count_max = limits->queue_requests;
+    dispatch->queue.bytes_max = limits->queue_bytes;
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)
+{
+    atomic_fetch_add(&dispatch->open_count, 1);
+    request->stats = dispatch->stats;
+    request->is_counted = false;
+    request->kv_lens = NULL;
+    request->reply_buffer = NULL;
+    fc_request_set_state(request, FC_REQUEST_RECEIVED);
+}
+
+static void count_out_of_peer(fc_dispatch *dispatch, uint64_t peer)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    uint64_t *inflight = fc_id_table_find(&dispatch->inflight, peer);
+    assert(inflight != NULL && *inflight > 0);
+    if (--*inflight == 0)
+        fc_id_table_remove(&dispatch->inflight, peer);
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request)
+{
+    if (request->is_counted)
+        count_out_of_peer(dispatch, request->item.peer);
+    free(request->kv_lens);
+    request->kv_lens = NULL;
+    fc_request_set_state(request, FC_REQUEST_DONE);
+    uint64_t open_before = atomic_fetch_sub(&dispatch->open_count, 1);
+    assert(open_before > 0);
+    if (open_before == 1 && atomic_load(&dispatch->phase) != PHASE_SERVING && dispatch->on_idle != NULL)
+        dispatch->on_idle(dispatch->context);
+}
+
+/* Half the time until everything ahead has run: a peer that waits for the queue to empty leaves the lanes idle. */
+static uint64_t retry_after_us(const fc_dispatch *dispatch)
+{
+    uint64_t ahead = dispatch->queue.count + dispatch->running;
+    uint64_t lanes = dispatch->limits.lane_count > 0 ? dispatch->limits.lane_count : 1;
+    uint64_t wait_us = (ahead + 1) * (dispatch->request_ns / FC_NS_PER_US) / (2 * lanes);
+    if (wait_us < RETRY_MIN_US)
+        return RETRY_MIN_US;
+    return wait_us < RETRY_MAX_US ? wait_us : RETRY_MAX_US;
+}
+
+/* submit under the lock. */
+static fc_status enqueue(fc_dispatch *dispatch, fc_request *request, fc_reason *out_reason)
+{
+    const fc_dispatch_limits *limits = &dispatch->limits;
+    if (atomic_load(&dispatch->phase) != PHASE_SERVING)
+        return fc_fail(FC_DRAINING, out_reason, "the server is shutting down; the request was not started");
+    uint64_t *inflight = fc_id_table_put(&dispatch->inflight, request->item.peer);
+    if (inflight == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    if (*inflight >= limits->inflight_per_peer)
+        return fc_fail(FC_BUSY, out_reason, "this connection has %llu unanswered requests; inflight_per_peer is %llu",
+                       (unsigned long long)*inflight, (unsigned long long)limits->inflight_per_peer);
+    if (fc_queue_push(&dispatch->queue, &request->item) != FC_OK) {
+        if (*inflight == 0)
+            fc_id_table_remove(&dispatch->inflight, request->item.peer);
+        return fc_fail(FC_BUSY, out_reason, "%llu requests (%llu bytes) wait; queue_requests is %llu, queue_bytes %llu",
+                       (unsigned long long)dispatch->queue.count, (unsigned long long)dispatch->queue.bytes,
+                       (unsigned long long)limits->queue_requests, (unsigned long long)limits->queue_bytes);
+    }
+    ++*inflight;
+    request->is_counted = true;
+    fc_request_set_state(request, FC_REQUEST_QUEUED);
+    return FC_OK;
+}
+
+fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
+                             fc_reason *out_reason)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    fc_status st = enqueue(dispatch, request, out_reason);
+    if (st == FC_BUSY)
+        *out_retry_after_us = retry_after_us(dispatch);
+    fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
+    if (st == FC_OK && dispatch->waiting_lanes > 0)
+        pthread_cond_signal(&dispatch->work);
+    pthread_mutex_unlock(&dispatch->lock);
+    return st;
+}
+
+uint32_t fc_dispatch_take(fc_dispatch *dispatch, fc_request **out_requests, fc_request **out_expired)
+{
+    fc_queue_item *items[FC_BATCH_REQUESTS_MAX];
+    uint32_t count = 0;
+    pthread_mutex_lock(&dispatch->lock);
+    while (dispatch->queue.count == 0 && atomic_load(&dispatch->phase) != PHASE_STOPPED) {
+        dispatch->waiting_lanes++;
+        pthread_cond_wait(&dispatch->work, &dispatch->lock);
+        dispatch->waiting_lanes--;
+    }
+    *out_expired = fc_request_of(fc_queue_expire(&dispatch->queue, fc_clock_now_ns()));
+    count = fc_queue_take(&dispatch->queue, &dispatch->limits.batch, items);
+    for (uint32_t i = 0; i < count; i++) {
+        out_requests[i] = fc_request_of(items[i]);
+        fc_request_set_state(out_requests[i], FC_REQUEST_RUNNING);
+    }
+    dispatch->running += count;
+    fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
+    pthread_mutex_unlock(&dispatch->lock);
+    return count;
+}
+
+void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t duration_ns)
+{
+    if (request_count == 0)
+        return;
+    int64_t sample_ns = (int64_t)(duration_ns / request_count);
+    pthread_mutex_lock(&dispatch->lock);
+    assert(dispatch->running >= request_count);
+    dispatch->running -= request_count;
+    dispatch->request_ns = (uint64_t)((int64_t)dispatch->request_ns + (sample_ns - (int64_t)dispatch->request_ns) / 8);
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+fc_request *fc_dispatch_cancel(fc_dispatch *dispatch, uint64_t peer, uint64_t id)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    fc_queue_item *item = fc_queue_cancel(&dispatch->queue, peer, id);
+    fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
+    pthread_mutex_unlock(&dispatch->lock);
+    return fc_request_of(item);
+}
+
+fc_request *fc_dispatch_expire(fc_dispatch *dispatch, uint64_t now_ns)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    fc_queue_item *expired = fc_queue_expire(&dispatch->queue, now_ns);
+    fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
+    pthread_mutex_unlock(&dispatch->lock);
+    return fc_request_of(expired);
+}
+
+fc_request *fc_dispatch_drop_peer(fc_dispatch *dispatch, uint64_t peer)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    fc_queue_item *dropped = fc_queue_drop_peer(&dispatch->queue, peer);
+    fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
+    pthread_mutex_unlock(&dispatch->lock);
+    return fc_request_of(dropped);
+}
+
+static fc_request *enter_phase(fc_dispatch *dispatch, phase next)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    if ((int)next > atomic_load(&dispatch->phase))
+        atomic_store(&dispatch->phase, next);
+    fc_queue_item *queued = fc_queue_drop_all(&dispatch->queue);
+    fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, 0);
+    pthread_cond_broadcast(&dispatch->work);
+    pthread_mutex_unlock(&dispatch->lock);
+    fc_stats_set(dispatch->stats, FC_GAUGE_DRAINING, 1);
+    return fc_request_of(queued);
+}
+
+fc_request *fc_dispatch_drain(fc_dispatch *dispatch)
+{
+    return enter_phase(dispatch, PHASE_DRAINING);
+}
+
+fc_request *fc_dispatch_stop(fc_dispatch *dispatch)
+{
+    return enter_phase(dispatch, PHASE_STOPPED);
+}
+
+bool fc_dispatch_is_idle(const fc_dispatch *dispatch)
+{
+    return atomic_load(&dispatch->phase) != PHASE_SERVING && atomic_load(&dispatch->open_count) == 0;
+}

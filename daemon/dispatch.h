@@ -1,0 +1,70 @@
+/* Between reception and the lanes: the queue under its lock, the count of each peer's requests, and the time a busy
+ * peer is told to stay away.
+ *
+ * Lanes pull: fc_dispatch_take() blocks until there is work. Requests that leave the queue otherwise (expired,
+ * cancelled, their peer gone, draining) come back as a chain over item.next, for the caller to answer.
+ *
+ * Threads: any, but for create and destroy. One lock, held for list work only, never while answering.
+ */
+#ifndef FC_DAEMON_DISPATCH_H
+#define FC_DAEMON_DISPATCH_H
+
+#include "daemon/queue.h"
+#include "daemon/request.h"
+
+typedef struct fc_dispatch fc_dispatch;
+
+typedef struct fc_dispatch_limits {
+    uint64_t queue_requests, queue_bytes, inflight_per_peer;
+    fc_batch_limits batch; /* requests at most FC_BATCH_REQUESTS_MAX */
+    uint32_t lane_count;   /* for the retry estimate */
+} fc_dispatch_limits;
+
+/* on_idle: called once draining and the last request has ended; any thread; may be NULL. FC_NO_MEMORY. */
+fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, void (*on_idle)(void *context),
+                             void *context, fc_dispatch **out_dispatch);
+void fc_dispatch_destroy(fc_dispatch *dispatch); /* NULL is fine; no request is left in it */
+
+void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *limits);
+
+/* Counts a request in: RECEIVED. Each is counted out by fc_dispatch_end(). */
+void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request);
+
+/* Counts a request out: DONE. Frees what it holds; the transport may reuse it. */
+void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request);
+
+/* RECEIVED to QUEUED. On FC_OK the request belongs to the queue and may be anywhere when this returns. FC_BUSY: the
+ * queue or its peer's share is full, *out_retry_after_us is when to try again; FC_DRAINING; FC_NO_MEMORY. */
+fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
+                             fc_reason *out_reason);
+
+/* Waits for work and takes it: returns the requests of one launch, now RUNNING, at most FC_BATCH_REQUESTS_MAX, and in
+ * *out_expired a chain of requests whose deadline has passed (still QUEUED: to be answered first). 0 and no chain: the
+ * dispatch was stopped, end. */
+uint32_t fc_dispatch_take(fc_dispatch *dispatch, fc_request **out_requests, fc_request **out_expired);
+
+/* What was taken has run, for duration_ns: feeds the retry estimate. Before their replies are sent. */
+void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t duration_ns);
+
+/* The oldest queued request of that peer with that id, still QUEUED, to be answered; NULL: none waits. */
+fc_request *fc_dispatch_cancel(fc_dispatch *dispatch, uint64_t peer, uint64_t id);
+
+fc_request *fc_dispatch_expire(fc_dispatch *dispatch, uint64_t now_ns);
+fc_request *fc_dispatch_drop_peer(fc_dispatch *dispatch, uint64_t peer);
+
+/* From now on submit says FC_DRAINING. Returns what was queued. Idempotent. */
+fc_request *fc_dispatch_drain(fc_dispatch *dispatch);
+
+/* Drains, and ends every lane's fc_dispatch_take(). */
+fc_request *fc_dispatch_stop(fc_dispatch *dispatch);
+
+/* Draining, and every request begun has ended. */
+bool fc_dispatch_is_idle(const fc_dispatch *dispatch);
+
+/* The next of a chain; read it before answering the request. */
+static inline fc_request *fc_dispatch_next(fc_request *request)
+{
+    return fc_request_of(request->item.next);
+}
+
+#endif

@@ -1,0 +1,31 @@
+/* A path in the file system that one daemon at a time serves: claimed by a lock on "<path>.lock" before anyone listens
+ * there, so that two daemons never fight for one socket file, and a dead one's file is known to be stale.
+ *
+ * Loop thread. A claim lasts until it is released or the process ends, however it ends.
+ */
+#ifndef FC_DAEMON_IPC_PATH_H
+#define FC_DAEMON_IPC_PATH_H
+
+#include "proto/status.h"
+
+#include <stdint.h>
+
+#define FC_IPC_PATH_BYTES 108 /* sun_path, NUL included */
+
+typedef struct fc_ipc_claim {
+    int lock_fd; /* -1: none */
+    char path[FC_IPC_PATH_BYTES];
+} fc_ipc_claim;
+
+/* Claims path and removes the socket a dead server left there. FC_INVALID_ARGUMENT: empty, too long, or something that
+ * is no socket lies there. FC_BUSY: a live process holds the claim or accepts connections there. FC_IO: the system
+ * refused. */
+fc_status fc_ipc_claim_acquire(const char *path, fc_ipc_claim *out_claim, fc_reason *out_reason);
+
+/* Removes the lock file and lets go. The socket itself is the listener's to remove. Harmless when nothing is held. */
+void fc_ipc_claim_release(fc_ipc_claim *claim);
+
+/* Connects to path as an nng REQ peer would and waits at most timeout_ms for the server's half of the handshake. */
+bool fc_ipc_path_answers(const char *path, int timeout_ms);
+
+#endif

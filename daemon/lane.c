@@ -1,0 +1,220 @@
+/* See lane.h. Outputs land in the reply messages: the engine writes them there, nothing copies them again. */
+#include "daemon/lane.h"
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include "daemon/reply.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct fc_lane {
+    const fc_lane_context *context;
+    uint32_t index;
+    pthread_t thread;
+    fc_engine_lane *engine_lane;
+    fc_request *requests[FC_BATCH_REQUESTS_MAX];
+    fc_engine_job jobs[FC_BATCH_REQUESTS_MAX];
+
+    pthread_mutex_t lock; /* guards the three below, which start() waits for */
+    pthread_cond_t opened;
+    bool is_opened;
+    fc_status open_status;
+    fc_reason open_reason;
+};
+
+static fc_engine_job make_job(const fc_request *request)
+{
+    const fc_problem *problem = &request->problem;
+    fc_strides q = fc_strides_contiguous(request->attend.layout, problem->q_heads, problem->q_len, problem->head_dim);
+    fc_strides k = fc_strides_contiguous(request->attend.layout, problem->kv_heads, problem->kv_len, problem->head_dim);
+    return (fc_engine_job){
+        .problem = *problem,
+        .plan = request->item.plan,
+        .tensors =
+            {
+                .q = request->attend.q.data,
+                .k = request->attend.k.data,
+                .v = request->attend.v.data,
+                .out = request->writer.out_data,
+                .lse = request->attend.wants_lse ? (float *)(void *)request->writer.lse_data : NULL,
+                .q_strides = q,
+                .k_strides = k,
+                .v_strides = k,
+                .out_strides = q,
+            },
+    };
+}
+
+/* Makes the replies' memory and the jobs; requests without memory are answered here and fall out. Returns what is left,
+ * in lane->requests and lane->jobs. */
+static uint32_t prepare(fc_lane *lane, uint32_t count)
+{
+    const fc_lane_context *context = lane->context;
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        fc_request *request = lane->requests[i];
+        fc_status st = fc_reply_attend_begin(request, fc_kernel_name(request->item.plan.kernel), context->device_name);
+        if (st != FC_OK) {
+            fc_reply_status(context->dispatch, request, st, "no memory for the reply", 0);
+            continue;
+        }
+        lane->jobs[ready] = make_job(request);
+        lane->requests[ready++] = request;
+    }
+    return ready;
+}
+
+/* Everything about a launch that its requests are told. */
+typedef struct launch_result {
+    fc_status status;
+    fc_reason reason;
+    fc_engine_timing timing;
+    uint64_t start_ns, end_ns;
+    uint32_t request_count;
+} launch_result;
+
+static void answer(const fc_lane_context *context, fc_request *request, const launch_result *launch)
+{
+    if (launch->status != FC_OK) {
+        /* The engine's reason is for the log; a peer learns the status. */
+        fc_reply_status(context->dispatch, request, launch->status, NULL, 0);
+        return;
+    }
+    if (launch->end_ns >= request->item.deadline_ns) {
+        fc_reply_status(context->dispatch, request, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it ran", 0);
+        return;
+    }
+    fc_wire_timing timing = {
+        .queue_us = (double)(launch->start_ns - request->received_ns) / FC_NS_PER_US,
+        .copy_in_us = launch->timing.copy_in_us,
+        .kernel_us = launch->timing.kernel_us,
+        .copy_out_us = launch->timing.copy_out_us,
+        .total_us = (double)(launch->end_ns - request->received_ns) / FC_NS_PER_US,
+        .batch = launch->request_count,
+    };
+    fc_reply_attend_end(context->dispatch, request, fc_kernel_name(request->item.plan.kernel), context->device_name,
+                        &timing);
+}
+
+static void count_launch(const fc_lane *lane, const launch_result *launch)
+{
+    fc_stats *stats = lane->context->stats;
+    uint64_t queue_ns = 0;
+    for (uint32_t i = 0; i < launch->request_count; i++)
+        queue_ns += launch->start_ns - lane->requests[i]->received_ns;
+    fc_stats_add(stats, FC_COUNT_LAUNCHES, 1);
+    fc_stats_add(stats, FC_COUNT_LAUNCHES_FAILED, launch->status != FC_OK);
+    fc_stats_add(stats, FC_COUNT_LAUNCHED_REQUESTS, launch->request_count);
+    fc_stats_add(stats, FC_COUNT_SHARED_LAUNCHES, launch->request_count > 1);
+    fc_stats_add(stats, FC_COUNT_LAUNCH_US, (launch->end_ns - launch->start_ns) / FC_NS_PER_US);
+    fc_stats_add(stats, FC_COUNT_QUEUE_US, queue_ns / FC_NS_PER_US);
+    if (launch->status != FC_OK)
+        fc_log(FC_LOG_ERROR, "launch_failed", fc_log_uint("lane", lane->index),
+               fc_log_text("status", fc_status_name(launch->status)), fc_log_text("why", launch->reason.text),
+               fc_log_uint("requests", launch->request_count));
+    else
+        fc_log(FC_LOG_DEBUG, "launch", fc_log_uint("lane", lane->index),
+               fc_log_text("kernel", fc_kernel_name(lane->jobs[0].plan.kernel)),
+               fc_log_uint("requests", launch->request_count), fc_log_real("kernel_us", launch->timing.kernel_us));
+}
+
+static void run(fc_lane *lane, uint32_t taken)
+{
+    const fc_lane_context *context = lane->context;
+    launch_result launch = {.start_ns = fc_clock_now_ns()};
+    launch.request_count = prepare(lane, taken);
+    if (launch.request_count > 0)
+        launch.status =
+            context->ops->lane_run(lane->engine_lane, lane->jobs, launch.request_count, &launch.timing, &launch.reason);
+    launch.end_ns = fc_clock_now_ns();
+    fc_dispatch_ran(context->dispatch, taken, launch.end_ns - launch.start_ns);
+    if (launch.request_count == 0)
+        return;
+    count_launch(lane, &launch);
+    for (uint32_t i = 0; i < launch.request_count; i++)
+        answer(context, lane->requests[i], &launch);
+    if (launch.status == FC_DEVICE_LOST && context->on_device_lost != NULL)
+        context->on_device_lost(context->context);
+}
+
+static bool open_engine_lane(fc_lane *lane)
+{
+    fc_reason reason = {""};
+    fc_status st = lane->context->ops->lane_open(lane->context->engine, &lane->engine_lane, &reason);
+    pthread_mutex_lock(&lane->lock);
+    lane->is_opened = true;
+    lane->open_status = st;
+    lane->open_reason = reason;
+    pthread_cond_signal(&lane->opened);
+    pthread_mutex_unlock(&lane->lock);
+    return st == FC_OK;
+}
+
+static void *lane_main(void *argument)
+{
+    fc_lane *lane = argument;
+    const fc_lane_context *context = lane->context;
+    if (!open_engine_lane(lane))
+        return NULL;
+    for (;;) {
+        fc_request *expired = NULL;
+        uint32_t count = fc_dispatch_take(context->dispatch, lane->requests, &expired);
+        if (count == 0 && expired == NULL)
+            break;
+        fc_reply_chain(context->dispatch, expired, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it waited");
+        if (count > 0)
+            run(lane, count);
+    }
+    context->ops->lane_close(lane->engine_lane);
+    return NULL;
+}
+
+fc_status fc_lane_start(const fc_lane_context *context, uint32_t index, fc_lane **out_lane, fc_reason *out_reason)
+{
+    fc_status st = FC_OK;
+    char name[16];
+    fc_lane *lane = calloc(1, sizeof *lane);
+    if (lane == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for a lane");
+    lane->context = context;
+    lane->index = index;
+    pthread_mutex_init(&lane->lock, NULL);
+    pthread_cond_init(&lane->opened, NULL);
+    if (pthread_create(&lane->thread, NULL, lane_main, lane) != 0) {
+        st = fc_fail(FC_INTERNAL, out_reason, "cannot start a lane's thread");
+        goto free_lane;
+    }
+    snprintf(name, sizeof name, "lane-%u", index);
+    pthread_setname_np(lane->thread, name);
+
+    pthread_mutex_lock(&lane->lock);
+    while (!lane->is_opened)
+        pthread_cond_wait(&lane->opened, &lane->lock);
+    pthread_mutex_unlock(&lane->lock);
+    if (lane->open_status != FC_OK) {
+        st = fc_fail(lane->open_status, out_reason, "%s", lane->open_reason.text);
+        goto join_thread;
+    }
+    *out_lane = lane;
+    return FC_OK;
+join_thread:
+    pthread_join(lane->thread, NULL);
+free_lane:
+    pthread_cond_destroy(&lane->opened);
+    pthread_mutex_destroy(&lane->lock);
+    free(lane);
+    return st;
+}
+
+void fc_lane_join(fc_lane *lane)
+{
+    if (lane == NULL)
+        return;
+    pthread_join(lane->thread, NULL);
+    pthread_cond_destroy(&lane->opened);
+    pthread_mutex_destroy(&lane->lock);
+    free(lane);
+}

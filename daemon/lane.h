@@ -1,0 +1,29 @@
+/* A lane: one thread that owns one engine lane, pulls launches from the dispatch, runs them and answers.
+ *
+ * Threads: start and join on the loop thread. The lane ends when the dispatch is stopped.
+ */
+#ifndef FC_DAEMON_LANE_H
+#define FC_DAEMON_LANE_H
+
+#include "daemon/dispatch.h"
+
+/* What all lanes share; borrowed until they are joined. */
+typedef struct fc_lane_context {
+    const fc_engine_ops *ops;
+    fc_engine *engine;
+    fc_dispatch *dispatch;
+    fc_stats *stats;
+    char device_name[FC_DEVICE_BYTES];
+    void (*on_device_lost)(void *context); /* any lane's thread, once a launch that failed so */
+    void *context;
+} fc_lane_context;
+
+typedef struct fc_lane fc_lane;
+
+/* Starts the thread and waits until it has its engine lane. FC_NO_MEMORY, FC_INTERNAL, or what the engine says. */
+fc_status fc_lane_start(const fc_lane_context *context, uint32_t index, fc_lane **out_lane, fc_reason *out_reason);
+
+/* Waits for the thread to end, after fc_dispatch_stop(), and frees the lane. NULL is fine. */
+void fc_lane_join(fc_lane *lane);
+
+#endif

@@ -1,0 +1,49 @@
+/* See request.h. */
+#include "daemon/request.h"
+
+#include "daemon/log.h"
+
+#include <assert.h>
+
+#define FC_STATE_BIT(state) (1u << (state))
+
+typedef struct state_row {
+    const char *name;
+    fc_stat gauge;
+    unsigned next;
+} state_row;
+
+static const state_row STATES[FC_REQUEST_STATE_COUNT] = {
+#define FC_REQUEST_STATE(symbol, name, gauge, next) [symbol] = {name, gauge, next},
+#include "daemon/request_state.def"
+#undef FC_REQUEST_STATE
+};
+
+const char *fc_request_state_name(fc_request_state state)
+{
+    return (unsigned)state < FC_REQUEST_STATE_COUNT ? STATES[state].name : "unknown";
+}
+
+bool fc_request_state_may_follow(fc_request_state state, fc_request_state next)
+{
+    return (STATES[state].next & FC_STATE_BIT(next)) != 0;
+}
+
+void fc_request_init(fc_request *request, const fc_reply_sink *sink)
+{
+    *request = (fc_request){.state = FC_REQUEST_DONE, .sink = sink};
+}
+
+void fc_request_set_state(fc_request *request, fc_request_state next)
+{
+    const state_row *from = &STATES[request->state];
+    const state_row *to = &STATES[next];
+    assert(fc_request_state_may_follow(request->state, next));
+    if (from->gauge != FC_STAT_COUNT)
+        fc_stats_sub(request->stats, from->gauge, 1);
+    if (to->gauge != FC_STAT_COUNT)
+        fc_stats_add(request->stats, to->gauge, 1);
+    request->state = next;
+    fc_log(FC_LOG_TRACE, "request", fc_log_uint("peer", request->item.peer), fc_log_uint("id", request->item.id),
+           fc_log_text("op", fc_op_name(request->op)), fc_log_text("state", to->name));
+}

@@ -1,0 +1,62 @@
+/* One request, from the moment its bytes are here to the moment its reply has left.
+ *
+ *     RECEIVED -> QUEUED -> RUNNING -> REPLYING -> DONE
+ *
+ * A rejected or directly answered request goes from RECEIVED to REPLYING; cancelled, expired and drained ones from
+ * QUEUED to REPLYING; one whose peer is gone, or for whose reply there is no memory, ends DONE without one. The outcome
+ * is a status carried along, never a state.
+ *
+ * The transport owns the memory and may use it again after DONE. In between, one owner at a time touches it: the
+ * receiving thread, the queue (under the dispatch's lock), the lane, the thread that completes the send.
+ */
+#ifndef FC_DAEMON_REQUEST_H
+#define FC_DAEMON_REQUEST_H
+
+#include "daemon/queue.h"
+#include "daemon/service.h"
+#include "daemon/stats.h"
+#include "kernels/engine.h"
+#include "proto/codec.h"
+
+typedef enum fc_request_state {
+#define FC_REQUEST_STATE(symbol, name, gauge, next) symbol,
+#include "daemon/request_state.def"
+#undef FC_REQUEST_STATE
+    FC_REQUEST_STATE_COUNT
+} fc_request_state;
+
+struct fc_request {
+    fc_queue_item item;
+    fc_request_state state; /* fc_request_set_state() alone writes it */
+    const fc_reply_sink *sink;
+    fc_stats *stats;
+    const void *bytes; /* the message; everything decoded points into it */
+    size_t size_bytes;
+    uint64_t received_ns;
+    bool is_counted; /* among its peer's requests in flight */
+    fc_op op;
+    fc_wire_attend attend; /* op attend, as decoded */
+    uint32_t *kv_lens;     /* [batch] when the message has kv_len: ours, freed when the reply is sent */
+    fc_problem problem;
+    void *reply_buffer; /* from the sink */
+    size_t reply_capacity_bytes;
+    fc_codec_attend_reply writer; /* while RUNNING */
+};
+
+/* Makes memory a request that is DONE: what fc_service_receive() wants to be given. sink is borrowed. */
+void fc_request_init(fc_request *request, const fc_reply_sink *sink);
+
+/* The only way from one state to another: asserts that the step is one of request_state.def, moves the gauges, and
+ * traces the step in the log. */
+void fc_request_set_state(fc_request *request, fc_request_state next);
+
+bool fc_request_state_may_follow(fc_request_state state, fc_request_state next);
+const char *fc_request_state_name(fc_request_state state); /* "unknown" outside the enum */
+
+/* The request an item is embedded in; NULL for NULL. */
+static inline fc_request *fc_request_of(fc_queue_item *item)
+{
+    return item == NULL ? NULL : (fc_request *)((char *)item - offsetof(fc_request, item));
+}
+
+#endif

@@ -1,0 +1,403 @@
+/* See service.h: here a message becomes an operation, and an operation an answer. */
+#include "daemon/service.h"
+
+#include "daemon/admission.h"
+#include "daemon/clock.h"
+#include "daemon/dispatch.h"
+#include "daemon/lane.h"
+#include "daemon/log.h"
+#include "daemon/reply.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Contexts beyond what can wait and run: pings, rejections and `busy` while everything is taken. */
+#define SPARE_REQUESTS 64
+#define LANES_MAX 64
+
+static const char *const FEATURES[] = {"inline",  "gqa",      "lse",    "kv_len", "window",
+                                       "softcap", "deadline", "cancel", "stats"};
+
+struct fc_service {
+    fc_service_config config; /* tunables and all as created */
+    fc_engine_info info;
+    fc_admission_limits admission;
+    fc_stats stats;
+    fc_dispatch *dispatch;
+    fc_lane_context lane_context;
+    fc_lane *lanes[LANES_MAX];
+    uint32_t lane_count;
+    atomic_int default_kernel;
+
+    pthread_mutex_t tunables_lock; /* guards config.tunables after creation */
+};
+
+/* --- starting and ending -------------------------------------------------------------------------------------------
+ */
+
+static void on_idle(void *context)
+{
+    fc_service_raise(context, FC_EVENT_IDLE);
+}
+
+static void on_device_lost(void *context)
+{
+    fc_service_raise(context, FC_EVENT_DEVICE_LOST);
+}
+
+void fc_service_raise(fc_service *service, fc_service_event event)
+{
+    if (service->config.on_event != NULL)
+        service->config.on_event(service->config.event_context, event);
+}
+
+static fc_status check_tunables(const fc_service_tunables *tunables, const fc_engine_info *info, fc_reason *out_reason)
+{
+    if (tunables->queue_requests < 1)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "queue-requests: at least 1 is needed");
+    if (tunables->inflight_per_peer < 1)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "inflight-per-peer: at least 1 is needed");
+    if (tunables->batch_requests < 1 || tunables->batch_requests > FC_BATCH_REQUESTS_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "batch-requests: 1 to %d are possible", FC_BATCH_REQUESTS_MAX);
+    fc_kernel kernel = tunables->default_kernel;
+    if (kernel != FC_KERNEL_AUTO && ((unsigned)kernel >= FC_KERNEL_COUNT || !info->has_kernel[kernel])) {
+        char names[128];
+        fc_admission_kernel_list(info, names, sizeof names);
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: this engine has no %s; it has %s",
+                       fc_kernel_name(kernel), names);
+    }
+    return FC_OK;
+}
+
+static fc_status check_config(const fc_service_config *config, fc_reason *out_reason)
+{
+    if (config->tokens > FC_TOKENS_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "tokens: at most %d are possible", FC_TOKENS_MAX);
+    if (config->head_dim > FC_HEAD_DIM_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "head-dim: at most %d is possible", FC_HEAD_DIM_MAX);
+    if (config->lane_count > LANES_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "lanes: at most %d are possible", LANES_MAX);
+    return FC_OK;
+}
+
+static fc_dispatch_limits dispatch_limits(const fc_service *service)
+{
+    const fc_service_tunables *tunables = &service->config.tunables;
+    return (fc_dispatch_limits){
+        .queue_requests = tunables->queue_requests,
+        .queue_bytes = tunables->queue_bytes,
+        .inflight_per_peer = tunables->inflight_per_peer,
+        .batch = {.requests = tunables->batch_requests,
+                  .segments = service->config.engine_config.lane_segments,
+                  .staging_bytes = service->config.engine_config.lane_staging_bytes},
+        .lane_count = service->lane_count,
+    };
+}
+
+static fc_status start_lanes(fc_service *service, uint32_t count, fc_reason *out_reason)
+{
+    service->lane_context = (fc_lane_context){
+        .ops = service->config.ops,
+        .engine = service->config.engine,
+        .dispatch = service->dispatch,
+        .stats = &service->stats,
+        .on_device_lost = on_device_lost,
+        .context = service,
+    };
+    memcpy(service->lane_context.device_name, service->info.device_name, sizeof service->info.device_name);
+    for (service->lane_count = 0; service->lane_count < count; service->lane_count++) {
+        fc_status st = fc_lane_start(&service->lane_context, service->lane_count, &service->lanes[service->lane_count],
+                                     out_reason);
+        if (st != FC_OK)
+            return st;
+        fc_stats_add(&service->stats, FC_GAUGE_LANES, 1);
+    }
+    return FC_OK;
+}
+
+fc_status fc_service_create(const fc_service_config *config, fc_service **out_service, fc_reason *out_reason)
+{
+    fc_engine_info info = {.lane_count = 1};
+    config->ops->describe(config->engine, &info);
+    fc_status st = check_config(config, out_reason);
+    if (st == FC_OK)
+        st = check_tunables(&config->tunables, &info, out_reason);
+    if (st != FC_OK)
+        return st;
+    fc_service *service = calloc(1, sizeof *service);
+    if (service == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the service");
+    service->config = *config;
+    service->info = info;
+    service->admission = (fc_admission_limits){.tensor_bytes = config->tensor_bytes,
+                                               .tokens = config->tokens,
+                                               .head_dim = config->head_dim,
+                                               .batch_entries = config->engine_config.lane_segments};
+    atomic_init(&service->default_kernel, (int)config->tunables.default_kernel);
+    pthread_mutex_init(&service->tunables_lock, NULL);
+    fc_stats_init(&service->stats, fc_clock_now_ns());
+    service->lane_count = config->lane_count > 0 ? config->lane_count : info.lane_count;
+    if (service->lane_count > LANES_MAX)
+        service->lane_count = LANES_MAX;
+    fc_dispatch_limits limits = dispatch_limits(service);
+    st = fc_dispatch_create(&limits, &service->stats, on_idle, service, &service->dispatch);
+    if (st == FC_OK)
+        st = start_lanes(service, service->lane_count, out_reason);
+    else
+        fc_fail(st, out_reason, "out of memory for the queue");
+    if (st != FC_OK) {
+        fc_service_destroy(service);
+        return st;
+    }
+    *out_service = service;
+    return FC_OK;
+}
+
+void fc_service_drain(fc_service *service)
+{
+    fc_request *queued = fc_dispatch_drain(service->dispatch);
+    fc_reply_chain(service->dispatch, queued, FC_DRAINING, "the server is shutting down; the request was not started");
+    if (fc_dispatch_is_idle(service->dispatch))
+        fc_service_raise(service, FC_EVENT_IDLE);
+}
+
+bool fc_service_is_idle(const fc_service *service)
+{
+    return fc_dispatch_is_idle(service->dispatch);
+}
+
+void fc_service_stop(fc_service *service)
+{
+    fc_request *queued = fc_dispatch_stop(service->dispatch);
+    fc_reply_chain(service->dispatch, queued, FC_DRAINING, "the server is shutting down; the request was not started");
+    for (uint32_t i = 0; i < service->lane_count; i++)
+        fc_lane_join(service->lanes[i]);
+    service->lane_count = 0;
+    fc_stats_set(&service->stats, FC_GAUGE_LANES, 0);
+}
+
+void fc_service_destroy(fc_service *service)
+{
+    if (service == NULL)
+        return;
+    if (service->dispatch != NULL && service->lane_count > 0)
+        fc_service_stop(service);
+    fc_dispatch_destroy(service->dispatch);
+    pthread_mutex_destroy(&service->tunables_lock);
+    free(service);
+}
+
+fc_status fc_service_reconfigure(fc_service *service, const fc_service_tunables *tunables, fc_reason *out_reason)
+{
+    fc_status st = check_tunables(tunables, &service->info, out_reason);
+    if (st != FC_OK)
+        return st;
+    pthread_mutex_lock(&service->tunables_lock);
+    service->config.tunables = *tunables;
+    fc_dispatch_limits limits = dispatch_limits(service);
+    pthread_mutex_unlock(&service->tunables_lock);
+    atomic_store(&service->default_kernel, (int)tunables->default_kernel);
+    fc_dispatch_set_limits(service->dispatch, &limits);
+    return FC_OK;
+}
+
+uint32_t fc_service_request_slots(fc_service *service)
+{
+    pthread_mutex_lock(&service->tunables_lock);
+    const fc_service_tunables *tunables = &service->config.tunables;
+    uint64_t slots =
+        tunables->queue_requests + (uint64_t)service->lane_count * tunables->batch_requests + SPARE_REQUESTS;
+    pthread_mutex_unlock(&service->tunables_lock);
+    return slots < UINT32_MAX ? (uint32_t)slots : UINT32_MAX;
+}
+
+fc_stats *fc_service_stats(fc_service *service)
+{
+    return &service->stats;
+}
+
+/* --- operations ----------------------------------------------------------------------------------------------------
+ */
+
+static fc_wire_text text_of(const char *text)
+{
+    return (fc_wire_text){.text = text, .bytes = strlen(text)};
+}
+
+void fc_service_describe(fc_service *service, fc_wire_hello *out_hello)
+{
+    *out_hello = (fc_wire_hello){
+        .server = text_of("flashcored"),
+        .version = text_of(FC_VERSION),
+        .device = text_of(service->info.device_name),
+    };
+    fc_kernel default_kernel = (fc_kernel)atomic_load(&service->default_kernel);
+    if (default_kernel == FC_KERNEL_AUTO)
+        default_kernel = service->info.default_kernel;
+    out_hello->default_kernel = text_of(fc_kernel_name(default_kernel));
+    for (int i = 0; i < FC_KERNEL_COUNT && out_hello->kernel_count < FC_NAME_LIST_MAX; i++) {
+        if (service->info.has_kernel[i])
+            out_hello->kernels[out_hello->kernel_count++] = text_of(fc_kernel_name((fc_kernel)i));
+    }
+    for (size_t i = 0; i < sizeof FEATURES / sizeof FEATURES[0]; i++)
+        out_hello->features[out_hello->feature_count++] = text_of(FEATURES[i]);
+    pthread_mutex_lock(&service->tunables_lock);
+    out_hello->limits = (fc_wire_limits){
+        .message_bytes = service->config.message_bytes,
+        .tensor_bytes = service->config.tensor_bytes,
+        .tokens = service->config.tokens,
+        .head_dim = service->config.head_dim,
+        .queue_requests = service->config.tunables.queue_requests,
+        .queue_bytes = service->config.tunables.queue_bytes,
+        .inflight_per_peer = service->config.tunables.inflight_per_peer,
+    };
+    pthread_mutex_unlock(&service->tunables_lock);
+}
+
+static void answer_hello(fc_service *service, fc_request *request)
+{
+    fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_HELLO};
+    fc_service_describe(service, &reply.hello);
+    fc_reply_message(service->dispatch, request, &reply);
+}
+
+static void answer_stats(fc_service *service, fc_request *request)
+{
+    fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_STATS};
+    fc_stats_snapshot(&service->stats, fc_clock_now_ns(), &reply.stats);
+    fc_reply_message(service->dispatch, request, &reply);
+}
+
+/* The target's own reply tells whether it was taken back in time; the cancel's says that it was heard. */
+static void answer_cancel(fc_service *service, fc_request *request, uint64_t target)
+{
+    fc_request *cancelled = fc_dispatch_cancel(service->dispatch, request->item.peer, target);
+    if (cancelled != NULL)
+        fc_reply_status(service->dispatch, cancelled, FC_CANCELLED, NULL, 0);
+    fc_reply_status(service->dispatch, request, FC_OK, NULL, 0);
+}
+
+/* The kv_len entries, made ours because the message holds them packed. */
+static fc_status read_kv_lens(fc_request *request, fc_reason *out_reason)
+{
+    if (!request->attend.has_kv_len || request->problem.batch == 0)
+        return FC_OK;
+    request->kv_lens = malloc(sizeof *request->kv_lens * request->attend.kv_len_count);
+    if (request->kv_lens == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    fc_codec_kv_len(&request->attend, request->kv_lens);
+    request->problem.kv_lens = request->kv_lens;
+    return FC_OK;
+}
+
+/* Everything that can be decided before waiting: problem, kernel, plan, what it needs of a lane. */
+static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_reason)
+{
+    const fc_engine_ops *ops = service->config.ops;
+    fc_engine *engine = service->config.engine;
+    fc_kernel kernel = FC_KERNEL_AUTO;
+    fc_status st = fc_admission_problem(&request->attend, &service->admission, &request->problem, out_reason);
+    if (st == FC_OK)
+        st = fc_admission_kernel(request->attend.kernel, (fc_kernel)atomic_load(&service->default_kernel),
+                                 &service->info, &kernel, out_reason);
+    if (st == FC_OK)
+        st = read_kv_lens(request, out_reason);
+    if (st == FC_OK)
+        st = ops->plan(engine, kernel, &request->problem, &request->item.plan, out_reason);
+    if (st != FC_OK)
+        return st;
+    request->item.bytes = request->size_bytes;
+    request->item.staging_bytes = ops->staging_bytes(engine, &request->problem);
+    request->item.segment_count = (uint32_t)request->problem.batch;
+    request->item.deadline_ns = fc_admission_deadline(request->received_ns, request->attend.deadline_us);
+    if (request->item.staging_bytes > service->config.engine_config.lane_staging_bytes)
+        return fc_fail(FC_TOO_LARGE, out_reason, "q, k, v: need %zu bytes of a lane's memory, which has %zu",
+                       request->item.staging_bytes, service->config.engine_config.lane_staging_bytes);
+    return FC_OK;
+}
+
+static void enter_attend(fc_service *service, fc_request *request)
+{
+    fc_reason reason = {""};
+    uint64_t retry_after_us = 0;
+    fc_status st = admit(service, request, &reason);
+    if (st == FC_OK)
+        st = fc_dispatch_submit(service->dispatch, request, &retry_after_us, &reason);
+    if (st != FC_OK)
+        fc_reply_status(service->dispatch, request, st, reason.text, retry_after_us);
+}
+
+static void perform(fc_service *service, fc_request *request, const fc_wire_request *wire)
+{
+    switch (wire->op) {
+    case FC_OP_HELLO:
+        answer_hello(service, request);
+        return;
+    case FC_OP_PING:
+        fc_reply_status(service->dispatch, request, FC_OK, NULL, 0);
+        return;
+    case FC_OP_ATTEND:
+        request->attend = wire->attend;
+        enter_attend(service, request);
+        return;
+    case FC_OP_CANCEL:
+        answer_cancel(service, request, wire->cancel_target);
+        return;
+    case FC_OP_STATS:
+        answer_stats(service, request);
+        return;
+    case FC_OP_COUNT:
+        break;
+    }
+    fc_reply_status(service->dispatch, request, FC_UNSUPPORTED, "op: not an operation of this server", 0);
+}
+
+void fc_service_receive(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer)
+{
+    fc_wire_request wire;
+    fc_reason reason = {""};
+    request->bytes = bytes;
+    request->size_bytes = size_bytes;
+    request->received_ns = fc_clock_now_ns();
+    request->op = FC_OP_COUNT;
+    request->item = (fc_queue_item){.peer = peer, .deadline_ns = FC_NEVER_NS};
+    fc_dispatch_begin(service->dispatch, request);
+    fc_stats_add(&service->stats, FC_COUNT_BYTES_IN, size_bytes);
+
+    fc_status st = fc_codec_decode_request(bytes, size_bytes, &wire, &reason);
+    request->item.id = wire.id;
+    if (st == FC_OK && size_bytes > service->config.message_bytes)
+        st = fc_fail(FC_TOO_LARGE, &reason, "%zu bytes; the limit message_bytes is %llu", size_bytes,
+                     (unsigned long long)service->config.message_bytes);
+    if (st != FC_OK) {
+        fc_stats_add(&service->stats, FC_COUNT_UNDECODABLE, 1);
+        fc_reply_status(service->dispatch, request, st, reason.text, 0);
+        return;
+    }
+    request->op = wire.op;
+    atomic_fetch_add_explicit(&service->stats.requests[wire.op], 1, memory_order_relaxed);
+    perform(service, request, &wire);
+}
+
+void fc_service_sent(fc_service *service, fc_request *request, bool has_left)
+{
+    if (!has_left)
+        fc_stats_add(&service->stats, FC_COUNT_REPLIES_LOST, 1);
+    fc_dispatch_end(service->dispatch, request);
+}
+
+void fc_service_peer_gone(fc_service *service, uint64_t peer)
+{
+    fc_request *next;
+    for (fc_request *request = fc_dispatch_drop_peer(service->dispatch, peer); request != NULL; request = next) {
+        next = fc_dispatch_next(request);
+        fc_reply_drop(service->dispatch, request);
+    }
+}
+
+void fc_service_tick(fc_service *service, uint64_t now_ns)
+{
+    fc_request *expired = fc_dispatch_expire(service->dispatch, now_ns);
+    fc_reply_chain(service->dispatch, expired, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it waited");
+}

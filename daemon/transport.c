@@ -1,0 +1,508 @@
+/* See transport.h. A slot is one REP context with its request, its two messages and its two aios; it goes round
+ *
+ *     receiving -> with the service -> sending -> receiving
+ *
+ * and belongs to one of those at a time, so it needs no lock. What nng 1.5 does badly is worked around here: see
+ * DESIGN notes at the functions concerned, and nng_listener_fix.h.
+ */
+#include "daemon/transport.h"
+
+#include "daemon/clock.h"
+#include "daemon/id_table.h"
+#include "daemon/ipc_path.h"
+#include "daemon/log.h"
+#include "daemon/nng_listener_fix.h"
+#include "daemon/request.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/transport/ipc/ipc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LISTENERS_MAX 16
+/* RECVMAXSZ counts the request header, 4 bytes and 4 more a device on the way; a message a little too long is still
+ * received, so that it can be answered too_large. */
+#define HEADER_BYTES 64
+/* A connection that takes no reply for so long is cut: its requests hold contexts others need. */
+#define SEND_TIMEOUT_MS 60000
+/* How long a closed connection may take to disappear before it counts as leaked. */
+#define LEAK_AFTER_NS (5 * FC_NS_PER_S)
+
+typedef struct slot {
+    fc_request request; /* first: a request's slot is found by its address */
+    fc_transport *transport;
+    nng_ctx ctx;
+    nng_aio *recv_aio, *send_aio;
+    nng_msg *in, *out;
+    nng_pipe pipe; /* where in came from */
+} slot;
+
+typedef enum phase { PHASE_OPEN, PHASE_REFUSING, PHASE_CLOSING } phase;
+
+struct fc_transport {
+    fc_transport_config config;
+    fc_stats *stats;
+    nng_socket socket;
+    slot **slots;
+    uint32_t slot_count;
+    bool is_started;
+    atomic_int phase;
+    uint32_t listener_count;
+    fc_ipc_claim claims[LISTENERS_MAX]; /* lock_fd -1 where the listener is no ipc one */
+
+    pthread_mutex_t pipes_lock; /* guards the three below */
+    fc_id_table sent;           /* connection -> replies given to it */
+    fc_id_table closing;        /* connection -> when it was closed, until nng has forgotten it */
+    uint64_t opened_count;
+
+    uint64_t opened_before_leak; /* opened_count when the first leak was seen; UINT64_MAX: none */
+};
+
+static slot *slot_of(fc_request *request)
+{
+    return (slot *)request;
+}
+
+/* --- one slot's round ----------------------------------------------------------------------------------------------
+ */
+
+static void receive(slot *s)
+{
+    if (atomic_load(&s->transport->phase) != PHASE_CLOSING)
+        nng_ctx_recv(s->ctx, s->recv_aio);
+}
+
+static void release_messages(slot *s)
+{
+    nng_msg_free(s->in);
+    nng_msg_free(s->out);
+    s->in = s->out = NULL;
+}
+
+static void on_received(void *argument)
+{
+    slot *s = argument;
+    int error = nng_aio_result(s->recv_aio);
+    if (error == NNG_ECLOSED || error == NNG_ECANCELED)
+        return;
+    if (error != 0) {
+        receive(s);
+        return;
+    }
+    s->in = nng_aio_get_msg(s->recv_aio);
+    nng_aio_set_msg(s->recv_aio, NULL);
+    s->pipe = nng_msg_get_pipe(s->in);
+    fc_service_receive(s->transport->config.service, &s->request, nng_msg_body(s->in), nng_msg_len(s->in),
+                       (uint64_t)nng_pipe_id(s->pipe));
+}
+
+static void on_sent(void *argument)
+{
+    slot *s = argument;
+    int error = nng_aio_result(s->send_aio);
+    if (error != 0) {
+        nng_msg_free(nng_aio_get_msg(s->send_aio));
+        nng_aio_set_msg(s->send_aio, NULL);
+    }
+    if (error == NNG_ETIMEDOUT) {
+        fc_log(FC_LOG_WARN, "peer_cut", fc_log_int("peer", nng_pipe_id(s->pipe)),
+               fc_log_text("why", "takes no replies"));
+        fc_stats_add(s->transport->stats, FC_COUNT_PIPES_CUT, 1);
+        nng_pipe_close(s->pipe);
+    }
+    fc_service_sent(s->transport->config.service, &s->request, error == 0);
+    receive(s);
+}
+
+static void *sink_buffer(fc_request *request, size_t capacity_bytes)
+{
+    slot *s = slot_of(request);
+    nng_msg_free(s->out);
+    s->out = NULL;
+    return nng_msg_alloc(&s->out, capacity_bytes) == 0 ? nng_msg_body(s->out) : NULL;
+}
+
+static void count_sent(fc_transport *transport, nng_pipe pipe)
+{
+    pthread_mutex_lock(&transport->pipes_lock);
+    uint64_t *sent = fc_id_table_find(&transport->sent, (uint64_t)nng_pipe_id(pipe));
+    if (sent != NULL)
+        ++*sent;
+    pthread_mutex_unlock(&transport->pipes_lock);
+}
+
+static void sink_send(fc_request *request, size_t size_bytes)
+{
+    slot *s = slot_of(request);
+    nng_msg *out = s->out;
+    nng_msg_chop(out, nng_msg_len(out) - size_bytes);
+    s->out = NULL;
+    release_messages(s);
+    count_sent(s->transport, s->pipe);
+    nng_aio_set_msg(s->send_aio, out);
+    nng_ctx_send(s->ctx, s->send_aio);
+}
+
+static void sink_drop(fc_request *request, bool is_peer_gone)
+{
+    slot *s = slot_of(request);
+    release_messages(s);
+    if (!is_peer_gone) {
+        fc_stats_add(s->transport->stats, FC_COUNT_PIPES_CUT, 1);
+        nng_pipe_close(s->pipe);
+    }
+    receive(s);
+}
+
+static const fc_reply_sink SINK = {.buffer = sink_buffer, .send = sink_send, .drop = sink_drop};
+
+static void slot_destroy(slot *s)
+{
+    if (s == NULL)
+        return;
+    /* Stopping waits for callbacks under way; what was being sent is ours again. */
+    nng_aio_stop(s->recv_aio);
+    nng_aio_stop(s->send_aio);
+    nng_msg_free(nng_aio_get_msg(s->recv_aio));
+    nng_msg_free(nng_aio_get_msg(s->send_aio));
+    release_messages(s);
+    nng_ctx_close(s->ctx);
+    nng_aio_free(s->recv_aio);
+    nng_aio_free(s->send_aio);
+    free(s);
+}
+
+static slot *slot_create(fc_transport *transport)
+{
+    slot *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    fc_request_init(&s->request, &SINK);
+    s->transport = transport;
+    if (nng_aio_alloc(&s->recv_aio, on_received, s) != 0)
+        goto free_slot;
+    if (nng_aio_alloc(&s->send_aio, on_sent, s) != 0)
+        goto free_recv_aio;
+    if (nng_ctx_open(&s->ctx, transport->socket) != 0)
+        goto free_send_aio;
+    nng_aio_set_timeout(s->recv_aio, NNG_DURATION_INFINITE);
+    nng_aio_set_timeout(s->send_aio, SEND_TIMEOUT_MS);
+    return s;
+free_send_aio:
+    nng_aio_free(s->send_aio);
+free_recv_aio:
+    nng_aio_free(s->recv_aio);
+free_slot:
+    free(s);
+    return NULL;
+}
+
+/* --- connections ---------------------------------------------------------------------------------------------------
+ */
+
+static void on_pipe_opening(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    fc_transport *transport = argument;
+    (void)event;
+    uint64_t *sent = NULL;
+    if (atomic_load(&transport->phase) == PHASE_OPEN) {
+        pthread_mutex_lock(&transport->pipes_lock);
+        sent = fc_id_table_put(&transport->sent, (uint64_t)nng_pipe_id(pipe));
+        transport->opened_count += sent != NULL;
+        pthread_mutex_unlock(&transport->pipes_lock);
+    }
+    if (sent == NULL) {
+        fc_stats_add(transport->stats, FC_COUNT_PIPES_REFUSED, 1);
+        nng_pipe_close(pipe);
+        return;
+    }
+    fc_stats_add(transport->stats, FC_COUNT_PIPES_OPENED, 1);
+    fc_stats_add(transport->stats, FC_GAUGE_PIPES, 1);
+    fc_log(FC_LOG_DEBUG, "peer_connected", fc_log_int("peer", nng_pipe_id(pipe)));
+}
+
+static void on_pipe_closed(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    fc_transport *transport = argument;
+    (void)event;
+    uint64_t peer = (uint64_t)nng_pipe_id(pipe);
+    pthread_mutex_lock(&transport->pipes_lock);
+    bool was_open = fc_id_table_find(&transport->sent, peer) != NULL;
+    fc_id_table_remove(&transport->sent, peer);
+    uint64_t *closed_ns = fc_id_table_put(&transport->closing, peer);
+    if (closed_ns != NULL)
+        *closed_ns = fc_clock_now_ns();
+    pthread_mutex_unlock(&transport->pipes_lock);
+    if (!was_open)
+        return;
+    fc_stats_add(transport->stats, FC_COUNT_PIPES_CLOSED, 1);
+    fc_stats_sub(transport->stats, FC_GAUGE_PIPES, 1);
+    fc_log(FC_LOG_DEBUG, "peer_gone", fc_log_uint("peer", peer));
+    fc_service_peer_gone(transport->config.service, peer);
+}
+
+/* nng's own numbers of one connection, from its statistics. */
+static bool read_pipe_stats(nng_stat *stat, uint64_t *out_id, uint64_t *out_sent)
+{
+    if (strcmp(nng_stat_name(stat), "pipe") != 0 || nng_stat_type(stat) != NNG_STAT_SCOPE)
+        return false;
+    bool has_id = false;
+    for (nng_stat *child = nng_stat_child(stat); child != NULL; child = nng_stat_next(child)) {
+        if (strcmp(nng_stat_name(child), "id") == 0) {
+            *out_id = nng_stat_value(child);
+            has_id = true;
+        } else if (strcmp(nng_stat_name(child), "tx_msgs") == 0) {
+            *out_sent = nng_stat_value(child);
+        }
+    }
+    return has_id;
+}
+
+/* A connection nng has closed but not forgotten after LEAK_AFTER_NS never will be: its destruction hangs (nng 1.5, when
+ * the peer died while a large reply was partly sent), and with it the one thread that destroys connections. From then
+ * on nothing that closes is ever freed, and closings are not even reported; so every connection opened since counts. */
+static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t now_ns)
+{
+    uint64_t stuck = 0;
+    fc_id_table still = {.entries = NULL};
+    fc_id_table_init(&still);
+    pthread_mutex_lock(&transport->pipes_lock);
+    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
+        uint64_t id = 0;
+        uint64_t sent = 0;
+        const uint64_t *closed_ns = NULL;
+        if (read_pipe_stats(stat, &id, &sent))
+            closed_ns = fc_id_table_find(&transport->closing, id);
+        if (closed_ns == NULL)
+            continue;
+        uint64_t *kept_ns = fc_id_table_put(&still, id);
+        if (kept_ns != NULL)
+            *kept_ns = *closed_ns;
+        stuck += now_ns - *closed_ns >= LEAK_AFTER_NS;
+    }
+    fc_id_table_fini(&transport->closing);
+    transport->closing = still;
+    if (stuck > 0 && transport->opened_before_leak == UINT64_MAX)
+        transport->opened_before_leak = transport->opened_count;
+    uint64_t leaked = stuck > 0 ? stuck + transport->opened_count - transport->opened_before_leak : 0;
+    pthread_mutex_unlock(&transport->pipes_lock);
+    return leaked;
+}
+
+void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
+{
+    nng_stat *root = NULL;
+    pthread_mutex_lock(&transport->pipes_lock);
+    bool is_closing = transport->closing.count > 0;
+    pthread_mutex_unlock(&transport->pipes_lock);
+    if (!is_closing || nng_stats_get(&root) != 0)
+        return;
+    uint64_t leaked = count_leaked(transport, root, now_ns);
+    nng_stats_free(root);
+    if (leaked > fc_stats_get(transport->stats, FC_GAUGE_PIPES_LEAKED))
+        fc_log(FC_LOG_WARN, "connections_leaked", fc_log_uint("count", leaked),
+               fc_log_uint("limit", transport->config.pipes_leaked_max));
+    fc_stats_set(transport->stats, FC_GAUGE_PIPES_LEAKED, leaked);
+    if (transport->config.pipes_leaked_max > 0 && leaked > transport->config.pipes_leaked_max)
+        fc_service_raise(transport->config.service, FC_EVENT_PIPES_LEAKED);
+}
+
+void fc_transport_refuse_peers(fc_transport *transport)
+{
+    int open = PHASE_OPEN;
+    atomic_compare_exchange_strong(&transport->phase, &open, PHASE_REFUSING);
+}
+
+/* A send completes when nng has taken the message; only its per-connection counters tell when the kernel has it. */
+bool fc_transport_is_flushed(fc_transport *transport)
+{
+    nng_stat *root = NULL;
+    bool is_flushed = true;
+    if (nng_stats_get(&root) != 0)
+        return true;
+    pthread_mutex_lock(&transport->pipes_lock);
+    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
+        uint64_t id = 0;
+        uint64_t flushed = 0;
+        if (!read_pipe_stats(stat, &id, &flushed))
+            continue;
+        const uint64_t *sent = fc_id_table_find(&transport->sent, id);
+        if (sent != NULL && flushed < *sent)
+            is_flushed = false;
+    }
+    pthread_mutex_unlock(&transport->pipes_lock);
+    nng_stats_free(root);
+    return is_flushed;
+}
+
+/* --- opening and closing -------------------------------------------------------------------------------------------
+ */
+
+static fc_status open_slots(fc_transport *transport, uint32_t wanted)
+{
+    if (wanted <= transport->slot_count)
+        return FC_OK;
+    slot **slots = realloc(transport->slots, wanted * sizeof *slots);
+    if (slots == NULL)
+        return FC_NO_MEMORY;
+    transport->slots = slots;
+    while (transport->slot_count < wanted) {
+        slot *s = slot_create(transport);
+        if (s == NULL)
+            return FC_NO_MEMORY;
+        transport->slots[transport->slot_count++] = s;
+        if (transport->is_started)
+            receive(s);
+    }
+    return FC_OK;
+}
+
+fc_status fc_transport_open(const fc_transport_config *config, fc_transport **out_transport, fc_reason *out_reason)
+{
+    fc_transport *transport = calloc(1, sizeof *transport);
+    if (transport == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the transport");
+    transport->config = *config;
+    transport->stats = fc_service_stats(config->service);
+    transport->opened_before_leak = UINT64_MAX;
+    fc_id_table_init(&transport->sent);
+    fc_id_table_init(&transport->closing);
+    int error = nng_rep0_open(&transport->socket);
+    if (error != 0) {
+        fc_status st = fc_fail(error == NNG_ENOMEM ? FC_NO_MEMORY : FC_INTERNAL, out_reason, "nng socket: %s",
+                               nng_strerror(error));
+        free(transport);
+        return st;
+    }
+    pthread_mutex_init(&transport->pipes_lock, NULL);
+    error = nng_socket_set_size(transport->socket, NNG_OPT_RECVMAXSZ, (size_t)config->message_bytes + HEADER_BYTES);
+    if (error == 0)
+        error = nng_pipe_notify(transport->socket, NNG_PIPE_EV_ADD_PRE, on_pipe_opening, transport);
+    if (error == 0)
+        error = nng_pipe_notify(transport->socket, NNG_PIPE_EV_REM_POST, on_pipe_closed, transport);
+    if (error == 0 && open_slots(transport, fc_service_request_slots(config->service)) != FC_OK)
+        error = NNG_ENOMEM;
+    if (error != 0) {
+        fc_transport_close(transport);
+        return fc_fail(error == NNG_ENOMEM ? FC_NO_MEMORY : FC_INTERNAL, out_reason, "nng socket: %s",
+                       nng_strerror(error));
+    }
+    *out_transport = transport;
+    return FC_OK;
+}
+
+void fc_transport_start(fc_transport *transport)
+{
+    transport->is_started = true;
+    for (uint32_t i = 0; i < transport->slot_count; i++)
+        receive(transport->slots[i]);
+}
+
+fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leaked_max)
+{
+    transport->config.pipes_leaked_max = pipes_leaked_max;
+    return open_slots(transport, fc_service_request_slots(transport->config.service));
+}
+
+void fc_transport_close(fc_transport *transport)
+{
+    if (transport == NULL)
+        return;
+    atomic_store(&transport->phase, PHASE_CLOSING);
+    for (uint32_t i = 0; i < transport->slot_count; i++)
+        slot_destroy(transport->slots[i]);
+    nng_close(transport->socket);
+    for (uint32_t i = 0; i < transport->listener_count; i++)
+        fc_ipc_claim_release(&transport->claims[i]);
+    fc_id_table_fini(&transport->sent);
+    fc_id_table_fini(&transport->closing);
+    pthread_mutex_destroy(&transport->pipes_lock);
+    free(transport->slots);
+    free(transport);
+}
+
+/* --- listening -----------------------------------------------------------------------------------------------------
+ */
+
+static fc_status status_of(int error)
+{
+    switch (error) {
+    case NNG_EADDRINUSE:
+        return FC_BUSY;
+    case NNG_EADDRINVAL:
+    case NNG_EINVAL:
+    case NNG_ENOTSUP:
+        return FC_INVALID_ARGUMENT;
+    case NNG_ENOMEM:
+        return FC_NO_MEMORY;
+    default:
+        return FC_IO;
+    }
+}
+
+/* Lets the listener answer a handshake: proof that it accepts, and that our sendmsg() is the one it calls. */
+static fc_status probe_ipc(const char *path, fc_reason *out_reason)
+{
+    if (!fc_nng_listener_fix_is_needed())
+        return FC_OK;
+    uint64_t calls_before = fc_nng_listener_fix_calls();
+    if (!fc_ipc_path_answers(path, 2000))
+        return fc_fail(FC_IO, out_reason, "ipc://%s: does not answer its own probe", path);
+    if (fc_nng_listener_fix_calls() == calls_before)
+        fc_log(FC_LOG_WARN, "listener_unprotected", fc_log_text("path", path),
+               fc_log_text("why", "a peer that connects and closes at once can stop this listener: the program does "
+                                  "not export its sendmsg"));
+    return FC_OK;
+}
+
+static fc_status start_listener(fc_transport *transport, const char *url, char *out_url, fc_reason *out_reason)
+{
+    nng_listener listener;
+    char *bound_url = NULL;
+    int error = nng_listener_create(&listener, transport->socket, url);
+    if (error != 0)
+        return fc_fail(status_of(error), out_reason, "%s: %s", url, nng_strerror(error));
+    if (strncmp(url, "ipc://", 6) == 0 && transport->config.ipc_mode != 0)
+        error = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, (int)transport->config.ipc_mode);
+    if (error == 0)
+        error = nng_listener_start(listener, 0);
+    if (error != 0) {
+        nng_listener_close(listener);
+        return fc_fail(status_of(error), out_reason, "%s: %s", url, nng_strerror(error));
+    }
+    if (out_url != NULL) {
+        bool is_known = nng_listener_get_string(listener, NNG_OPT_URL, &bound_url) == 0;
+        snprintf(out_url, FC_TRANSPORT_URL_BYTES, "%s", is_known ? bound_url : url);
+        if (is_known)
+            nng_strfree(bound_url);
+    }
+    return FC_OK;
+}
+
+fc_status fc_transport_listen(fc_transport *transport, const char *url, char out_url[FC_TRANSPORT_URL_BYTES],
+                              fc_reason *out_reason)
+{
+    fc_ipc_claim claim = {.lock_fd = -1};
+    bool is_ipc = strncmp(url, "ipc://", 6) == 0;
+    if (!is_ipc && strncmp(url, "tcp://", 6) != 0)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: not an ipc:// or tcp:// URL", url);
+    if (transport->listener_count == LISTENERS_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: at most %d URLs can be served", url, LISTENERS_MAX);
+    if (is_ipc) {
+        fc_status st = fc_ipc_claim_acquire(url + 6, &claim, out_reason);
+        if (st != FC_OK)
+            return st;
+    }
+    fc_status st = start_listener(transport, url, out_url, out_reason);
+    if (st == FC_OK && is_ipc)
+        st = probe_ipc(url + 6, out_reason);
+    if (st != FC_OK) {
+        fc_ipc_claim_release(&claim);
+        return st;
+    }
+    transport->claims[transport->listener_count++] = claim;
+    return FC_OK;
+}

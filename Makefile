@@ -41,6 +41,7 @@ CLIENT_LIBS := -lnng -lmsgpackc -lm
 TOOL_LIBS := -ljansson
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
 
+CPU_ISA_portable := -O3
 CPU_ISA_avx2 := -O3 -mavx2 -mfma -mf16c
 CPU_ISA_avx512 := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c
 CPU_ISA_amx := $(CPU_ISA_avx512) -mamx-tile -mamx-bf16
@@ -108,7 +109,8 @@ tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE)
 
 # --- objects -------------------------------------------------------------------------------------------------------
 
-$(OBJ)/kernels/cpu_%.o: CFLAGS += $(CPU_ISA_$*)
+# $* is the stem of the rule that compiles: kernels/cpu_avx2.
+$(OBJ)/kernels/cpu_%.o: CFLAGS += $(CPU_ISA_$(patsubst cpu_%,%,$(notdir $*)))
 $(OBJ)/kernels/%.o: CFLAGS += $(OPENMP) -ffp-contract=off
 
 # Rebuild when a flag changes: the stamp holds them.

@@ -3,6 +3,8 @@
  */
 #include "kernels/attention.h"
 
+#include "kernels/attention_tile.h"
+
 #include <string.h>
 
 typedef struct kernel_row {
@@ -159,9 +161,9 @@ typedef struct plan_row {
 } plan_row;
 
 static const plan_row PLANS[FC_KERNEL_COUNT] = {
-    [FC_KERNEL_CPU] = {.compute_capability = 0, .q_tile_tokens = 64},
-    [FC_KERNEL_BASELINE] = {.compute_capability = 80, .q_tile_tokens = 1},
-    [FC_KERNEL_VEC] = {.compute_capability = 80, .q_tile_tokens = 16},
+    [FC_KERNEL_CPU] = {.compute_capability = 0, .q_tile_tokens = FC_TILE_CPU_Q},
+    [FC_KERNEL_BASELINE] = {.compute_capability = 80, .q_tile_tokens = FC_TILE_BASELINE_Q},
+    [FC_KERNEL_VEC] = {.compute_capability = 80, .q_tile_tokens = FC_TILE_VEC_Q},
 };
 
 static bool runs_on(const fc_device *device, fc_kernel kernel)

@@ -1,0 +1,9 @@
+/* Query rows one block of each kernel works on: the plan counts blocks with them, the kernels are built for them. */
+#ifndef FC_KERNELS_ATTENTION_TILE_H
+#define FC_KERNELS_ATTENTION_TILE_H
+
+#define FC_TILE_CPU_Q 64
+#define FC_TILE_BASELINE_Q 1
+#define FC_TILE_VEC_Q 16
+
+#endif

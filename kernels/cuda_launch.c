@@ -1,0 +1,12 @@
+/* The table from rung to launch wrapper. */
+#include "kernels/cuda_launch.h"
+
+static const fc_cuda_launcher LAUNCHERS[FC_KERNEL_COUNT] = {
+    [FC_KERNEL_BASELINE] = fc_cuda_baseline_launch,
+    [FC_KERNEL_VEC] = fc_cuda_vec_launch,
+};
+
+fc_cuda_launcher fc_cuda_launch_find(fc_kernel kernel)
+{
+    return (unsigned)kernel < FC_KERNEL_COUNT ? LAUNCHERS[kernel] : NULL;
+}

@@ -85,7 +85,7 @@ fc_status fc_engine_open(const fc_options *options, fc_opened_engine *out_opened
             return st;
         }
         if (i + 1 == attempts.count)
-            return fc_fail(failed, out_reason, "%s engine: %s", engine_name(attempts.kinds[i]), why.text);
+            return fc_fail(failed, out_reason, "%s", why.text);
         fc_log(FC_LOG_INFO, "engine_fallback", fc_log_text("from", engine_name(attempts.kinds[i])),
                fc_log_text("to", engine_name(attempts.kinds[i + 1])), fc_log_text("reason", why.text));
     }

@@ -85,14 +85,14 @@ static const struct {
     {0, 0, 0, AUTO, FC_KERNEL_AUTO, "cpu", NULL},
     {1, 1, 0, AUTO, FC_KERNEL_CPU, "cpu", NULL},
     {1, 1, 0, AUTO, FC_KERNEL_VEC, "cuda", NULL},
-    {1, 0, 0, AUTO, FC_KERNEL_VEC, NULL, "cuda engine: no GPU"},
-    {0, 0, 0, AUTO, FC_KERNEL_VEC, NULL, "cuda engine: no object"},
+    {1, 0, 0, AUTO, FC_KERNEL_VEC, NULL, "no GPU"},
+    {0, 0, 0, AUTO, FC_KERNEL_VEC, NULL, "no object"},
     {1, 1, 1, AUTO, FC_KERNEL_VEC, NULL, "kernel: the cuda engine here has no vec, it has: baseline"},
     {1, 1, 0, FC_ENGINE_CHOICE_CPU, FC_KERNEL_AUTO, "cpu", NULL},
     {1, 1, 0, FC_ENGINE_CHOICE_CPU, FC_KERNEL_VEC, NULL, "kernel: vec runs on the cuda engine, but --engine is cpu"},
     {1, 1, 0, FC_ENGINE_CHOICE_CUDA, FC_KERNEL_AUTO, "cuda", NULL},
-    {0, 0, 0, FC_ENGINE_CHOICE_CUDA, FC_KERNEL_AUTO, NULL, "cuda engine: no object"},
-    {1, 0, 0, FC_ENGINE_CHOICE_CUDA, FC_KERNEL_AUTO, NULL, "cuda engine: no GPU"},
+    {0, 0, 0, FC_ENGINE_CHOICE_CUDA, FC_KERNEL_AUTO, NULL, "no object"},
+    {1, 0, 0, FC_ENGINE_CHOICE_CUDA, FC_KERNEL_AUTO, NULL, "no GPU"},
     {1, 1, 0, FC_ENGINE_CHOICE_CUDA, FC_KERNEL_CPU, NULL, "kernel: cpu runs on the cpu engine, but --engine is cuda"},
 };
 

@@ -1,0 +1,175 @@
+/* flashcored: wires options, engine, service, transport and loop together, and chooses the exit code. */
+#include "daemon/deadman.h"
+#include "daemon/engine_open.h"
+#include "daemon/exit.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/notify.h"
+#include "daemon/options.h"
+#include "daemon/reload.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The whole process, in order of creation. */
+typedef struct process {
+    int argc;
+    char **argv;
+    fc_options options;
+    uint64_t start_ns;
+    fc_notify notify;
+    fc_loop *loop;
+    fc_opened_engine opened;
+    fc_service *service;
+    fc_transport *transport;
+} process;
+
+static void reload(void *context)
+{
+    process *p = context;
+    fc_reload(p->argc, p->argv, &p->options, p->service, p->transport);
+}
+
+static fc_status create_service(process *p, fc_reason *out_reason)
+{
+    const fc_options *o = &p->options;
+    fc_service_config config = {.ops = p->opened.ops,
+                                .engine = p->opened.engine,
+                                .engine_config = p->opened.config,
+                                .lane_count = (uint32_t)o->lane_count,
+                                .message_bytes = o->message_bytes,
+                                .tensor_bytes = o->tensor_bytes,
+                                .tokens = o->tokens,
+                                .head_dim = FC_HEAD_DIM_MAX,
+                                .tunables = fc_reload_tunables(o),
+                                .on_event = fc_loop_wake,
+                                .event_context = p->loop};
+    return fc_service_create(&config, &p->service, out_reason);
+}
+
+static fc_status open_transport(process *p, fc_reason *out_reason)
+{
+    const fc_options *o = &p->options;
+    fc_transport_config config = {.service = p->service,
+                                  .message_bytes = o->message_bytes,
+                                  .ipc_mode = (uint32_t)o->socket_mode,
+                                  .pipes_leaked_max = (uint32_t)o->leaked_pipes};
+    fc_status st = fc_transport_open(&config, &p->transport, out_reason);
+    for (uint32_t i = 0; st == FC_OK && i < o->listen.count; i++) {
+        char url[FC_TRANSPORT_URL_BYTES];
+        st = fc_transport_listen(p->transport, o->listen.urls[i], url, out_reason);
+        if (st == FC_OK)
+            fc_log(FC_LOG_INFO, "listening", fc_log_text("url", url));
+    }
+    return st;
+}
+
+static void log_start(process *p)
+{
+    const fc_options *o = &p->options;
+    char kernels[FC_KERNEL_LIST_BYTES];
+    fc_log(FC_LOG_INFO, "ready", fc_log_text("version", FC_VERSION), fc_log_uint("pid", (uint64_t)getpid()),
+           fc_log_text("engine", p->opened.ops->name), fc_log_text("device", p->opened.info.device_name),
+           fc_log_text("kernels", fc_engine_kernel_list(&p->opened.info, kernels)),
+           fc_log_text("default_kernel", fc_kernel_name(o->kernel)),
+           fc_log_uint("lanes", fc_stats_get(fc_service_stats(p->service), FC_GAUGE_LANES)),
+           fc_log_uint("listeners", o->listen.count), fc_log_uint("message_bytes", o->message_bytes),
+           fc_log_uint("tensor_bytes", o->tensor_bytes), fc_log_uint("tokens", o->tokens),
+           fc_log_uint("queue_requests", o->queue_requests), fc_log_uint("queue_bytes", o->queue_bytes),
+           fc_log_uint("inflight_per_peer", o->inflight_per_peer), fc_log_uint("batch_requests", o->batch_requests),
+           fc_log_real("start_ms", (double)(fc_clock_now_ns() - p->start_ns) / (double)FC_NS_PER_MS));
+}
+
+static fc_exit run(process *p)
+{
+    fc_transport_start(p->transport);
+    log_start(p);
+    if (fc_notify_send(&p->notify, "READY=1\nSTATUS=serving") != FC_OK)
+        fc_log(FC_LOG_WARN, "notify_failed", fc_log_text("reason", "the supervisor's socket does not take messages"));
+    fc_loop_config config = {.service = p->service,
+                             .transport = p->transport,
+                             .notify = &p->notify,
+                             .options = &p->options,
+                             .reload = reload,
+                             .reload_context = p};
+    return fc_loop_run(p->loop, &config);
+}
+
+/* Everything from the start to the end of serving. Closing goes on under a watch: nng and a broken device may hang. */
+static fc_exit serve(process *p)
+{
+    fc_reason why = {""};
+    fc_exit code = FC_EXIT_FAILURE;
+    fc_deadman *deadman = NULL;
+    if (fc_notify_open(&p->notify, &why) != FC_OK)
+        fc_log(FC_LOG_WARN, "notify_failed", fc_log_text("reason", why.text));
+    fc_status st = fc_loop_create(&p->loop, &why);
+    if (st == FC_OK)
+        st = fc_engine_open(&p->options, &p->opened, &why);
+    if (st == FC_OK)
+        st = create_service(p, &why);
+    if (st == FC_OK)
+        st = open_transport(p, &why);
+    if (st == FC_OK)
+        code = run(p);
+    else
+        fc_log(FC_LOG_ERROR, "cannot_start", fc_log_text("status", fc_status_name(st)),
+               fc_log_text("reason", why.text));
+
+    fc_deadman_start(p->options.close_timeout_ns, "closing sockets and lanes, close-timeout passed", code, &deadman);
+    if (p->service != NULL)
+        fc_service_stop(p->service);
+    fc_transport_close(p->transport);
+    fc_service_destroy(p->service);
+    if (p->opened.engine != NULL)
+        p->opened.ops->close(p->opened.engine);
+    fc_deadman_stop(deadman);
+    fc_loop_destroy(p->loop);
+    fc_notify_close(&p->notify);
+    fc_log(FC_LOG_INFO, "stopped", fc_log_int("exit", code));
+    return code;
+}
+
+/* Options that are right one by one, and right together. */
+static fc_status read_options(int argc, char **argv, fc_options *out_options, fc_reason *out_reason)
+{
+    fc_engine_attempt_list attempts;
+    fc_status st = fc_options_parse(argc, argv, out_options, out_reason);
+    return st == FC_OK ? fc_engine_attempts(out_options->engine, out_options->kernel, &attempts, out_reason) : st;
+}
+
+/* The options that ask for an answer instead of a server. */
+static bool show(const fc_options *options)
+{
+    if (options->help) {
+        fc_options_print_help(stdout);
+    } else if (options->version) {
+        puts("flashcored " FC_VERSION);
+    } else if (options->check_config) {
+        puts("# ok");
+        fc_options_print_effective(stdout, options);
+    } else if (options->list_kernels) {
+        fc_engine_list_kernels(stdout, options);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static process p = {.notify = {.fd = -1}};
+    fc_reason why;
+    p.start_ns = fc_clock_now_ns();
+    p.argc = argc;
+    p.argv = argv;
+    if (read_options(argc, argv, &p.options, &why) != FC_OK) {
+        fprintf(stderr, "flashcored: %s\nflashcored --help lists the options.\n", why.text);
+        return FC_EXIT_USAGE;
+    }
+    fc_log_start(STDERR_FILENO, p.options.log_level);
+    signal(SIGPIPE, SIG_IGN);
+    return show(&p.options) ? FC_EXIT_OK : serve(&p);
+}

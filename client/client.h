@@ -56,6 +56,7 @@ struct flashcore_call {
     /* The continuation's. */
     fc_message *message; /* encoded request; NULL while nng has it */
     flashcore_result result;
+    fc_status refusal; /* FC_BUSY or FC_DRAINING: the last answer; FC_OK: none yet */
 
     /* client->lock. */
     fc_call_state state;

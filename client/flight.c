@@ -128,6 +128,14 @@ static bool may_use_some_url(const flashcore_call *call)
     return (~excluded_urls(call) & all) != 0;
 }
 
+/* Its time passed while it was nowhere: a server's refusal, if there was one, says more than the clock. */
+static fc_status out_of_time(const flashcore_call *call, fc_reason *out_reason)
+{
+    if (call->refusal != FC_OK)
+        return fc_fail(call->refusal, out_reason, "%s, until the call's time was up", fc_status_text(call->refusal));
+    return fc_fail(FC_TIMED_OUT, out_reason, "timed out; the request was never started");
+}
+
 /* Puts the call asleep until a URL comes up, or says that it has waited long enough. */
 static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_reason *out_reason)
 {
@@ -145,7 +153,7 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
                        client->url_count > 1 && call->pinned_url == FC_CALL_ANY_URL ? " or the other URLs" : "",
                        (unsigned long long)(client->connect_timeout_us / 1000));
     if (now_ns >= call->deadline_ns)
-        return fc_fail(FC_TIMED_OUT, out_reason, "timed out waiting for a connection; it was never sent");
+        return out_of_time(call, out_reason);
     set_state(call, FC_CALL_WAITING);
     fc_exchange_sleep(call->slot->exchange, remaining_us(until_ns));
     return FC_OK;
@@ -160,7 +168,7 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
         return fc_fail(FC_CANCELLED, out_reason, "cancelled before it was sent");
     uint64_t now_ns = fc_client_now_ns();
     if (now_ns >= call->deadline_ns)
-        return fc_fail(FC_TIMED_OUT, out_reason, "timed out; the request was never started");
+        return out_of_time(call, out_reason);
     uint32_t i = fc_route_choose(client->routes, client->url_count, excluded_urls(call), &client->route_cursor);
     if (i == FC_ROUTE_NONE ||
         (call->pinned_connection != 0 && client->urls[i].connection_id != call->pinned_connection))
@@ -284,7 +292,7 @@ static void on_unsent(flashcore_call *call, fc_status status)
     }
     fc_reason reason;
     if (status == FC_TIMED_OUT)
-        fc_fail(status, &reason, "timed out behind other requests on the connection; it was never sent");
+        status = out_of_time(call, &reason);
     else
         fc_fail(status, &reason, "%s", fc_status_text(status));
     finish(call, status, &reason);
@@ -370,12 +378,13 @@ static void on_reply(flashcore_call *call, fc_message *message)
     const void *bytes = fc_message_bytes(message, &size_bytes);
     fc_status status = fc_translate_reply(bytes, size_bytes, &call->wire, &call->sink, &call->result);
     fc_message_destroy(message);
+    bool is_refused = status == FC_BUSY || status == FC_DRAINING;
+    call->refusal = is_refused ? status : FC_OK;
     if (status == FC_BUSY && try_back_off(call))
         return;
     if (status == FC_DRAINING && try_elsewhere(call))
         return;
-    bool never_ran = status == FC_BUSY || status == FC_DRAINING;
-    finish(call, never_ran && was_called_off(call) ? FC_CANCELLED : status, NULL);
+    finish(call, is_refused && was_called_off(call) ? FC_CANCELLED : status, NULL);
 }
 
 static void on_exchange(void *owner, fc_exchange_event event, fc_status status, fc_message *message)

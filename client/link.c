@@ -1,7 +1,8 @@
 /* Links and exchanges on nng's REQ protocol: see link.h. Must never block in a callback, and never let nng resend.
  *
- * Life of an exchange: IDLE -> SENDING -> (sent) -> RECEIVING -> IDLE, or IDLE -> SLEEPING -> IDLE; one aio serves all
- * phases. A REQ context carries one request; each exchange keeps one per link, opened at first use.
+ * Life of an exchange: send, then (once sent) receive; or sleep. A REQ context carries
+ * one request; each exchange keeps one per link, opened at first use. Sleeping has an aio of its own: in nng 1.5.2 one
+ * that has slept reports later timeouts as success, without a message.
  */
 #include "client/link.h"
 
@@ -27,7 +28,7 @@ struct fc_link {
     nng_socket socket;
 };
 
-typedef enum exchange_phase { PHASE_IDLE, PHASE_SENDING, PHASE_RECEIVING, PHASE_SLEEPING } exchange_phase;
+typedef enum exchange_phase { PHASE_SENDING, PHASE_RECEIVING, PHASE_SLEEPING } exchange_phase;
 
 typedef struct link_context {
     nng_ctx context;
@@ -37,9 +38,9 @@ typedef struct link_context {
 struct fc_exchange {
     fc_exchange_notify notify;
     void *owner;
-    nng_aio *aio;
-    exchange_phase phase;
-    nng_ctx context; /* of the phase under way */
+    nng_aio *aio, *sleep_aio;
+    exchange_phase phase; /* the last one started; the owner's serialisation guards it */
+    nng_ctx context;      /* the one in use */
     uint32_t link_count;
     link_context contexts[];
 };
@@ -197,28 +198,25 @@ static nng_duration duration_ms(uint64_t timeout_us)
     return ms < INT_MAX ? (nng_duration)ms : INT_MAX;
 }
 
-static void on_aio(void *arg)
+static void on_message(void *arg)
 {
     fc_exchange *exchange = arg;
-    exchange_phase phase = exchange->phase;
+    bool was_sending = exchange->phase == PHASE_SENDING;
     fc_status status = status_from_nng(nng_aio_result(exchange->aio));
     fc_message *message = nng_aio_get_msg(exchange->aio);
     nng_aio_set_msg(exchange->aio, NULL);
-    exchange->phase = PHASE_IDLE;
-    switch (phase) {
-    case PHASE_SENDING:
+    if (was_sending)
         exchange->notify(exchange->owner, status == FC_OK ? FC_EXCHANGE_SENT : FC_EXCHANGE_UNSENT, status,
                          status == FC_OK ? NULL : message);
-        break;
-    case PHASE_RECEIVING:
+    else
         exchange->notify(exchange->owner, status == FC_OK ? FC_EXCHANGE_REPLIED : FC_EXCHANGE_BROKEN, status,
                          status == FC_OK ? message : NULL);
-        break;
-    case PHASE_SLEEPING:
-    case PHASE_IDLE:
-        exchange->notify(exchange->owner, FC_EXCHANGE_WOKE, FC_OK, NULL);
-        break;
-    }
+}
+
+static void on_sleep(void *arg)
+{
+    fc_exchange *exchange = arg;
+    exchange->notify(exchange->owner, FC_EXCHANGE_WOKE, FC_OK, NULL);
 }
 
 fc_status fc_exchange_create(uint32_t link_count, fc_exchange_notify notify, void *owner, fc_exchange **out_exchange)
@@ -229,12 +227,17 @@ fc_status fc_exchange_create(uint32_t link_count, fc_exchange_notify notify, voi
     exchange->notify = notify;
     exchange->owner = owner;
     exchange->link_count = link_count;
-    if (nng_aio_alloc(&exchange->aio, on_aio, exchange) != 0) {
-        free(exchange);
-        return FC_NO_MEMORY;
-    }
+    if (nng_aio_alloc(&exchange->aio, on_message, exchange) != 0)
+        goto free_exchange;
+    if (nng_aio_alloc(&exchange->sleep_aio, on_sleep, exchange) != 0)
+        goto free_aio;
     *out_exchange = exchange;
     return FC_OK;
+free_aio:
+    nng_aio_free(exchange->aio);
+free_exchange:
+    free(exchange);
+    return FC_NO_MEMORY;
 }
 
 void fc_exchange_destroy(fc_exchange *exchange)
@@ -242,6 +245,7 @@ void fc_exchange_destroy(fc_exchange *exchange)
     if (exchange == NULL)
         return;
     nng_aio_free(exchange->aio);
+    nng_aio_free(exchange->sleep_aio);
     for (uint32_t i = 0; i < exchange->link_count; i++)
         if (exchange->contexts[i].is_open)
             nng_ctx_close(exchange->contexts[i].context);
@@ -275,11 +279,11 @@ void fc_exchange_receive(fc_exchange *exchange, uint64_t timeout_us)
 void fc_exchange_sleep(fc_exchange *exchange, uint64_t delay_us)
 {
     exchange->phase = PHASE_SLEEPING;
-    nng_aio_set_timeout(exchange->aio, NNG_DURATION_INFINITE);
-    nng_sleep_aio(duration_ms(delay_us), exchange->aio);
+    nng_duration ms = duration_ms(delay_us);
+    nng_sleep_aio(ms == NNG_DURATION_INFINITE ? INT_MAX : ms, exchange->sleep_aio);
 }
 
 void fc_exchange_abort(fc_exchange *exchange)
 {
-    nng_aio_abort(exchange->aio, NNG_ECANCELED);
+    nng_aio_abort(exchange->phase == PHASE_SLEEPING ? exchange->sleep_aio : exchange->aio, NNG_ECANCELED);
 }

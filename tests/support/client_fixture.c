@@ -27,10 +27,20 @@ void script_hold(void *context, fake_request *request)
     sem_post(&server->has_received);
 }
 
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0)
+        continue;
+}
+
+void fixture_await_cancel(fixture *f, uint32_t url_index)
+{
+    wait_for(&f->servers[url_index].has_cancel);
+}
+
 void fixture_await_held(fixture *f, uint32_t url_index)
 {
-    while (sem_wait(&f->servers[url_index].has_received) != 0)
-        continue;
+    wait_for(&f->servers[url_index].has_received);
 }
 
 fake_request *fixture_take_held(fixture *f, uint32_t url_index, unsigned position)
@@ -79,6 +89,7 @@ void fixture_prepare(fixture *f, uint32_t url_count)
         snprintf(server->url, sizeof server->url, "ipc://%s/%u.sock", f->directory, i);
         f->urls[i] = server->url;
         sem_init(&server->has_received, 0, 0);
+        sem_init(&server->has_cancel, 0, 0);
     }
     flashcore_options_init(&f->options);
     f->options.urls = f->urls;
@@ -93,10 +104,23 @@ void fixture_prepare(fixture *f, uint32_t url_count)
     f->request.lse = f->lse;
 }
 
+static void note_cancels(void *context, fake_request *request)
+{
+    fixture_server *server = context;
+    if (request->wire.op == FC_OP_CANCEL) {
+        server->cancel_target = request->wire.cancel_target;
+        fake_answer_well(request);
+        sem_post(&server->has_cancel);
+    } else {
+        server->script(server, request);
+    }
+}
+
 void fixture_start_server(fixture *f, uint32_t url_index, fake_script script)
 {
     fixture_server *server = &f->servers[url_index];
-    server->server = fake_server_start(server->url, script, server);
+    server->script = script;
+    server->server = fake_server_start(server->url, note_cancels, server);
 }
 
 void fixture_stop_server(fixture *f, uint32_t url_index)
@@ -132,6 +156,7 @@ void fixture_close(fixture *f)
         fixture_stop_server(f, i);
         unlink(f->servers[i].url + strlen("ipc://"));
         sem_destroy(&f->servers[i].has_received);
+        sem_destroy(&f->servers[i].has_cancel);
     }
     rmdir(f->directory);
 }

@@ -25,8 +25,11 @@ typedef struct fixture_server {
     sem_t has_received; /* posted once for each attend that script_hold keeps */
     fake_request *held[FIXTURE_HELD_MAX];
     atomic_uint held_count;
-    int variant;       /* for the script, as it likes */
-    atomic_uint turns; /* likewise */
+    sem_t has_cancel; /* posted once for each cancel */
+    _Atomic uint64_t cancel_target;
+    fake_script script;
+    atomic_int variant; /* for the script, as it likes */
+    atomic_uint turns;  /* likewise */
 } fixture_server;
 
 struct fixture {
@@ -58,7 +61,8 @@ void fixture_clear_answer(fixture *f);
 void script_well(void *context, fake_request *request);
 /* Keeps every attend and posts has_received; answers the rest well. */
 void script_hold(void *context, fake_request *request);
-/* Waits until script_hold has kept one more. */
+/* Waits until script_hold has kept one more, or one more cancel came (any script; it is answered well). */
+void fixture_await_cancel(fixture *f, uint32_t url_index);
 void fixture_await_held(fixture *f, uint32_t url_index);
 fake_request *fixture_take_held(fixture *f, uint32_t url_index, unsigned position);
 

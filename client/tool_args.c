@@ -41,16 +41,9 @@ static void describe_expected(const fc_arg_row *row, char *out, size_t out_bytes
                      row->count_max, row->min, row->max);
         return;
     case FC_ARG_CHOICE: {
-        size_t used = (size_t)snprintf(out, out_bytes, "one of ");
-        for (const char *c = row->choices; *c != '\0' && used + 3 < out_bytes; c++) {
-            if (*c == '|') {
-                out[used++] = ',';
-                out[used++] = ' ';
-            } else {
-                out[used++] = *c;
-            }
-        }
-        out[used] = '\0';
+        char words[120];
+        fc_args_choices_text(row->choices, words, sizeof words);
+        snprintf(out, out_bytes, "one of %s", words);
         return;
     }
     default:
@@ -107,33 +100,48 @@ static bool read_real(const fc_arg_row *row, const char *value, double *out_valu
     return true;
 }
 
+/* The next word of a list with bars between (and maybe one at the end, as lists made from a .def have); moves *list
+ * past it. NULL: no more. */
+static const char *next_choice(const char **list, size_t *out_bytes)
+{
+    const char *word = *list;
+    if (*word == '\0')
+        return NULL;
+    *out_bytes = strcspn(word, "|");
+    *list = word + *out_bytes + (word[*out_bytes] == '|');
+    return word;
+}
+
 static bool read_choice(const char *choices, const char *value, int *out_index)
 {
-    size_t value_bytes = strlen(value);
+    size_t bytes = 0;
     int index = 0;
-    for (const char *c = choices;; index++) {
-        size_t bytes = strcspn(c, "|");
-        if (bytes == value_bytes && memcmp(c, value, bytes) == 0) {
+    for (const char *word = next_choice(&choices, &bytes); word != NULL; word = next_choice(&choices, &bytes)) {
+        if (bytes == strlen(value) && memcmp(word, value, bytes) == 0) {
             *out_index = index;
             return true;
         }
-        if (c[bytes] == '\0')
-            return false;
-        c += bytes + 1;
+        index++;
     }
+    return false;
 }
 
 void fc_args_choice(const char *choices, int index, char *out, size_t out_bytes)
 {
+    size_t bytes = 0;
+    const char *word = next_choice(&choices, &bytes);
+    for (; word != NULL && index > 0; index--)
+        word = next_choice(&choices, &bytes);
+    snprintf(out, out_bytes, "%.*s", word != NULL && index == 0 ? (int)bytes : 0, word != NULL ? word : "");
+}
+
+void fc_args_choices_text(const char *choices, char *out, size_t out_bytes)
+{
+    size_t bytes = 0, used = 0;
     out[0] = '\0';
-    for (const char *c = choices; index >= 0; index--) {
-        size_t bytes = strcspn(c, "|");
-        if (index == 0)
-            snprintf(out, out_bytes, "%.*s", (int)bytes, c);
-        if (c[bytes] == '\0')
-            return;
-        c += bytes + 1;
-    }
+    for (const char *word = next_choice(&choices, &bytes); word != NULL && used + bytes + 3 < out_bytes;
+         word = next_choice(&choices, &bytes))
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%.*s", used == 0 ? "" : ", ", (int)bytes, word);
 }
 
 static fc_status store(const fc_arg_row *row, const char *value, void *options, fc_reason *out_reason)

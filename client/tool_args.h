@@ -46,7 +46,7 @@ typedef struct fc_arg_row {
     const char *default_text; /* parsed like a given value; NULL: the field keeps what the caller put there */
     double min, max;
     uint32_t count_min, count_max; /* FC_ARG_INTS, FC_ARG_TEXTS (max only) */
-    const char *choices;           /* FC_ARG_CHOICE: "none|top_left|bottom_right" */
+    const char *choices;           /* FC_ARG_CHOICE: "none|top_left|bottom_right", a bar at the end is fine */
     uint32_t commands;             /* bit i: an option of command i; 0: of every one */
     const char *group;             /* heading in the help */
     const char *help;
@@ -80,6 +80,9 @@ fc_args_outcome fc_args_parse(const fc_arg_tool *tool, int argc, char *const *ar
 
 /* Prints the help of the tool (command < 0) or of one command, wrapped at width_columns. */
 void fc_args_help(const fc_arg_tool *tool, int command, size_t width_columns, FILE *out);
+
+/* "none, top_left, bottom_right", whole words, as many as fit. */
+void fc_args_choices_text(const char *choices, char *out, size_t out_bytes);
 
 /* The text of choice `index` of a row's choices into out (cut to fit); "" outside the list. */
 void fc_args_choice(const char *choices, int index, char *out, size_t out_bytes);

@@ -35,20 +35,13 @@ static void describe_limits(const fc_arg_row *row, char *out, size_t out_bytes)
         snprintf(range, sizeof range, "%g to %g", row->min, row->max);
     else if (row->type == FC_ARG_TEXTS)
         snprintf(range, sizeof range, "repeatable");
-    else if (row->type == FC_ARG_CHOICE) {
-        size_t used = 0;
-        for (const char *c = row->choices; *c != '\0' && used + 3 < sizeof range; c++) {
-            range[used++] = *c == '|' ? ',' : *c;
-            if (*c == '|')
-                range[used++] = ' ';
-        }
-        range[used] = '\0';
-    }
+    else if (row->type == FC_ARG_CHOICE)
+        fc_args_choices_text(row->choices, range, sizeof range);
     bool has_default = row->default_text != NULL;
     if (range[0] == '\0' && !has_default)
         out[0] = '\0';
     else
-        snprintf(out, out_bytes, " (%s%s%s%s)", range, range[0] != '\0' && has_default ? "; " : "",
+        snprintf(out, out_bytes, " [%s%s%s%s]", range, range[0] != '\0' && has_default ? "; " : "",
                  has_default ? "default " : "", has_default ? row->default_text : "");
 }
 

@@ -51,6 +51,8 @@ fc_text fc_text_us(double us)
     fc_text out;
     if (!isfinite(us))
         snprintf(out.text, sizeof out.text, "-");
+    else if (us == 0)
+        snprintf(out.text, sizeof out.text, "0");
     else if (fabs(us) < 999.5)
         snprintf(out.text, sizeof out.text, "%.*f us", decimals(fabs(us)), us);
     else if (fabs(us) < 999500)

@@ -1,0 +1,22 @@
+/* Reaching a server from a tool: which URLs, and what to say when none answers. */
+#ifndef FC_CLIENT_TOOL_SERVER_H
+#define FC_CLIENT_TOOL_SERVER_H
+
+#include "client/flashcore.h"
+#include "client/tool_args.h"
+
+#define FC_SERVER_DEFAULT_URL "ipc:///run/flashcored/flashcored.sock"
+#define FC_SERVER_URL_VARIABLE "FLASHCORE_URL"
+
+/* Without --url: $FLASHCORE_URL (several with commas between, kept in memory of the process), else the default. */
+fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason);
+
+/* A client of those URLs. timeout_s of a call, > 0; also how long one waits for a connection, up to 5 s. The reason
+ * names the URLs. The caller destroys *out_client. */
+fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max,
+                         flashcore_client **out_client, fc_reason *out_reason);
+
+/* One line for a failed call: the server's words where it has any, else the status's. */
+const char *fc_server_error(flashcore_status status, const char *error);
+
+#endif

@@ -83,10 +83,6 @@ static void answer(const fc_lane_context *context, fc_request *request, const la
         fc_reply_status(context->dispatch, request, launch->status, NULL, 0);
         return;
     }
-    if (launch->end_ns >= request->item.deadline_ns) {
-        fc_reply_status(context->dispatch, request, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it ran", 0);
-        return;
-    }
     fc_wire_timing timing = {
         .queue_us = (double)(launch->start_ns - request->received_ns) / FC_NS_PER_US,
         .copy_in_us = launch->timing.copy_in_us,

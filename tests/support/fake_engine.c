@@ -1,0 +1,168 @@
+/* See fake_engine.h. */
+#include "tests/support/fake_engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const fc_device DEVICE = {.engine = FC_ENGINE_CPU, .processor_count = 1};
+
+static fake_engine *fake_of(const fc_engine *engine)
+{
+    return (fake_engine *)(uintptr_t)engine;
+}
+
+void fake_engine_init(fake_engine *engine)
+{
+    *engine = (fake_engine){.lane_count = 1};
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_cond_init(&engine->changed, NULL);
+}
+
+void fake_engine_fini(fake_engine *engine)
+{
+    assert(engine->open_lane_count == 0);
+    pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->lock);
+}
+
+static void change(fake_engine *engine)
+{
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void fake_engine_hold(fake_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->holds = true;
+    engine->released_count = engine->launch_count;
+    change(engine);
+}
+
+void fake_engine_release(fake_engine *engine, uint32_t count)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->released_count += count;
+    change(engine);
+}
+
+void fake_engine_release_all(fake_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->holds = false;
+    change(engine);
+}
+
+void fake_engine_set_launch_status(fake_engine *engine, fc_status status)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->launch_status = status;
+    change(engine);
+}
+
+void fake_engine_await_launches(fake_engine *engine, uint32_t count)
+{
+    pthread_mutex_lock(&engine->lock);
+    while (engine->launch_count < count)
+        pthread_cond_wait(&engine->changed, &engine->lock);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static fc_status open_engine(const fc_engine_config *config, fc_engine **out_engine, fc_reason *out_reason)
+{
+    (void)config;
+    (void)out_engine;
+    return fc_fail(FC_UNSUPPORTED, out_reason, "a fake engine is made by its test");
+}
+
+static void close_engine(fc_engine *engine)
+{
+    (void)engine;
+}
+
+static void describe(const fc_engine *engine, fc_engine_info *out_info)
+{
+    *out_info = (fc_engine_info){
+        .device = DEVICE,
+        .device_name = "fake",
+        .has_kernel = {[FC_KERNEL_CPU] = true},
+        .default_kernel = FC_KERNEL_CPU,
+        .lane_count = fake_of(engine)->lane_count,
+    };
+}
+
+static fc_status plan(const fc_engine *engine, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
+                      fc_reason *out_reason)
+{
+    (void)engine;
+    return fc_plan_make(&DEVICE, wanted, problem, out_plan, out_reason);
+}
+
+static size_t staging_bytes(const fc_engine *engine, const fc_problem *problem)
+{
+    (void)problem;
+    return fake_of(engine)->staging_bytes;
+}
+
+static fc_status lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason)
+{
+    fake_engine *fake = fake_of(engine);
+    pthread_mutex_lock(&fake->lock);
+    fc_status st = fake->lane_open_status;
+    fake->open_lane_count += st == FC_OK;
+    pthread_mutex_unlock(&fake->lock);
+    *out_lane = (fc_engine_lane *)(void *)fake;
+    return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "told to fail");
+}
+
+static void lane_close(fc_engine_lane *lane)
+{
+    fake_engine *fake = (fake_engine *)(void *)lane;
+    pthread_mutex_lock(&fake->lock);
+    fake->open_lane_count--;
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static fc_status lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count,
+                          fc_engine_timing *out_timing, fc_reason *out_reason)
+{
+    fake_engine *fake = (fake_engine *)(void *)lane;
+    pthread_mutex_lock(&fake->lock);
+    uint32_t number = fake->launch_count++;
+    if (number < FAKE_LAUNCHES_MAX)
+        fake->job_counts[number] = job_count;
+    pthread_cond_broadcast(&fake->changed);
+    while (fake->holds && fake->ended_count >= fake->released_count)
+        pthread_cond_wait(&fake->changed, &fake->lock);
+    fake->ended_count++;
+    fc_status st = fake->launch_status;
+    pthread_mutex_unlock(&fake->lock);
+    for (uint32_t i = 0; i < job_count && st == FC_OK; i++) {
+        const fc_problem *p = &jobs[i].problem;
+        size_t rows = (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len;
+        static const float one = 1.0f;
+        memset(jobs[i].tensors.out, FAKE_ENGINE_FILL, rows * (size_t)p->head_dim * fc_dtype_bytes(p->dtype));
+        for (size_t row = 0; row < rows && jobs[i].tensors.lse != NULL; row++)
+            memcpy((char *)jobs[i].tensors.lse + row * sizeof one, &one, sizeof one);
+    }
+    *out_timing = (fc_engine_timing){.copy_in_us = 1, .kernel_us = 2, .copy_out_us = 3};
+    return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "told to fail");
+}
+
+static const fc_engine_ops OPS = {
+    .abi_version = FC_ENGINE_ABI_VERSION,
+    .name = "fake",
+    .open = open_engine,
+    .close = close_engine,
+    .describe = describe,
+    .plan = plan,
+    .staging_bytes = staging_bytes,
+    .lane_open = lane_open,
+    .lane_close = lane_close,
+    .lane_run = lane_run,
+};
+
+const fc_engine_ops *fake_engine_ops(void)
+{
+    return &OPS;
+}

@@ -6,7 +6,7 @@
 #   kernels/cpu_<isa>.c           compiled for that instruction set, see CPU_ISA_<isa>
 #   daemon/*.c                    the daemon
 #   client/{bench,ctl,tool}_*.c   bench_client, flashcorectl, and what the two share; all other client/*.c: the library
-#   tests/unit/test_*.c           one Check program each; tests/support/*.c is linked into all tests
+#   tests/unit/test_*.c           one Check program each; tests/support/*.c is an archive all tests link
 #   tests/e2e/test_*.c            one Check program each, driving the built daemon
 
 VERSION := 0.1.0
@@ -189,12 +189,15 @@ TESTEE_OBJ := $(filter-out $(MAIN_OBJ),$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(TOOL
 $(BUILD)/libtestee.a: $(TESTEE_OBJ)
 	rm -f $@ && $(AR) rcs $@ $^
 
-SUPPORT_OBJ := $(call objects,$(SUPPORT_SRC))
-$(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(SUPPORT_OBJ) $(BUILD)/libtestee.a
+# Likewise: a test that stubs a module does not get the helpers that need the real one.
+$(BUILD)/libsupport.a: $(call objects,$(SUPPORT_SRC))
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(BUILD)/libsupport.a $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
-$(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(SUPPORT_OBJ) $(BUILD)/libtestee.a
+$(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(BUILD)/libsupport.a $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 

@@ -136,7 +136,7 @@ flashcore_status flashcore_ping(flashcore_client *client, uint32_t url_index, do
 
 flashcore_status flashcore_hello(flashcore_client *client, uint32_t url_index, flashcore_info *out_info)
 {
-    flashcore_info info;
+    flashcore_info info = {0};
     flashcore_status status = ask(client, url_index, FC_OP_HELLO, &(fc_sink){.info = &info}, NULL);
     if (status == FLASHCORE_OK && out_info != NULL)
         *out_info = info;

@@ -1,4 +1,4 @@
-/* The one clock: CLOCK_MONOTONIC in nanoseconds. Any thread. Code that decides takes the time as an argument instead. */
+/* The one clock: CLOCK_MONOTONIC in nanoseconds. Any thread. Code that decides takes the time as an argument. */
 #ifndef FC_DAEMON_CLOCK_H
 #define FC_DAEMON_CLOCK_H
 

@@ -1,5 +1,365 @@
-/* Placeholder until the tiles are written: unsupported everywhere. */
+/* The tile steps on AMX: bf16 tiles of 16 x 32 multiplied into f32 tiles of 16 x 16, softmax on AVX-512 between them.
+ *
+ * bf16 goes in as it is. An f16 is the exact sum of two bf16 (11 bits of mantissa in 8 + 3), an f32 of three (24 in
+ * 8 + 8 + 8, each part rounded to nearest from what the ones before left): `parts`. A product of numbers is then the
+ * sum of the products of their parts, all accumulated in f32, smallest first; for f32 the three products below 2^-24 of
+ * the largest are left out, the rounding a plain f32 product has too. Six passes of bf16 tiles are still 2.4 times as
+ * fast as f32 multiply-adds on two ports.
+ *
+ * The tile unit treats bf16 subnormals as zero, and a visible infinity in f16 or f32 comes out as NaN, as its parts
+ * cancel.
+ *
+ * Packed layouts, all in tiles of 1 KiB a tile load reads in one go (pair: two neighbours along the summed axis):
+ *   q  [group][part][dim / 32][32 rows][32 dims]
+ *   k  [part][key / 16][dim / 32][16 dim pairs][16 keys][2]
+ *   v  [part][dim / 16][key / 32][16 key pairs][16 dims][2]
+ *   P  behind the scores, [part][key / 32][32 rows][32 keys]
+ */
 #include "kernels/cpu_isa.h"
+
+#ifdef __x86_64__
+#include "kernels/cpu_avx512_vector.h"
+
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TILE_KEYS 256
+#define TILE_GROUP 32
+#define TILE_BYTES 1024
+#define TILE_ROW_BYTES 64
+#define PARTS_MAX 3
+
+static inline int32_t out_stride(int32_t head_dim)
+{
+    return (head_dim + 31) / 32 * 32;
+}
+
+/* The next bf16 part of two vectors: rounds, and takes away what the part holds. */
+static inline __m512i take_part(vf *low, vf *high)
+{
+    __m512i part = (__m512i)_mm512_cvtne2ps_pbh(*high, *low);
+    *low -= (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(part)), 16);
+    *high -= (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(part, 1)), 16);
+    return part;
+}
+
+static inline void keep_parts(const fc_cpu_step *step, int32_t row, int32_t key, vf p, const int parts)
+{
+    const ptrdiff_t part_elements = TILE_GROUP * TILE_KEYS;
+    uint16_t *to = (uint16_t *)(step->scores + part_elements) + (key / 32 * TILE_GROUP + row) * 32 + key % 32;
+    for (int part = 0; part < parts; part++) {
+        __m256i rounded = (__m256i)_mm512_cvtneps_pbh(p);
+        _mm256_storeu_si256((__m256i *)(void *)(to + part * part_elements), rounded);
+        p -= (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+    }
+}
+
+static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t key, vf p, const int parts)
+{
+    keep_parts(step, row, key, p, parts);
+}
+
+#include "kernels/cpu_softmax.h"
+
+/* --- packing -------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct strip {
+    __m512i part[PARTS_MAX]; /* 32 elements each */
+} strip;
+
+/* Elements [dim, dim + 32) of a row, zero past head_dim or where the row is missing. */
+static inline strip load_strip(const fc_cpu_rows *rows, int32_t row, int32_t dim, const int parts)
+{
+    strip s = {{_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()}};
+    int32_t left = rows->head_dim - dim;
+    if (row >= rows->count || left <= 0)
+        return s;
+    __mmask32 live = left >= 32 ? 0xffffffffu : (1u << left) - 1u;
+    const char *from = (const char *)rows->row[row] + (size_t)dim * (rows->dtype == FC_F32 ? 4 : 2);
+    vf low, high;
+    if (parts == 1) {
+        s.part[0] = _mm512_maskz_loadu_epi16(live, from);
+        return s;
+    }
+    if (parts == 2) {
+        __m512i halves = _mm512_maskz_loadu_epi16(live, from);
+        low = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+        high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+    } else {
+        low = _mm512_maskz_loadu_ps((__mmask16)live, from);
+        high = _mm512_maskz_loadu_ps((__mmask16)(live >> 16), from + 64);
+    }
+    for (int part = 0; part < parts; part++)
+        s.part[part] = take_part(&low, &high);
+    return s;
+}
+
+static inline __attribute__((always_inline)) void pack_q(const fc_cpu_rows *rows, void *packed, const int parts)
+{
+    int32_t dim_count = out_stride(rows->head_dim);
+    for (int32_t dim = 0; dim < dim_count; dim += 32) {
+        for (int32_t row = 0; row < TILE_GROUP; row++) {
+            strip s = load_strip(rows, row, dim, parts);
+            for (int part = 0; part < parts; part++)
+                _mm512_store_si512((uint16_t *)packed + (part * dim_count + dim) * TILE_GROUP + row * 32, s.part[part]);
+        }
+    }
+}
+
+/* 16 keys x 16 dim pairs change places. */
+static inline __attribute__((always_inline)) void pack_k(const fc_cpu_rows *rows, void *packed, const int parts)
+{
+    int32_t dim_count = out_stride(rows->head_dim);
+    for (int32_t key = 0; key < (rows->count + 31) / 32 * 32; key += 16) {
+        for (int32_t dim = 0; dim < dim_count; dim += 32) {
+            __m512 block[PARTS_MAX][16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) {
+                strip s = load_strip(rows, key + i, dim, parts);
+                for (int part = 0; part < parts; part++)
+                    block[part][i] = (__m512)s.part[part];
+            }
+            for (int part = 0; part < parts; part++) {
+                uint16_t *to = (uint16_t *)packed + part * TILE_KEYS * dim_count + key * dim_count + dim * 16;
+                transpose_registers(block[part]);
+#pragma GCC unroll 16
+                for (int i = 0; i < 16; i++)
+                    _mm512_store_ps(to + i * 32, block[part][i]);
+            }
+        }
+    }
+}
+
+/* Two keys side by side, element by element. */
+static inline __attribute__((always_inline)) void pack_v(const fc_cpu_rows *rows, void *packed, const int parts)
+{
+    const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
+                                           37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+    int32_t dim_count = out_stride(rows->head_dim);
+    for (int32_t key = 0; key < (rows->count + 31) / 32 * 32; key += 2) {
+        for (int32_t dim = 0; dim < dim_count; dim += 32) {
+            strip even = load_strip(rows, key, dim, parts), odd = load_strip(rows, key + 1, dim, parts);
+            for (int part = 0; part < parts; part++) {
+                uint16_t *to = (uint16_t *)packed + (part * dim_count + dim) * TILE_KEYS + key * 16;
+                _mm512_store_si512(to, _mm512_permutex2var_epi16(even.part[part], first, odd.part[part]));
+                _mm512_store_si512(to + 16 * TILE_KEYS,
+                                   _mm512_permutex2var_epi16(even.part[part], second, odd.part[part]));
+            }
+        }
+    }
+}
+
+/* --- products ------------------------------------------------------------------------------------------------------
+ */
+
+/* Which part of the left meets which of the right, smallest products first; the last `parts` squared, but for f32. */
+typedef struct pair {
+    int8_t left, right;
+} pair;
+
+static const pair pairs_of_1[] = {{0, 0}}, pairs_of_2[] = {{1, 1}, {1, 0}, {0, 1}, {0, 0}},
+                  pairs_of_3[] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
+
+/* Tiles 0 to 3 += left (two tiles: rows) x right (two tiles: columns), over a chain of `depth` tiles. */
+typedef struct chain {
+    const char *left[2], *right[2];
+    ptrdiff_t left_step, right_step;
+    int32_t depth;
+} chain;
+
+static inline __attribute__((always_inline)) void multiply_chain(const chain *c, const bool is_tall)
+{
+    const char *left0 = c->left[0], *left1 = c->left[1], *right0 = c->right[0], *right1 = c->right[1];
+    for (int32_t i = 0; i < c->depth; i++) {
+        _tile_loadd(4, left0, TILE_ROW_BYTES);
+        _tile_loadd(6, right0, TILE_ROW_BYTES);
+        _tile_loadd(7, right1, TILE_ROW_BYTES);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (is_tall) {
+            _tile_loadd(5, left1, TILE_ROW_BYTES);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+        left0 += c->left_step, left1 += c->left_step;
+        right0 += c->right_step, right1 += c->right_step;
+    }
+}
+
+static inline __attribute__((always_inline)) void scores(const fc_cpu_step *step, const pair *pairs, int pair_count,
+                                                         const bool is_tall)
+{
+    const ptrdiff_t stride = TILE_KEYS * sizeof(float);
+    ptrdiff_t dim_count = out_stride(step->head_dim);
+    ptrdiff_t q_part = dim_count * TILE_GROUP * 2, k_part = dim_count * TILE_KEYS * 2, k_block = dim_count * 16 * 2;
+    for (int32_t key = step->key_begin; key < step->key_end; key += 32) {
+        const char *k = (const char *)step->k + key / 16 * k_block;
+        float *to = step->scores + key;
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        for (int i = 0; i < pair_count; i++) {
+            const char *left = (const char *)step->q + pairs[i].left * q_part, *right = k + pairs[i].right * k_part;
+            chain c = {.left = {left, left + TILE_BYTES},
+                       .right = {right, right + k_block},
+                       .left_step = 2 * TILE_BYTES,
+                       .right_step = TILE_BYTES,
+                       .depth = (int32_t)dim_count / 32};
+            multiply_chain(&c, is_tall);
+        }
+        _tile_stored(0, to, stride);
+        _tile_stored(1, to + 16, stride);
+        if (is_tall) {
+            _tile_stored(2, to + 16 * TILE_KEYS, stride);
+            _tile_stored(3, to + 16 * TILE_KEYS + 16, stride);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void accumulate(const fc_cpu_step *step, const pair *pairs, int pair_count,
+                                                             const bool is_tall)
+{
+    ptrdiff_t dim_count = out_stride(step->head_dim), stride = dim_count * 4;
+    ptrdiff_t p_part = TILE_GROUP * TILE_KEYS * 2, v_part = dim_count * TILE_KEYS * 2, v_block = TILE_KEYS * 16 * 2;
+    const char *p = (const char *)(step->scores + TILE_GROUP * TILE_KEYS) + step->key_begin / 32 * 2 * TILE_BYTES;
+    for (int32_t dim = 0; dim < dim_count; dim += 32) {
+        const char *v = (const char *)step->v + dim / 16 * v_block + step->key_begin / 32 * TILE_BYTES;
+        float *to = step->out + dim;
+        _tile_loadd(0, to, stride);
+        _tile_loadd(1, to + 16, stride);
+        if (is_tall) {
+            _tile_loadd(2, to + 16 * dim_count, stride);
+            _tile_loadd(3, to + 16 * dim_count + 16, stride);
+        }
+        for (int i = 0; i < pair_count; i++) {
+            const char *left = p + pairs[i].left * p_part, *right = v + pairs[i].right * v_part;
+            chain c = {.left = {left, left + TILE_BYTES},
+                       .right = {right, right + v_block},
+                       .left_step = 2 * TILE_BYTES,
+                       .right_step = TILE_BYTES,
+                       .depth = (step->key_end - step->key_begin) / 32};
+            multiply_chain(&c, is_tall);
+        }
+        _tile_stored(0, to, stride);
+        _tile_stored(1, to + 16, stride);
+        if (is_tall) {
+            _tile_stored(2, to + 16 * dim_count, stride);
+            _tile_stored(3, to + 16 * dim_count + 16, stride);
+        }
+    }
+}
+
+/* --- one set of functions per count of parts ------------------------------------------------------------------------
+ */
+
+#define AMX_FUNCTIONS(n)                                                                                               \
+    static void pack_q_##n(const fc_cpu_rows *rows, void *packed)                                                      \
+    {                                                                                                                  \
+        pack_q(rows, packed, n);                                                                                       \
+    }                                                                                                                  \
+    static void pack_k_##n(const fc_cpu_rows *rows, void *packed)                                                      \
+    {                                                                                                                  \
+        pack_k(rows, packed, n);                                                                                       \
+    }                                                                                                                  \
+    static void pack_v_##n(const fc_cpu_rows *rows, void *packed)                                                      \
+    {                                                                                                                  \
+        pack_v(rows, packed, n);                                                                                       \
+    }                                                                                                                  \
+    static void scores_##n(const fc_cpu_step *step)                                                                    \
+    {                                                                                                                  \
+        if (step->rows > 16)                                                                                           \
+            scores(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), true);                                      \
+        else                                                                                                           \
+            scores(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), false);                                     \
+    }                                                                                                                  \
+    static void softmax_##n(const fc_cpu_step *step)                                                                   \
+    {                                                                                                                  \
+        softmax_rows(step, n);                                                                                         \
+    }                                                                                                                  \
+    static void accumulate_##n(const fc_cpu_step *step)                                                                \
+    {                                                                                                                  \
+        if (step->rows > 16)                                                                                           \
+            accumulate(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), true);                                  \
+        else                                                                                                           \
+            accumulate(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), false);                                 \
+    }                                                                                                                  \
+    static const fc_cpu_kernels kernels_##n = {.row_step = TILE_GROUP,                                                 \
+                                               .key_tile = TILE_KEYS,                                                  \
+                                               .key_step = 32,                                                         \
+                                               .dim_step = 32,                                                         \
+                                               .part_count = n,                                                        \
+                                               .packed_bytes = 2,                                                      \
+                                               .score_bytes = 4 + 2 * n,                                               \
+                                               .pack_q = pack_q_##n,                                                   \
+                                               .pack_k = pack_k_##n,                                                   \
+                                               .pack_v = pack_v_##n,                                                   \
+                                               .scores = scores_##n,                                                   \
+                                               .softmax = softmax_##n,                                                 \
+                                               .accumulate = accumulate_##n,                                           \
+                                               .finish = tile_finish,                                                  \
+                                               .enter = load_tile_shapes,                                              \
+                                               .leave = release_tiles};
+
+/* All eight tiles: 16 rows of 64 bytes. Constant memory, because the intrinsic tells the compiler of 8 bytes only. */
+static const struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_shapes = {.palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+static void load_tile_shapes(void)
+{
+    _tile_loadconfig(&tile_shapes);
+}
+
+static void release_tiles(void)
+{
+    _tile_release();
+}
+
+AMX_FUNCTIONS(1)
+AMX_FUNCTIONS(2)
+AMX_FUNCTIONS(3)
+
+/* --- may we? -------------------------------------------------------------------------------------------------------
+ */
+
+static bool may_use_tiles;
+
+/* Linux hands out the tile registers on request, for the whole process and for good. */
+static void ask_for_tiles(void)
+{
+    const long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    may_use_tiles = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static bool has_amx_bf16(void)
+{
+    unsigned a, b, c, d;
+    __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
+    return (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0;
+}
+
+static bool is_supported(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512bf16") || !has_amx_bf16())
+        return false;
+    pthread_once(&once, ask_for_tiles);
+    return may_use_tiles;
+}
+
+const fc_cpu_isa fc_cpu_isa_amx = {.name = "amx",
+                                   .is_supported = is_supported,
+                                   .kernels = {[FC_F16] = &kernels_2, [FC_BF16] = &kernels_1, [FC_F32] = &kernels_3}};
+
+#else
 
 static bool is_supported(void)
 {
@@ -7,3 +367,5 @@ static bool is_supported(void)
 }
 
 const fc_cpu_isa fc_cpu_isa_amx = {.name = "amx", .is_supported = is_supported};
+
+#endif

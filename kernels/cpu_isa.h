@@ -57,8 +57,9 @@ typedef struct fc_cpu_kernels {
     int32_t dim_step;     /* head_dim is padded with zeros to a multiple of this in packed rows and in out */
     int32_t part_count;   /* packed copies of each element (more than one where a number is split) */
     int32_t packed_bytes; /* of one packed element of one part */
+    int32_t score_bytes;  /* of one score with its weight */
 
-    /* One group, one tile, one tile; missing rows become zeros. */
+    /* One group, one tile, one tile. Missing rows become zeros: of a group all, of a tile up to the next key_step. */
     void (*pack_q)(const fc_cpu_rows *rows, void *packed);
     void (*pack_k)(const fc_cpu_rows *rows, void *packed);
     void (*pack_v)(const fc_cpu_rows *rows, void *packed);

@@ -32,7 +32,7 @@ SANITIZE := $(filter -fsanitize=%,$(OPT_$(MODE)))
 OPENMP := $(if $(filter tsan,$(MODE)),,-fopenmp)
 
 PKGS := libuv inih
-CPPFLAGS += -I. -D_GNU_SOURCE -DFC_VERSION='"$(VERSION)"' -DFC_ENGINE_DIR='"$(ENGINE_DIR)"'
+CPPFLAGS += -I. -D_GNU_SOURCE -DFC_VERSION='"$(VERSION)"'
 CFLAGS += -std=c11 $(OPT_$(MODE)) $(WARNINGS) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread
 CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDFLAGS += $(SANITIZE) -pthread
@@ -105,7 +105,7 @@ check-e2e: all tests ## run the end-to-end tests alone
 lint: all ## check layers, headers, exported symbols, format, static analysis, scripts, manual pages
 	@tests/lint/run $(BUILD)
 
-tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE)
+tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/options_doc
 
 # --- objects -------------------------------------------------------------------------------------------------------
 
@@ -118,6 +118,12 @@ FLAGS_STAMP := $(BUILD)/flags
 FLAGS_NOW := $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(NVCC)
 $(shell mkdir -p $(BUILD); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(FLAGS_STAMP) || \
         printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' > $(FLAGS_STAMP))
+
+# Only this object knows the prefix: another one does not rebuild everything.
+PREFIX_STAMP := $(BUILD)/prefix
+$(shell echo '$(PREFIX)' | cmp -s - $(PREFIX_STAMP) || echo '$(PREFIX)' > $(PREFIX_STAMP))
+$(OBJ)/daemon/engine_loader.o: CPPFLAGS += -DFC_ENGINE_DIR='"$(ENGINE_DIR)"'
+$(OBJ)/daemon/engine_loader.o: $(PREFIX_STAMP)
 
 $(OBJ)/%.o: %.c $(FLAGS_STAMP)
 	@mkdir -p $(@D)
@@ -203,6 +209,8 @@ $(BUILD)/tests/unit/test_codec: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wra
 $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(BUILD)/libsupport.a $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+
+include deploy/install.mk
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,105 @@
+/* deploy/flashcored.conf and the option list of flashcored(8) are what the option table makes of them, and the sample
+ * is a config file that changes nothing. Runs from the repository's root, like every test.
+ */
+#include "daemon/options.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_BYTES 65536
+
+static void read_all(FILE *file, char text[FILE_BYTES])
+{
+    ck_assert_ptr_nonnull(file);
+    size_t bytes = fread(text, 1, FILE_BYTES - 1, file);
+    text[bytes] = '\0';
+    ck_assert_uint_gt(bytes, 0);
+    ck_assert_uint_lt(bytes, FILE_BYTES - 1);
+}
+
+static const struct {
+    const char *arguments, *file;
+} ROWS[] = {
+    {"config", "deploy/flashcored.conf"},
+    {"mdoc <docs/man/flashcored.8", "docs/man/flashcored.8"},
+};
+
+START_TEST(what_is_made_from_the_table_is_up_to_date)
+{
+    static char fresh[FILE_BYTES], kept[FILE_BYTES];
+    char command[256];
+    const char *build = getenv("FC_TEST_BUILD");
+    snprintf(command, sizeof command, "%s/tools/options_doc %s", build != NULL ? build : "build", ROWS[_i].arguments);
+    FILE *pipe = popen(command, "r");
+    read_all(pipe, fresh);
+    ck_assert_int_eq(pclose(pipe), 0);
+    FILE *file = fopen(ROWS[_i].file, "r");
+    read_all(file, kept);
+    fclose(file);
+    ck_assert_msg(strcmp(fresh, kept) == 0, "%s is out of date: run `make docs`", ROWS[_i].file);
+    for (int id = 0; id < FC_OPTION_COUNT; id++) {
+        const fc_option *row = fc_options_row((fc_option_id)id);
+        if (row->when != FC_WHEN_ONCE)
+            ck_assert_msg(strstr(kept, row->name) != NULL, "%s lacks %s", ROWS[_i].file, row->name);
+    }
+}
+END_TEST
+
+static void no_change(void *context, const char *name, const char *value, bool is_applied)
+{
+    (void)context, (void)is_applied;
+    ck_abort_msg("the sample changes %s to %s", name, value);
+}
+
+START_TEST(the_sample_changes_nothing)
+{
+    static fc_options options, defaults;
+    fc_reason reason = {""};
+    fc_options_defaults(&options);
+    defaults = options;
+    ck_assert_msg(fc_config_file_read("deploy/flashcored.conf", &options, &reason) == FC_OK, "%s", reason.text);
+    fc_options_reload(&defaults, &options, no_change, NULL);
+}
+END_TEST
+
+/* Every line of the sample is right once its comment sign is taken away. */
+START_TEST(every_line_of_the_sample_is_right)
+{
+    static fc_options options;
+    fc_reason reason = {""};
+    char line[512], name[64], value[256];
+    int count = 0;
+    FILE *file = fopen("deploy/flashcored.conf", "r");
+    ck_assert_ptr_nonnull(file);
+    fc_options_defaults(&options);
+    while (fgets(line, sizeof line, file) != NULL) {
+        value[0] = '\0';
+        if (sscanf(line, "#%63[a-z-] = %255[^\n]", name, value) < 1 || strchr(line, '=') == NULL)
+            continue;
+        fc_status st = fc_options_set(&options, name, value, FC_FROM_FILE, &reason);
+        ck_assert_msg(st == FC_OK, "%s: %s", line, reason.text);
+        count++;
+    }
+    fclose(file);
+    for (int id = 0; id < FC_OPTION_COUNT; id++)
+        count -= fc_options_row((fc_option_id)id)->when != FC_WHEN_ONCE;
+    ck_assert_int_eq(count, 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("docs");
+    TCase *made = tcase_create("made from the table");
+    tcase_add_loop_test(made, what_is_made_from_the_table_is_up_to_date, 0, (int)(sizeof ROWS / sizeof ROWS[0]));
+    tcase_add_test(made, the_sample_changes_nothing);
+    tcase_add_test(made, every_line_of_the_sample_is_right);
+    suite_add_tcase(suite, made);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

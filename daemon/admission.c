@@ -71,7 +71,7 @@ static fc_status check_limits(const fc_wire_attend *attend, const fc_admission_l
         return fc_fail(FC_TOO_LARGE, out_reason, "q.shape: head_dim is %llu; the limit head_dim is %llu",
                        (unsigned long long)q->head_dim, (unsigned long long)limits->head_dim);
     if (q->batch > limits->batch_entries)
-        return fc_fail(FC_TOO_LARGE, out_reason, "q.shape: the batch is %llu; a launch holds %u entries",
+        return fc_fail(FC_TOO_LARGE, out_reason, "q.shape: the batch is %llu; the limit batch_entries is %u",
                        (unsigned long long)q->batch, limits->batch_entries);
     return FC_OK;
 }

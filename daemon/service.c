@@ -248,6 +248,7 @@ void fc_service_describe(fc_service *service, fc_wire_hello *out_hello)
         .tensor_bytes = service->config.tensor_bytes,
         .tokens = service->config.tokens,
         .head_dim = service->config.head_dim,
+        .batch_entries = service->config.engine_config.lane_segments,
         .queue_requests = service->config.tunables.queue_requests,
         .queue_bytes = service->config.tunables.queue_bytes,
         .inflight_per_peer = service->config.tunables.inflight_per_peer,

@@ -1,0 +1,236 @@
+/* The waiting line: bounds, order, company, expiry, cancel, lost peers. */
+#include "daemon/queue.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ITEMS = 8 };
+
+static fc_queue queue;
+static fc_queue_item items[ITEMS];
+
+/* Item i: id i, peer i / 4 + 1, 10 bytes, 1 segment, 100 staging bytes, kernel plan 0. */
+static void fresh(uint64_t count_max, uint64_t bytes_max)
+{
+    fc_queue_init(&queue, count_max, bytes_max);
+    for (int i = 0; i < ITEMS; i++)
+        items[i] = (fc_queue_item){.plan = {.kernel = FC_KERNEL_CPU, .head_dim = 64, .split_count = 1},
+                                   .peer = (uint64_t)i / 4 + 1,
+                                   .id = (uint64_t)i,
+                                   .bytes = 10,
+                                   .staging_bytes = 100,
+                                   .segment_count = 1,
+                                   .deadline_ns = FC_NEVER_NS};
+}
+
+static void push_all(void)
+{
+    for (int i = 0; i < ITEMS; i++)
+        ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+}
+
+/* The ids of a chain, or of the whole queue, as decimal digits: "037". */
+static const char *ids_of(const fc_queue_item *item)
+{
+    static char text[ITEMS + 1];
+    int length = 0;
+    for (; item != NULL; item = item->next) {
+        ck_assert_int_lt(length, ITEMS);
+        text[length++] = (char)('0' + (int)item->id);
+    }
+    text[length] = '\0';
+    return text;
+}
+
+static void assert_queue(const char *ids)
+{
+    ck_assert_str_eq(ids_of(queue.first), ids);
+    uint64_t count = 0;
+    uint64_t bytes = 0;
+    const fc_queue_item *last = NULL;
+    for (const fc_queue_item *item = queue.first; item != NULL; last = item, item = item->next) {
+        ck_assert_ptr_eq(item->prev, last);
+        count++;
+        bytes += item->bytes;
+    }
+    ck_assert_ptr_eq(queue.last, last);
+    ck_assert_uint_eq(queue.count, count);
+    ck_assert_uint_eq(queue.bytes, bytes);
+}
+
+static const char *take(uint32_t requests, uint32_t segments, size_t staging_bytes)
+{
+    static char text[ITEMS + 1];
+    fc_queue_item *taken[ITEMS];
+    fc_batch_limits limits = {.requests = requests, .segments = segments, .staging_bytes = staging_bytes};
+    uint32_t count = fc_queue_take(&queue, &limits, taken);
+    for (uint32_t i = 0; i < count; i++)
+        text[i] = (char)('0' + (int)taken[i]->id);
+    text[count] = '\0';
+    return text;
+}
+
+START_TEST(bounds)
+{
+    static const struct {
+        const char *name;
+        uint64_t count_max, bytes_max, item_bytes;
+        int accepted;
+    } rows[] = {
+        {"count", 3, 1000, 10, 3},
+        {"bytes", 8, 35, 10, 3},
+        {"bytes to the last", 8, 30, 10, 3},
+        {"one too big for the bytes enters alone", 8, 5, 10, 1},
+        {"nothing held back by zero bytes", 8, 0, 0, 8},
+        {"sizes near the end of 64 bits", 8, UINT64_MAX, UINT64_MAX / 2, 2},
+    };
+    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
+        fresh(rows[row].count_max, rows[row].bytes_max);
+        int accepted = 0;
+        for (int i = 0; i < ITEMS; i++) {
+            items[i].bytes = rows[row].item_bytes;
+            accepted += fc_queue_push(&queue, &items[i]) == FC_OK;
+        }
+        ck_assert_msg(accepted == rows[row].accepted, "%s: %d", rows[row].name, accepted);
+    }
+}
+END_TEST
+
+START_TEST(lowered_bounds_keep_what_waits)
+{
+    fresh(8, 1000);
+    push_all();
+    queue.count_max = 2;
+    queue.bytes_max = 15;
+    ck_assert_str_eq(take(7, 100, 10000), "0123456");
+    fc_queue_item more = items[0];
+    ck_assert_int_eq(fc_queue_push(&queue, &more), FC_BUSY); /* 10 + 10 > 15 */
+    queue.bytes_max = 20;
+    ck_assert_int_eq(fc_queue_push(&queue, &more), FC_OK);
+}
+END_TEST
+
+START_TEST(taking_keeps_order_and_limits)
+{
+    static const struct {
+        const char *name;
+        uint32_t requests, segments;
+        size_t staging_bytes;
+        const char *taken, *left;
+    } rows[] = {
+        {"one by one", 1, 100, 10000, "0", "1234567"},
+        {"company up to the request limit", 3, 100, 10000, "046", "12357"},
+        {"everybody who fits", 8, 100, 10000, "046", "12357"},
+        {"segments", 8, 2, 10000, "04", "123567"},
+        {"staging", 8, 100, 250, "04", "123567"},
+        {"the oldest goes whatever it needs", 8, 0, 0, "0", "1234567"},
+    };
+    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
+        fresh(8, 1000);
+        /* 0, 4 and 6 can share; so can 1, 2, 3, 5, 7. */
+        for (int i = 0; i < ITEMS; i++)
+            items[i].plan.dtype = i == 0 || i == 4 || i == 6 ? FC_F16 : FC_F32;
+        push_all();
+        ck_assert_msg(strcmp(take(rows[row].requests, rows[row].segments, rows[row].staging_bytes), rows[row].taken) ==
+                          0,
+                      "%s", rows[row].name);
+        assert_queue(rows[row].left);
+    }
+}
+END_TEST
+
+START_TEST(one_too_large_for_the_rest_does_not_block_those_behind)
+{
+    fresh(8, 1000);
+    items[1].staging_bytes = 1000;
+    push_all();
+    ck_assert_str_eq(take(3, 100, 300), "023");
+    ck_assert_str_eq(take(8, 100, 300), "1");
+    assert_queue("4567");
+    ck_assert_str_eq(take(8, 100, 10000), "4567");
+    ck_assert_str_eq(take(8, 100, 10000), "");
+}
+END_TEST
+
+START_TEST(expiry)
+{
+    fresh(8, 1000);
+    items[2].deadline_ns = 200;
+    items[5].deadline_ns = 100;
+    items[6].deadline_ns = 100;
+    push_all();
+    ck_assert_ptr_null(fc_queue_expire(&queue, 99));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 100)), "56");
+    assert_queue("012347");
+    ck_assert_ptr_null(fc_queue_expire(&queue, 199));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, UINT64_MAX - 1)), "2");
+    assert_queue("01347");
+    ck_assert_ptr_null(fc_queue_expire(&queue, UINT64_MAX - 1));
+}
+END_TEST
+
+START_TEST(a_new_deadline_is_seen_after_others_went)
+{
+    fresh(8, 1000);
+    items[0].deadline_ns = 50;
+    ck_assert_int_eq(fc_queue_push(&queue, &items[0]), FC_OK);
+    ck_assert_str_eq(take(8, 100, 10000), "0");
+    ck_assert_ptr_null(fc_queue_expire(&queue, 1000));
+    items[1].deadline_ns = 500;
+    ck_assert_int_eq(fc_queue_push(&queue, &items[1]), FC_OK);
+    ck_assert_ptr_null(fc_queue_expire(&queue, 499));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 500)), "1");
+}
+END_TEST
+
+START_TEST(cancel_takes_the_oldest_of_its_own_peer)
+{
+    fresh(8, 1000);
+    items[2].id = 1; /* twice in peer 1 */
+    items[4].id = 1; /* and once in peer 2 */
+    push_all();
+    ck_assert_ptr_eq(fc_queue_cancel(&queue, 1, 1), &items[1]);
+    ck_assert_ptr_null(items[1].next);
+    ck_assert_ptr_eq(fc_queue_cancel(&queue, 1, 1), &items[2]);
+    ck_assert_ptr_null(fc_queue_cancel(&queue, 1, 1));
+    ck_assert_ptr_null(fc_queue_cancel(&queue, 3, 1));
+    ck_assert_ptr_eq(fc_queue_cancel(&queue, 2, 7), &items[7]);
+    assert_queue("03156");
+}
+END_TEST
+
+START_TEST(a_peer_leaves_with_all_it_had)
+{
+    fresh(8, 1000);
+    push_all();
+    ck_assert_str_eq(ids_of(fc_queue_drop_peer(&queue, 1)), "0123");
+    assert_queue("4567");
+    ck_assert_ptr_null(fc_queue_drop_peer(&queue, 1));
+    ck_assert_str_eq(ids_of(fc_queue_drop_all(&queue)), "4567");
+    assert_queue("");
+    ck_assert_ptr_null(fc_queue_drop_all(&queue));
+    push_all();
+    assert_queue("01234567");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("queue");
+    TCase *line = tcase_create("line");
+    tcase_add_test(line, bounds);
+    tcase_add_test(line, lowered_bounds_keep_what_waits);
+    tcase_add_test(line, taking_keeps_order_and_limits);
+    tcase_add_test(line, one_too_large_for_the_rest_does_not_block_those_behind);
+    tcase_add_test(line, expiry);
+    tcase_add_test(line, a_new_deadline_is_seen_after_others_went);
+    tcase_add_test(line, cancel_takes_the_oldest_of_its_own_peer);
+    tcase_add_test(line, a_peer_leaves_with_all_it_had);
+    suite_add_tcase(suite, line);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

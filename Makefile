@@ -75,7 +75,7 @@ ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 
-.PHONY: all help deps demo check check-unit check-e2e lint tests install uninstall clean
+.PHONY: all help deps demo check check-unit check-e2e lint tests bench-cpu install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -213,6 +213,16 @@ $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(
 	$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
 include deploy/install.mk
+
+# --- benchmarks ----------------------------------------------------------------------------------------------------
+
+BENCH_PYTHON ?= python3
+$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c kernels/attention.c kernels/cpu.c \
+                                          $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
+	$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
+
+bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
+	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Times the cpu kernel against PyTorch's scaled_dot_product_attention on the same cores, in one process, turn by turn.
+
+Both sides get the same tensors, one call at a time. A shape is measured in turns: a few calls of one, then of the other,
+so that a slow spell of the machine falls on both. The figure of a side is the median of its calls; the minimum is kept
+beside it. The kernel's time includes checking, planning and cutting the problem, as a lane does for each request.
+
+    cpu_vs_torch.py --library build/flashcore-cpu.so --out docs/bench
+"""
+import argparse
+import ctypes
+import json
+import math
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+DTYPES = {"f16": 0, "bf16": 1, "f32": 2}
+
+
+class Kernel:
+    def __init__(self, path, threads, isa):
+        self.lib = ctypes.CDLL(os.path.abspath(path))
+        self.lib.bench_open.restype = ctypes.c_void_p
+        self.lib.bench_isa_name.restype = ctypes.c_char_p
+        self.lib.bench_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float, ctypes.c_void_p,
+                                       ctypes.c_void_p, ctypes.c_void_p]
+        self.handle = self.lib.bench_open(isa, threads)
+        if not self.handle:
+            sys.exit("this machine does not support that instruction set")
+        self.isa = self.lib.bench_isa_name(isa).decode()
+
+    def prepare(self, dtype, is_causal, q, k, v, out, lse):
+        """A function without arguments that runs one call; everything ctypes needs is made beforehand."""
+        batch, heads, q_len, head_dim = q.shape
+        sides = (ctypes.c_int32 * 8)(DTYPES[dtype], is_causal, batch, heads, k.shape[1], q_len, k.shape[2], head_dim)
+        inputs = (ctypes.c_void_p * 3)(q.data_ptr(), k.data_ptr(), v.data_ptr())
+        run, handle, scale = self.lib.bench_run, self.handle, 1.0 / math.sqrt(head_dim)
+        out_data, lse_data = out.data_ptr(), lse.data_ptr()
+
+        def call():
+            if run(handle, sides, scale, inputs, out_data, lse_data) != 0:
+                sys.exit("the kernel failed")
+        return call
+
+
+def timed(call, count, into):
+    clock = time.perf_counter
+    for _ in range(count):
+        start = clock()
+        call()
+        into.append((clock() - start) * 1e6)
+
+
+def measure(ours, theirs, seconds):
+    """Calls of both, turn by turn, for about `seconds`; every turn lasts some milliseconds."""
+    probe = []
+    timed(ours, 3, probe)
+    timed(theirs, 3, probe)
+    turn = max(1, min(50, int(5000 / max(statistics.median(probe), 1.0))))
+    a, b = [], []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or len(a) < 5:
+        timed(ours, turn, a)
+        timed(theirs, turn, b)
+    return a, b
+
+
+def run_shapes(torch, kernel, args):
+    attention = torch.nn.functional.scaled_dot_product_attention
+    rows = []
+    torch_dtypes = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
+    for dtype in args.dtypes:
+        for head_dim in args.head_dims:
+            for is_causal in (False, True):
+                for length in args.lengths:
+                    torch.manual_seed(length + head_dim)
+                    q, k, v = (torch.randn(1, args.heads, length, head_dim).to(torch_dtypes[dtype]) for _ in range(3))
+                    out = torch.empty_like(q)
+                    lse = torch.empty(1, args.heads, length)
+                    ours = kernel.prepare(dtype, is_causal, q, k, v, out, lse)
+                    a, b = measure(ours, lambda: attention(q, k, v, is_causal=is_causal), args.seconds)
+                    want = attention(q.double(), k.double(), v.double(), is_causal=is_causal)
+                    error = ((out.double() - want).norm() / want.norm()).item()
+                    work = 4.0 * args.heads * length * length * head_dim * (0.5 if is_causal else 1.0)
+                    row = {"dtype": dtype, "head_dim": head_dim, "causal": is_causal, "length": length,
+                           "ours_us": statistics.median(a), "ours_min_us": min(a),
+                           "torch_us": statistics.median(b), "torch_min_us": min(b),
+                           "calls": len(a), "relative_error": error}
+                    row["ratio"] = row["torch_us"] / row["ours_us"]
+                    row["ratio_min"] = row["torch_min_us"] / row["ours_min_us"]
+                    row["ours_gflops"] = work / row["ours_us"] * 1e-3
+                    rows.append(row)
+                    print("%-5s D%-4d %-7s S%-5d  %9.0f us  %9.0f us  %5.2fx (min %5.2fx)  %6.0f GFLOP/s" % (
+                        dtype, head_dim, "causal" if is_causal else "full", length, row["ours_us"], row["torch_us"],
+                        row["ratio"], row["ratio_min"], row["ours_gflops"]), flush=True)
+    return rows
+
+
+def geometric_mean(values):
+    return math.exp(sum(math.log(v) for v in values) / len(values))
+
+
+def svg(rows, means, title):
+    """Horizontal bars of the ratio, one a shape, grouped by dtype; a line at 1.0."""
+    left, right, bar, gap = 190, 70, 15, 4
+    widest = max(r["ratio"] for r in rows) * 1.05
+    plot = 520
+    colors = {"f32": "#3b6ea5", "bf16": "#c1662f", "f16": "#6b8e4e"}
+    y, parts = 58, []
+    for dtype in dict.fromkeys(r["dtype"] for r in rows):
+        parts.append('<text x="10" y="%d" class="head">%s, geometric mean %.2fx</text>' % (y + 14, dtype, means[dtype]))
+        y += 24
+        for r in rows:
+            if r["dtype"] != dtype:
+                continue
+            width = r["ratio"] / widest * plot
+            label = "S %d, D %d%s" % (r["length"], r["head_dim"], ", causal" if r["causal"] else "")
+            parts.append('<text x="%d" y="%d" class="label">%s</text>' % (left - 8, y + 12, label))
+            parts.append('<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>' % (left, y, width, bar, colors[dtype]))
+            parts.append('<text x="%.1f" y="%d" class="value">%.2f</text>' % (left + width + 5, y + 12, r["ratio"]))
+            y += bar + gap
+        y += 12
+    one = left + plot / widest
+    frame = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">' % (
+        left + plot + right, y + 10),
+        '<style>.head{font-weight:bold;font-size:13px}.label{text-anchor:end;fill:#333}.value{fill:#333}</style>',
+        '<rect width="100%" height="100%" fill="white"/>',
+        '<text x="10" y="22" font-size="15" font-weight="bold">%s</text>' % title,
+        '<text x="10" y="40" fill="#555">time of PyTorch / time of the cpu kernel, medians; right of the line: the '
+        'kernel is faster</text>'] + parts + [
+        '<line x1="%.1f" y1="50" x2="%.1f" y2="%d" stroke="black" stroke-dasharray="4 3"/>' % (one, one, y),
+        '<text x="%.1f" y="%d" text-anchor="middle">1.0</text>' % (one, y + 8), '</svg>']
+    return "\n".join(frame) + "\n"
+
+
+def machine_name():
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown processor"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", default="build/flashcore-cpu.so")
+    parser.add_argument("--out", help="folder for cpu_vs_torch.json and .svg; none: print only")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--isa", type=int, default=-1, help="0 portable, 1 avx2, 2 avx512, 3 amx; -1 best")
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each shape")
+    parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16", "f16"], choices=sorted(DTYPES))
+    parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[128, 256, 512, 1024, 2048, 4096])
+    args = parser.parse_args()
+
+    import torch
+    torch.set_num_threads(args.threads)
+    torch.set_grad_enabled(False)
+    kernel = Kernel(args.library, args.threads, args.isa)
+    print("%s, isa %s, torch %s (%s), %d threads, load %s" % (
+        machine_name(), kernel.isa, torch.__version__, torch.backends.cpu.get_cpu_capability(), args.threads,
+        os.getloadavg()))
+    print("                                kernel         torch   torch / kernel")
+    rows = run_shapes(torch, kernel, args)
+    means = {d: geometric_mean([r["ratio"] for r in rows if r["dtype"] == d]) for d in args.dtypes}
+    for dtype, mean in means.items():
+        print("geometric mean %-5s %.2fx" % (dtype, mean))
+    if args.out:
+        out = pathlib.Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        report = {"machine": machine_name(), "isa": kernel.isa, "torch": torch.__version__, "threads": args.threads,
+                  "batch": 1, "heads": args.heads, "load_average": os.getloadavg()[0], "geometric_means": means,
+                  "shapes": rows}
+        (out / "cpu_vs_torch.json").write_text(json.dumps(report, indent=1) + "\n")
+        title = "cpu kernel against PyTorch %s, B 1, H %d, %d threads" % (torch.__version__, args.heads, args.threads)
+        (out / "cpu_vs_torch.svg").write_text(svg(rows, means, title))
+
+
+if __name__ == "__main__":
+    main()

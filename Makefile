@@ -224,6 +224,16 @@ $(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c kernels/attent
 bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
 	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench
 
+# --- benchmarks ----------------------------------------------------------------------------------------------------
+
+BENCH_PYTHON ?= python3
+$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c kernels/attention.c kernels/cpu.c \
+                                          $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
+	$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
+
+bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
+	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench
+
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

@@ -1,0 +1,171 @@
+/* The CUDA engine as the daemon sees it: picks the device, says what it is, plans for it. Its lanes are in cuda_lane.c.
+ *
+ * How a lane's thread waits for the GPU is settled here, once a device: it spins where there are cores to spare (10 us
+ * from launch to answer), and sleeps where spinning lanes would take the cores that bring the requests (27 us).
+ */
+#include "kernels/cuda_engine.h"
+
+#include "kernels/cuda_api.h"
+#include "kernels/cuda_launch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Copy in, compute and copy out overlap with three; a fourth only deepens the queue on the device. */
+enum { LANE_COUNT = 3, LEAST_CAPABILITY = 80 };
+
+/* Cores left to the transport's threads before lanes may spin. */
+enum { CORES_NOT_SPINNING = 4 };
+
+fc_status fc_cuda_fail(cudaError_t error, const char *doing, fc_reason *out_reason)
+{
+    (void)cudaGetLastError();
+    return fc_fail(error == cudaErrorMemoryAllocation ? FC_NO_MEMORY : FC_INTERNAL, out_reason, "%s while %s",
+                   cudaGetErrorName(error), doing);
+}
+
+/* Is there a driver, and one that this runtime can work with? */
+static fc_status check_driver(fc_reason *out_reason)
+{
+    int driver = 0, runtime = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "no NVIDIA driver is installed");
+    if (cudaRuntimeGetVersion(&runtime) != cudaSuccess || driver / 1000 < runtime / 1000)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "the NVIDIA driver is too old: it knows CUDA %d.%d, %d.0 is needed",
+                       driver / 1000, driver % 1000 / 10, runtime / 1000);
+    return FC_OK;
+}
+
+static fc_status check_index(int32_t index, fc_reason *out_reason)
+{
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorMemoryAllocation)
+        return fc_cuda_fail(error, "looking for devices", out_reason);
+    if (error != cudaSuccess || count == 0) {
+        (void)cudaGetLastError();
+        return fc_fail(FC_UNSUPPORTED, out_reason, "no usable NVIDIA GPU (%s)",
+                       cudaGetErrorName(error == cudaSuccess ? cudaErrorNoDevice : error));
+    }
+    if (index < 0 || index >= count)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "no device %d: there %s %d, numbered from 0", (int)index,
+                       count == 1 ? "is" : "are", count);
+    return FC_OK;
+}
+
+/* Reads the device's properties into the engine's own words. */
+static fc_status describe_device(int32_t index, fc_engine_info *out_info, fc_reason *out_reason)
+{
+    struct cudaDeviceProp properties;
+    cudaError_t error = cudaGetDeviceProperties(&properties, index);
+    if (error != cudaSuccess)
+        return fc_cuda_fail(error, "reading the device's properties", out_reason);
+    *out_info = (fc_engine_info){
+        .device = {.engine = FC_ENGINE_CUDA,
+                   .compute_capability = properties.major * 10 + properties.minor,
+                   .processor_count = properties.multiProcessorCount},
+        .device_bytes = properties.totalGlobalMem,
+        .default_kernel = FC_KERNEL_COUNT,
+        .lane_count = LANE_COUNT,
+    };
+    snprintf(out_info->device_name, sizeof out_info->device_name, "%.*s", (int)sizeof out_info->device_name - 1,
+             properties.name);
+    if (out_info->device.compute_capability < LEAST_CAPABILITY)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "%s has compute capability %d.%d; %d.%d or newer is needed",
+                       out_info->device_name, properties.major, properties.minor, LEAST_CAPABILITY / 10,
+                       LEAST_CAPABILITY % 10);
+    return FC_OK;
+}
+
+/* Which rungs were built in, and the last of them that takes an ordinary problem. */
+static void list_kernels(fc_engine_info *info)
+{
+    const fc_problem ordinary = {.dtype = FC_F16,
+                                 .batch = 1,
+                                 .q_heads = 1,
+                                 .kv_heads = 1,
+                                 .q_len = 1,
+                                 .kv_len = 1,
+                                 .head_dim = 64,
+                                 .window_left = -1,
+                                 .window_right = -1,
+                                 .scale = 0.125f};
+    for (int i = 0; i < FC_KERNEL_COUNT; i++) {
+        fc_plan plan;
+        info->has_kernel[i] = fc_cuda_launch_find((fc_kernel)i) != NULL &&
+                              fc_plan_make(&info->device, (fc_kernel)i, &ordinary, &plan, NULL) == FC_OK;
+        if (info->has_kernel[i])
+            info->default_kernel = (fc_kernel)i;
+    }
+}
+
+static unsigned schedule_flag(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores >= LANE_COUNT + CORES_NOT_SPINNING ? cudaDeviceScheduleSpin : cudaDeviceScheduleBlockingSync;
+}
+
+static fc_status engine_open(const fc_engine_config *config, fc_engine **out_engine, fc_reason *out_reason)
+{
+    fc_engine *engine;
+    cudaError_t error;
+    fc_status st = check_driver(out_reason);
+    if (st == FC_OK)
+        st = check_index(config->device_index, out_reason);
+    if (st != FC_OK)
+        return st;
+    engine = calloc(1, sizeof *engine);
+    if (engine == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "no memory for the engine");
+    engine->config = *config;
+    st = describe_device(config->device_index, &engine->info, out_reason);
+    if (st != FC_OK)
+        goto free_engine;
+    list_kernels(&engine->info);
+    error = cudaInitDevice(config->device_index, schedule_flag(), cudaInitDeviceFlagsAreValid);
+    if (error != cudaSuccess) {
+        st = fc_cuda_fail(error, "starting the device", out_reason);
+        goto free_engine;
+    }
+    *out_engine = engine;
+    return FC_OK;
+free_engine:
+    free(engine);
+    return st;
+}
+
+/* The context stays: it is the process's, and its end is the device's end of it. */
+static void engine_close(fc_engine *engine)
+{
+    free(engine);
+}
+
+static void engine_describe(const fc_engine *engine, fc_engine_info *out_info)
+{
+    *out_info = engine->info;
+}
+
+static fc_status engine_plan(const fc_engine *engine, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
+                             fc_reason *out_reason)
+{
+    return fc_plan_make(&engine->info.device, wanted, problem, out_plan, out_reason);
+}
+
+static const fc_engine_ops OPS = {
+    .abi_version = FC_ENGINE_ABI_VERSION,
+    .name = "cuda",
+    .open = engine_open,
+    .close = engine_close,
+    .describe = engine_describe,
+    .plan = engine_plan,
+    .staging_bytes = fc_cuda_staging_bytes,
+    .lane_open = fc_cuda_lane_open,
+    .lane_close = fc_cuda_lane_close,
+    .lane_run = fc_cuda_lane_run,
+};
+
+const fc_engine_ops *flashcore_engine_cuda(void)
+{
+    return &OPS;
+}

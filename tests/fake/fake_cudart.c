@@ -1,0 +1,503 @@
+/* A CUDA runtime without a GPU, for the engine's host code: see fake_cuda.h for what it checks.
+ *
+ * Device memory is host memory under another name: a device pointer is the real address plus DEVICE_BIAS, which no
+ * processor lets anybody dereference. One lock guards everything; work runs under it, in the thread that waits.
+ */
+#include "tests/fake/fake_cuda.h"
+#include "tests/fake/fake_state.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum { MAX_BLOCKS = 256, POISON = 0xa5 };
+static const uintptr_t DEVICE_BIAS = (uintptr_t)1 << 60;
+
+typedef struct block {
+    char *bytes; /* NULL: free slot */
+    size_t size;
+    bool is_device;
+} block;
+
+typedef enum step_kind { STEP_COPY, STEP_LAUNCH, STEP_RECORD } step_kind;
+
+typedef struct step {
+    struct step *next;
+    step_kind kind;
+    void *to;
+    const void *from;
+    size_t bytes;
+    enum cudaMemcpyKind direction;
+    fc_launch launch;
+    cudaEvent_t event;
+} step;
+
+struct fake_stream {
+    step *first, *last;
+};
+
+struct fake_event {
+    float ms;
+    bool is_recorded;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    block blocks[MAX_BLOCKS];
+    long live;
+    unsigned long calls, fail_at, launches;
+    unsigned last_segments;
+    cudaError_t fail_error, sticky;
+    bool fail_is_sticky, has_read_environment;
+    int devices, capability, driver;
+    float clock_ms;
+} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .devices = 1, .capability = 90, .driver = 13000};
+
+static _Thread_local cudaError_t last_error;
+
+/* --- controls --------------------------------------------------------------------------------------------------- */
+
+static void read_environment(void)
+{
+    const char *words = getenv("FAKE_CUDA");
+    char name[16];
+    int value, used;
+    fake.has_read_environment = true;
+    while (words != NULL && sscanf(words, " %15[a-z]=%d%n", name, &value, &used) == 2) {
+        if (strcmp(name, "fail") == 0)
+            fake.fail_at = (unsigned long)value;
+        else if (strcmp(name, "error") == 0)
+            fake.fail_error = (cudaError_t)value;
+        else if (strcmp(name, "sticky") == 0)
+            fake.fail_is_sticky = value != 0;
+        else if (strcmp(name, "devices") == 0)
+            fake.devices = value;
+        else if (strcmp(name, "capability") == 0)
+            fake.capability = value;
+        else if (strcmp(name, "driver") == 0)
+            fake.driver = value;
+        words += used;
+    }
+}
+
+static void lock(void)
+{
+    pthread_mutex_lock(&fake.lock);
+    if (!fake.has_read_environment)
+        read_environment();
+}
+
+static void unlock(void)
+{
+    pthread_mutex_unlock(&fake.lock);
+}
+
+EXPORT void fake_cuda_fail(unsigned long call, int error, int is_sticky)
+{
+    lock();
+    fake.calls = 0;
+    fake.fail_at = call;
+    fake.fail_error = (cudaError_t)error;
+    fake.fail_is_sticky = is_sticky != 0;
+    unlock();
+}
+
+EXPORT unsigned long fake_cuda_calls(void)
+{
+    lock();
+    unsigned long calls = fake.calls;
+    unlock();
+    return calls;
+}
+
+EXPORT long fake_cuda_live(void)
+{
+    lock();
+    long live = fake.live;
+    unlock();
+    return live;
+}
+
+EXPORT void fake_cuda_machine(int devices, int capability, int driver)
+{
+    lock();
+    fake.devices = devices;
+    fake.capability = capability;
+    fake.driver = driver;
+    unlock();
+}
+
+EXPORT void fake_cuda_reset(void)
+{
+    fake_cuda_fail(0, cudaSuccess, 0);
+    fake_cuda_machine(1, 90, 13000);
+    lock();
+    fake.sticky = cudaSuccess;
+    fake.launches = 0;
+    unlock();
+    last_error = cudaSuccess;
+}
+
+EXPORT unsigned long fake_cuda_launches(unsigned *out_last_segments)
+{
+    lock();
+    unsigned long launches = fake.launches;
+    *out_last_segments = fake.last_segments;
+    unlock();
+    return launches;
+}
+
+/* --- every call begins and ends here ------------------------------------------------------------------------------ */
+
+/* Locks, counts the call, and says what it fails with if this is the one. */
+static cudaError_t enter(void)
+{
+    lock();
+    fake.calls++;
+    if (fake.sticky != cudaSuccess)
+        return fake.sticky;
+    if (fake.calls != fake.fail_at)
+        return cudaSuccess;
+    if (fake.fail_is_sticky)
+        fake.sticky = fake.fail_error;
+    return fake.fail_error;
+}
+
+static cudaError_t leave(cudaError_t error)
+{
+    unlock();
+    if (error != cudaSuccess)
+        last_error = error;
+    return error;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t error = last_error;
+    lock();
+    last_error = fake.sticky;
+    unlock();
+    return error;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    return last_error;
+}
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess:
+        return "cudaSuccess";
+    case cudaErrorInvalidValue:
+        return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+    case cudaErrorInsufficientDriver:
+        return "cudaErrorInsufficientDriver";
+    case cudaErrorInvalidDeviceFunction:
+        return "cudaErrorInvalidDeviceFunction";
+    case cudaErrorNoDevice:
+        return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+        return "cudaErrorInvalidDevice";
+    case cudaErrorECCUncorrectable:
+        return "cudaErrorECCUncorrectable";
+    case cudaErrorIllegalAddress:
+        return "cudaErrorIllegalAddress";
+    case cudaErrorLaunchFailure:
+        return "cudaErrorLaunchFailure";
+    }
+    return "cudaErrorUnknown";
+}
+
+/* --- the device ------------------------------------------------------------------------------------------------- */
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    lock();
+    *version = fake.driver;
+    unlock();
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess && fake.devices == 0)
+        error = cudaErrorNoDevice;
+    if (error == cudaSuccess)
+        *count = fake.devices;
+    return leave(error);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess && (device < 0 || device >= fake.devices))
+        error = cudaErrorInvalidDevice;
+    if (error == cudaSuccess) {
+        memset(properties, 0, sizeof *properties);
+        snprintf(properties->name, sizeof properties->name, "Fake GPU");
+        properties->totalGlobalMem = (size_t)1 << 34;
+        properties->major = fake.capability / 10;
+        properties->minor = fake.capability % 10;
+        properties->multiProcessorCount = 132;
+    }
+    return leave(error);
+}
+
+cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int flags)
+{
+    cudaError_t error = enter();
+    (void)device_flags;
+    (void)flags;
+    if (error == cudaSuccess && (device < 0 || device >= fake.devices))
+        error = cudaErrorInvalidDevice;
+    return leave(error);
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return cudaInitDevice(device, 0, 0);
+}
+
+/* --- memory ----------------------------------------------------------------------------------------------------- */
+
+/* The block that holds all of [bytes, bytes + size); NULL: none. Under the lock. */
+static block *find_block(const char *bytes, size_t size, bool is_device)
+{
+    for (int i = 0; i < MAX_BLOCKS; i++) {
+        block *b = &fake.blocks[i];
+        if (b->bytes != NULL && b->is_device == is_device && bytes >= b->bytes &&
+            size <= b->size - (size_t)(bytes - b->bytes) && (size_t)(bytes - b->bytes) <= b->size)
+            return b;
+    }
+    return NULL;
+}
+
+static char *unbiased(const void *d_pointer)
+{
+    return (char *)((uintptr_t)d_pointer - DEVICE_BIAS);
+}
+
+void *fake_device_bytes(const void *d_pointer, size_t bytes)
+{
+    char *real = unbiased(d_pointer);
+    return find_block(real, bytes, true) != NULL ? real : NULL;
+}
+
+static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
+{
+    for (int i = 0; i < MAX_BLOCKS; i++) {
+        block *b = &fake.blocks[i];
+        if (b->bytes != NULL)
+            continue;
+        b->bytes = aligned_alloc(256, size / 256 * 256 + 256);
+        if (b->bytes == NULL)
+            return cudaErrorMemoryAllocation;
+        memset(b->bytes, POISON, size);
+        b->size = size;
+        b->is_device = is_device;
+        fake.live++;
+        *out_bytes = b->bytes;
+        return cudaSuccess;
+    }
+    return cudaErrorMemoryAllocation;
+}
+
+static cudaError_t drop_block(char *bytes, bool is_device)
+{
+    block *b = find_block(bytes, 0, is_device);
+    if (b == NULL || b->bytes != bytes)
+        return cudaErrorInvalidValue;
+    free(b->bytes);
+    b->bytes = NULL;
+    fake.live--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **d_pointer, size_t bytes)
+{
+    char *real = NULL;
+    cudaError_t error = enter();
+    if (error == cudaSuccess)
+        error = add_block(&real, bytes, true);
+    if (error == cudaSuccess)
+        *d_pointer = (void *)((uintptr_t)real + DEVICE_BIAS);
+    return leave(error);
+}
+
+cudaError_t cudaMallocHost(void **pointer, size_t bytes)
+{
+    char *real = NULL;
+    cudaError_t error = enter();
+    if (error == cudaSuccess)
+        error = add_block(&real, bytes, false);
+    if (error == cudaSuccess)
+        *pointer = real;
+    return leave(error);
+}
+
+cudaError_t cudaFree(void *d_pointer)
+{
+    cudaError_t error = enter(), outcome = drop_block(unbiased(d_pointer), true);
+    return leave(error != cudaSuccess ? error : outcome);
+}
+
+cudaError_t cudaFreeHost(void *pointer)
+{
+    cudaError_t error = enter(), outcome = drop_block(pointer, false);
+    return leave(error != cudaSuccess ? error : outcome);
+}
+
+/* --- streams ---------------------------------------------------------------------------------------------------- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
+{
+    cudaError_t error = enter();
+    struct fake_stream *made = error == cudaSuccess ? calloc(1, sizeof *made) : NULL;
+    (void)flags;
+    if (error == cudaSuccess && made == NULL)
+        error = cudaErrorMemoryAllocation;
+    if (error == cudaSuccess) {
+        fake.live++;
+        *stream = made;
+    }
+    return leave(error);
+}
+
+static void drop_steps(cudaStream_t stream)
+{
+    while (stream->first != NULL) {
+        step *s = stream->first;
+        stream->first = s->next;
+        free(s);
+    }
+    stream->last = NULL;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    cudaError_t error = enter();
+    drop_steps(stream);
+    free(stream);
+    fake.live--;
+    return leave(error);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
+{
+    cudaError_t error = enter();
+    struct fake_event *made = error == cudaSuccess ? calloc(1, sizeof *made) : NULL;
+    (void)flags;
+    if (error == cudaSuccess && made == NULL)
+        error = cudaErrorMemoryAllocation;
+    if (error == cudaSuccess) {
+        fake.live++;
+        *event = made;
+    }
+    return leave(error);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    cudaError_t error = enter();
+    free(event);
+    fake.live--;
+    return leave(error);
+}
+
+static cudaError_t put_off(cudaStream_t stream, step what)
+{
+    step *s = malloc(sizeof *s);
+    if (s == NULL)
+        return cudaErrorMemoryAllocation;
+    *s = what;
+    s->next = NULL;
+    if (stream->last != NULL)
+        stream->last->next = s;
+    else
+        stream->first = s;
+    stream->last = s;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    cudaError_t error = enter();
+    bool is_in = kind == cudaMemcpyHostToDevice;
+    const void *host = is_in ? from : to, *device = is_in ? to : from;
+    if (error == cudaSuccess && (find_block(host, bytes, false) == NULL || fake_device_bytes(device, bytes) == NULL))
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        error = put_off(stream, (step){.kind = STEP_COPY, .to = to, .from = from, .bytes = bytes, .direction = kind});
+    return leave(error);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess)
+        error = put_off(stream, (step){.kind = STEP_RECORD, .event = event});
+    return leave(error);
+}
+
+fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess)
+        error = put_off(stream, (step){.kind = STEP_LAUNCH, .launch = *launch});
+    return leave(error) == cudaSuccess ? FC_OK : FC_INTERNAL;
+}
+
+static cudaError_t run_step(const step *s)
+{
+    if (s->kind == STEP_LAUNCH) {
+        fake.launches++;
+        fake.last_segments = s->launch.segment_count;
+        return fake_kernel_run(&s->launch);
+    }
+    if (s->kind == STEP_RECORD) {
+        s->event->ms = fake.clock_ms += 0.25f;
+        s->event->is_recorded = true;
+    } else if (s->direction == cudaMemcpyHostToDevice) {
+        memcpy(unbiased(s->to), s->from, s->bytes);
+    } else {
+        memcpy(s->to, unbiased(s->from), s->bytes);
+    }
+    return cudaSuccess;
+}
+
+/* A step that fails breaks the device for good, as kernels that go wrong do. */
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess) {
+        for (const step *s = stream->first; s != NULL && error == cudaSuccess; s = s->next)
+            error = run_step(s);
+        fake.sticky = error;
+        drop_steps(stream);
+    }
+    return leave(error);
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess && !(start->is_recorded && end->is_recorded))
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        *ms = end->ms - start->ms;
+    return leave(error);
+}

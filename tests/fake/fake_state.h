@@ -1,0 +1,18 @@
+/* What the fake runtime's files share. */
+#ifndef FAKE_STATE_H
+#define FAKE_STATE_H
+
+#include "kernels/attention.h"
+
+#include <cuda_runtime_api.h>
+
+/* Puts a launch on the stream. FC_INTERNAL, with the last error set, where the runtime says no. */
+fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch);
+
+/* Where the bytes behind a device pointer really are. NULL unless all `bytes` of them lie in one allocation. */
+void *fake_device_bytes(const void *d_pointer, size_t bytes);
+
+/* Runs the launch on the host, with the reference. Device pointers throughout. */
+cudaError_t fake_kernel_run(const fc_launch *launch);
+
+#endif

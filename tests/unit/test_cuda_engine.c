@@ -1,0 +1,439 @@
+/* The CUDA engine's host code, on the fake runtime of tests/fake: right answers for every kind of job, alone and
+ * together; every CUDA call made to fail in turn, once and for good; nothing left behind.
+ */
+#include "kernels/engine.h"
+#include "kernels/reference.h"
+#include "proto/half.h"
+#include "tests/fake/fake_cuda.h"
+
+#include <check.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CUDA_OUT_OF_MEMORY = 2, CUDA_ILLEGAL_ADDRESS = 700 };
+
+static struct {
+    const fc_engine_ops *ops;
+    fake_cuda_fail_fn break_call;
+    fake_cuda_live_fn live;
+    fake_cuda_machine_fn machine;
+    fake_cuda_reset_fn reset;
+    fake_cuda_launches_fn launches;
+} fake;
+
+static void *symbol(void *object, const char *name)
+{
+    void *address = dlsym(object, name);
+    if (address == NULL) {
+        fprintf(stderr, "no %s: %s\n", name, dlerror());
+        exit(EXIT_FAILURE);
+    }
+    return address;
+}
+
+static void load_fake(void)
+{
+    const char *build = getenv("FC_TEST_BUILD");
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/flashcore-cuda-fake.so", build != NULL ? build : "build");
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (object == NULL) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(EXIT_FAILURE);
+    }
+    fc_engine_entry entry;
+    *(void **)&entry = symbol(object, FC_ENGINE_SYMBOL);
+    fake.ops = entry();
+    *(void **)&fake.break_call = symbol(object, "fake_cuda_fail");
+    *(void **)&fake.live = symbol(object, "fake_cuda_live");
+    *(void **)&fake.machine = symbol(object, "fake_cuda_machine");
+    *(void **)&fake.reset = symbol(object, "fake_cuda_reset");
+    *(void **)&fake.launches = symbol(object, "fake_cuda_launches");
+}
+
+/* --- jobs ------------------------------------------------------------------------------------------------------- */
+
+typedef struct job_row {
+    fc_dtype dtype;
+    int32_t batch, q_heads, kv_heads, q_len, kv_len, head_dim;
+    fc_layout layout;
+    fc_causal causal;
+    int64_t left, right;
+    float softcap;
+    bool has_kv_lens, wants_lse, is_strided;
+} job_row;
+
+static const job_row ROWS[] = {
+    {FC_F16, 1, 2, 2, 33, 40, 64, FC_BHSD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
+    {FC_BF16, 2, 4, 2, 17, 20, 72, FC_BSHD, FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, true, true, false},
+    {FC_F32, 3, 3, 1, 5, 9, 8, FC_BHSD, FC_CAUSAL_TOP_LEFT, 2, -1, 5, true, false, false},
+    {FC_F32, 1, 1, 1, 1, 1, 256, FC_BSHD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
+    {FC_F16, 2, 2, 1, 6, 7, 16, FC_BHSD, FC_CAUSAL_NONE, 1, 1, 0, true, true, true},
+    {FC_F16, 1, 2, 2, 0, 7, 16, FC_BHSD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
+    {FC_F16, 0, 2, 2, 3, 7, 16, FC_BHSD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
+    {FC_F16, 2, 2, 2, 3, 0, 16, FC_BSHD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
+    {FC_F32, 2, 2, 1, 4, 6, 24, FC_BHSD, FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, true, true, true},
+};
+enum { ROW_COUNT = sizeof ROWS / sizeof *ROWS };
+
+/* A job and the memory behind it: every tensor at an odd address, in an allocation of its own. */
+typedef struct made_job {
+    fc_engine_job job;
+    fc_tensors inputs; /* as the reference takes them */
+    uint32_t kv_lens[4];
+    void *memory[5];
+    int count;
+} made_job;
+
+static void *odd_memory(made_job *made, size_t bytes)
+{
+    unsigned char *memory = malloc(bytes + 1);
+    ck_assert_ptr_nonnull(memory);
+    memset(memory, 0xee, bytes + 1);
+    made->memory[made->count++] = memory;
+    return memory + 1;
+}
+
+static void *random_tensor(made_job *made, fc_dtype dtype, size_t count, uint32_t seed)
+{
+    unsigned char *bytes = odd_memory(made, count * fc_dtype_bytes(dtype));
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        float value = (float)(seed >> 8) * 0x1p-22f - 2.0f;
+        uint16_t half = dtype == FC_F16 ? fc_f16_from_float(value) : fc_bf16_from_float(value);
+        if (dtype == FC_F32)
+            memcpy(bytes + 4 * i, &value, 4);
+        else
+            memcpy(bytes + 2 * i, &half, 2);
+    }
+    return bytes;
+}
+
+/* Strided: rows lie twice as far apart as they have to. */
+static fc_strides strides_of(const job_row *row, int32_t heads, int32_t tokens)
+{
+    return fc_strides_contiguous(row->layout, heads, tokens, row->is_strided ? 2 * row->head_dim : row->head_dim);
+}
+
+static void make_job(made_job *made, const job_row *row, fc_kernel kernel, fc_engine *engine)
+{
+    int wide = row->is_strided ? 2 : 1;
+    size_t q_count = (size_t)(wide * row->batch * row->q_heads * row->q_len * row->head_dim);
+    size_t kv_count = (size_t)(wide * row->batch * row->kv_heads * row->kv_len * row->head_dim);
+    memset(made, 0, sizeof *made);
+    for (int i = 0; i < 4; i++)
+        made->kv_lens[i] = (uint32_t)(row->kv_len * (i + 1) / 4);
+    fc_problem *p = &made->job.problem;
+    *p = (fc_problem){.dtype = row->dtype,
+                      .causal = row->causal,
+                      .batch = row->batch,
+                      .q_heads = row->q_heads,
+                      .kv_heads = row->kv_heads,
+                      .q_len = row->q_len,
+                      .kv_len = row->kv_len,
+                      .head_dim = row->head_dim,
+                      .kv_lens = row->has_kv_lens ? made->kv_lens : NULL,
+                      .window_left = row->left,
+                      .window_right = row->right,
+                      .scale = 1 / sqrtf((float)row->head_dim),
+                      .softcap = row->softcap};
+    fc_tensors *t = &made->job.tensors;
+    *t = (fc_tensors){.q = random_tensor(made, row->dtype, q_count, 1),
+                      .k = random_tensor(made, row->dtype, kv_count, 2),
+                      .v = random_tensor(made, row->dtype, kv_count, 3),
+                      .out = odd_memory(made, q_count * fc_dtype_bytes(row->dtype)),
+                      .q_strides = strides_of(row, row->q_heads, row->q_len),
+                      .k_strides = strides_of(row, row->kv_heads, row->kv_len),
+                      .v_strides = strides_of(row, row->kv_heads, row->kv_len),
+                      .out_strides = strides_of(row, row->q_heads, row->q_len)};
+    if (row->wants_lse)
+        t->lse = odd_memory(made, (size_t)(row->batch * row->q_heads * row->q_len) * sizeof(float));
+    ck_assert_int_eq(fake.ops->plan(engine, kernel, p, &made->job.plan, NULL), FC_OK);
+}
+
+static void free_job(made_job *made)
+{
+    for (int i = 0; i < made->count; i++)
+        free(made->memory[i]);
+}
+
+static void check_answer(const made_job *made, int row)
+{
+    const fc_engine_job *j = &made->job;
+    fc_reason reason = {""};
+    fc_status st =
+        fc_reference_verify(&j->problem, &j->tensors, j->tensors.out, j->tensors.out_strides, j->tensors.lse, &reason);
+    ck_assert_msg(st == FC_OK, "row %d: %s", row, reason.text);
+}
+
+/* --- an engine with one lane -------------------------------------------------------------------------------------- */
+
+typedef struct rig {
+    fc_engine *engine;
+    fc_engine_lane *lane;
+} rig;
+
+static const fc_engine_config CONFIG = {.lane_staging_bytes = 1 << 20, .lane_segments = 16};
+
+static fc_status rig_open(rig *r, fc_reason *out_reason)
+{
+    memset(r, 0, sizeof *r);
+    fc_status st = fake.ops->open(&CONFIG, &r->engine, out_reason);
+    if (st != FC_OK)
+        return st;
+    st = fake.ops->lane_open(r->engine, &r->lane, out_reason);
+    if (st != FC_OK) {
+        fake.ops->close(r->engine);
+        memset(r, 0, sizeof *r);
+    }
+    return st;
+}
+
+static void rig_close(rig *r)
+{
+    fake.ops->lane_close(r->lane);
+    fake.ops->close(r->engine);
+}
+
+static void setup(void)
+{
+    fake.reset();
+}
+
+static void teardown(void)
+{
+    ck_assert_int_eq(fake.live(), 0);
+}
+
+/* --- tests ------------------------------------------------------------------------------------------------------ */
+
+START_TEST(every_job_is_answered)
+{
+    rig r;
+    made_job made;
+    fc_engine_timing timing;
+    fc_reason reason = {""};
+    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    for (int kernel = FC_KERNEL_BASELINE; kernel <= FC_KERNEL_VEC; kernel++) {
+        make_job(&made, &ROWS[_i], (fc_kernel)kernel, r.engine);
+        ck_assert_int_le(fake.ops->staging_bytes(r.engine, &made.job.problem), CONFIG.lane_staging_bytes);
+        fc_status st = fake.ops->lane_run(r.lane, &made.job, 1, &timing, &reason);
+        ck_assert_msg(st == FC_OK, "row %d: %s", _i, reason.text);
+        check_answer(&made, _i);
+        ck_assert_double_eq(timing.kernel_us, ROWS[_i].batch * ROWS[_i].q_len > 0 ? 250 : 0);
+        free_job(&made);
+    }
+    rig_close(&r);
+}
+END_TEST
+
+/* All rows that can share: the f16 ones of head_dim 16. One launch, one segment a batch entry. */
+START_TEST(jobs_together_are_one_launch)
+{
+    rig r;
+    made_job made[ROW_COUNT];
+    fc_engine_job jobs[ROW_COUNT];
+    int rows[ROW_COUNT];
+    uint32_t count = 0;
+    unsigned segments = 0, wanted_segments = 0;
+    fc_engine_timing timing;
+    fc_reason reason = {""};
+    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (ROWS[i].dtype != FC_F16 || ROWS[i].head_dim != 16)
+            continue;
+        make_job(&made[count], &ROWS[i], FC_KERNEL_VEC, r.engine);
+        jobs[count] = made[count].job;
+        ck_assert(fc_plan_can_share(&jobs[0].plan, &jobs[count].plan));
+        wanted_segments += (unsigned)ROWS[i].batch;
+        rows[count++] = i;
+    }
+    ck_assert_uint_ge(count, 4);
+    ck_assert_msg(fake.ops->lane_run(r.lane, jobs, count, &timing, &reason) == FC_OK, "%s", reason.text);
+    ck_assert_uint_eq(fake.launches(&segments), 1);
+    ck_assert_uint_eq(segments, wanted_segments);
+    for (uint32_t i = 0; i < count; i++) {
+        check_answer(&made[i], rows[i]);
+        free_job(&made[i]);
+    }
+    rig_close(&r);
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_refused)
+{
+    rig r;
+    made_job made;
+    fc_engine_job jobs[17];
+    fc_engine_timing timing;
+    fc_reason reason;
+    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    make_job(&made, &ROWS[3], FC_KERNEL_VEC, r.engine);
+    for (int i = 0; i < 17; i++)
+        jobs[i] = made.job;
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 16, &timing, &reason), FC_OK);
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 17, &timing, &reason), FC_INTERNAL);
+    ck_assert_ptr_nonnull(strstr(reason.text, "16 batch entries"));
+    jobs[0].problem.kv_len = 1 << 20;
+    ck_assert_uint_gt(fake.ops->staging_bytes(r.engine, &jobs[0].problem), CONFIG.lane_staging_bytes);
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 1, &timing, &reason), FC_INTERNAL);
+    ck_assert_ptr_nonnull(strstr(reason.text, "1048576 staging bytes"));
+    free_job(&made);
+    rig_close(&r);
+}
+END_TEST
+
+static const struct machine_row {
+    int devices, capability, driver;
+    int32_t device_index;
+    fc_status status;
+    const char *reason;
+} MACHINES[] = {
+    {1, 90, 13000, 0, FC_OK, ""},
+    {2, 80, 13010, 1, FC_OK, ""},
+    {1, 90, 0, 0, FC_UNSUPPORTED, "no NVIDIA driver is installed"},
+    {1, 90, 12080, 0, FC_UNSUPPORTED, "the NVIDIA driver is too old: it knows CUDA 12.8, 13.0 is needed"},
+    {0, 90, 13000, 0, FC_UNSUPPORTED, "no usable NVIDIA GPU (cudaErrorNoDevice)"},
+    {2, 90, 13000, 2, FC_UNSUPPORTED, "no device 2: there are 2, numbered from 0"},
+    {1, 90, 13000, -1, FC_UNSUPPORTED, "no device -1: there is 1, numbered from 0"},
+    {1, 75, 13000, 0, FC_UNSUPPORTED, "Fake GPU has compute capability 7.5; 8.0 or newer is needed"},
+};
+
+START_TEST(a_machine_that_will_not_do_is_told_why)
+{
+    const struct machine_row *row = &MACHINES[_i];
+    fc_engine_config config = CONFIG;
+    fc_engine *engine = NULL;
+    fc_reason reason = {""};
+    config.device_index = row->device_index;
+    fake.machine(row->devices, row->capability, row->driver);
+    ck_assert_int_eq(fake.ops->open(&config, &engine, &reason), row->status);
+    ck_assert_str_eq(reason.text, row->reason);
+    fake.ops->close(engine);
+}
+END_TEST
+
+START_TEST(the_engine_says_what_it_is)
+{
+    fc_engine_info info;
+    rig r;
+    ck_assert_int_eq(rig_open(&r, NULL), FC_OK);
+    fake.ops->describe(r.engine, &info);
+    ck_assert_uint_eq(fake.ops->abi_version, FC_ENGINE_ABI_VERSION);
+    ck_assert_str_eq(fake.ops->name, "cuda");
+    ck_assert_str_eq(info.device_name, "Fake GPU");
+    ck_assert_int_eq(info.device.compute_capability, 90);
+    ck_assert_int_eq(info.device.processor_count, 132);
+    ck_assert(!info.has_kernel[FC_KERNEL_CPU]);
+    for (int i = 0; i < FC_KERNEL_COUNT; i++)
+        ck_assert_msg(info.has_kernel[i] == (fc_kernel_engine((fc_kernel)i) == FC_ENGINE_CUDA), "%s has no launcher",
+                      fc_kernel_name((fc_kernel)i));
+    ck_assert_int_eq(info.default_kernel, FC_KERNEL_COUNT - 1);
+    ck_assert_uint_ge(info.lane_count, 2);
+    rig_close(&r);
+    fake.ops->close(NULL);
+    fake.ops->lane_close(NULL);
+}
+END_TEST
+
+/* What a failing CUDA call makes of the calls of ours that meet it. */
+static fc_status status_of(int error)
+{
+    return error == CUDA_OUT_OF_MEMORY ? FC_NO_MEMORY : FC_INTERNAL;
+}
+
+/* Runs the job; on success the answer has to be right, on failure status and reason have to be the documented ones. */
+static fc_status run_one(rig *r, const made_job *made, unsigned long call, fc_status failure)
+{
+    fc_engine_timing timing;
+    fc_reason reason = {""};
+    fc_status st = fake.ops->lane_run(r->lane, &made->job, 1, &timing, &reason);
+    if (st == FC_OK) {
+        check_answer(made, 1);
+        return st;
+    }
+    ck_assert_msg(st == failure, "call %lu: %s, %s", call, fc_status_name(st), reason.text);
+    ck_assert_msg(strstr(reason.text, "cudaError") != NULL || strstr(reason.text, "earlier") != NULL, "call %lu: %s",
+                  call, reason.text);
+    return st;
+}
+
+/* Opens, runs a job three times, closes, with the call-th CUDA call failing, once or from then on. True: all went well,
+ * as if nothing had happened. */
+static bool run_with_failure(unsigned long call, int error, bool is_sticky)
+{
+    rig r;
+    made_job made;
+    fc_reason reason = {""};
+    fc_status runs[3];
+    fake.reset();
+    fake.break_call(call, error, is_sticky);
+    fc_status st = rig_open(&r, &reason);
+    if (st != FC_OK) {
+        ck_assert_msg(st == status_of(error) || st == FC_UNSUPPORTED, "call %lu: %s", call, reason.text);
+        ck_assert_msg(strstr(reason.text, "cudaError") != NULL, "call %lu: %s", call, reason.text);
+        ck_assert_int_eq(fake.live(), 0);
+        return false;
+    }
+    make_job(&made, &ROWS[1], FC_KERNEL_BASELINE, r.engine);
+    for (int i = 0; i < 3; i++)
+        runs[i] = run_one(&r, &made, call, is_sticky ? FC_DEVICE_LOST : status_of(error));
+    int failed = (runs[0] != FC_OK) + (runs[1] != FC_OK) + (runs[2] != FC_OK);
+    if (is_sticky && failed > 0) {
+        fc_engine_lane *lane;
+        ck_assert_int_eq(runs[2], FC_DEVICE_LOST);
+        ck_assert_int_eq(fake.ops->lane_open(r.engine, &lane, &reason), FC_DEVICE_LOST);
+    }
+    ck_assert_msg(is_sticky || failed <= 1, "call %lu: the lane did not recover", call);
+    rig_close(&r);
+    free_job(&made);
+    ck_assert_int_eq(fake.live(), 0);
+    return failed == 0;
+}
+
+static const struct failure_row {
+    int error;
+    bool is_sticky;
+} FAILURES[] = {
+    {CUDA_OUT_OF_MEMORY, false},
+    {CUDA_ILLEGAL_ADDRESS, false},
+    {CUDA_ILLEGAL_ADDRESS, true},
+};
+
+START_TEST(every_cuda_call_may_fail)
+{
+    unsigned long call = 1, quiet = 0, noisy = 0;
+    /* A failing timer and a failing release are nobody's business: up to this many in a row end nothing. */
+    enum { SILENT_CALLS = 16, PLENTY = 200 };
+    for (; quiet <= SILENT_CALLS && call < PLENTY; call++) {
+        bool is_quiet = run_with_failure(call, FAILURES[_i].error, FAILURES[_i].is_sticky);
+        quiet = is_quiet ? quiet + 1 : 0;
+        noisy += !is_quiet;
+    }
+    ck_assert_uint_lt(call, PLENTY);
+    ck_assert_uint_ge(noisy, 30); /* 3 to open, 8 for the lane, 8 a run */
+}
+END_TEST
+
+int main(void)
+{
+    load_fake();
+    Suite *suite = suite_create("cuda_engine");
+    TCase *tests = tcase_create("cuda_engine");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_loop_test(tests, every_job_is_answered, 0, ROW_COUNT);
+    tcase_add_test(tests, jobs_together_are_one_launch);
+    tcase_add_test(tests, what_does_not_fit_is_refused);
+    tcase_add_loop_test(tests, a_machine_that_will_not_do_is_told_why, 0, sizeof MACHINES / sizeof *MACHINES);
+    tcase_add_test(tests, the_engine_says_what_it_is);
+    tcase_add_loop_test(tests, every_cuda_call_may_fail, 0, sizeof FAILURES / sizeof *FAILURES);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Larger than every text we write: those fail in fc_file_commit(), where errno is at hand. */
+#define BUFFER_BYTES 65536
+
 static fc_status fail_errno(const char *what, const char *path, fc_reason *out_reason)
 {
     int error = errno;
@@ -31,6 +34,7 @@ static fc_status open_direct(const char *path, fc_file *out_file, fc_reason *out
         fclose(stream);
         return fc_fail(FC_NO_MEMORY, out_reason, "%s: out of memory", path);
     }
+    setvbuf(stream, NULL, _IOFBF, BUFFER_BYTES);
     *out_file = (fc_file){.stream = stream, .path = copy};
     return FC_OK;
 }
@@ -67,6 +71,7 @@ fc_status fc_file_create(const char *path, fc_file *out_file, fc_reason *out_rea
         st = fail_errno("cannot open for writing", path, out_reason);
         goto remove_temp;
     }
+    setvbuf(file.stream, NULL, _IOFBF, BUFFER_BYTES);
     *out_file = file;
     return FC_OK;
 remove_temp:
@@ -77,12 +82,19 @@ free_paths:
     return st;
 }
 
+void fc_file_write(fc_file *file, const void *data, size_t bytes)
+{
+    errno = 0;
+    if (bytes > 0 && fwrite(data, 1, bytes, file->stream) != bytes && file->error == 0)
+        file->error = errno != 0 ? errno : EIO;
+}
+
 fc_status fc_file_commit(fc_file *file, fc_reason *out_reason)
 {
     fc_status st = FC_OK;
     errno = 0;
     bool was_written = fflush(file->stream) == 0 && !ferror(file->stream);
-    int error = errno;
+    int error = file->error != 0 ? file->error : errno;
     if (fclose(file->stream) != 0 && was_written) {
         was_written = false;
         error = errno;

@@ -366,10 +366,9 @@ fc_status fc_npy_save(const char *path, fc_dtype dtype, uint32_t rank, const uin
     if (st != FC_OK)
         return st;
     const uint8_t prefix[4] = {1, 0, (uint8_t)(length & 0xff), (uint8_t)(length >> 8)};
-    fwrite(MAGIC, 1, sizeof MAGIC, file.stream);
-    fwrite(prefix, 1, sizeof prefix, file.stream);
-    fwrite(header, 1, length, file.stream);
-    if (data_bytes > 0)
-        fwrite(data, 1, data_bytes, file.stream);
+    fc_file_write(&file, MAGIC, sizeof MAGIC);
+    fc_file_write(&file, prefix, sizeof prefix);
+    fc_file_write(&file, header, length);
+    fc_file_write(&file, data, data_bytes);
     return fc_file_commit(&file, out_reason);
 }

@@ -169,7 +169,7 @@ void fc_table_print(const fc_table *table, const char *line, FILE *out)
     for (size_t row = 0; row < table->rows; row++) {
         print_row(table, row, widths, out);
         for (size_t column = 0; table->is_heading[row] && column < table->columns; column++) {
-            print_blanks(2, out);
+            print_blanks(widths[column] > 0 ? 2 : 0, out);
             for (size_t i = 0; i < widths[column]; i++)
                 fputs(line, out);
         }

@@ -341,11 +341,11 @@ static fc_status scan_one(scanner *s)
 fc_status fc_scan_message(const void *bytes, size_t size_bytes, const fc_scan_rules *rules, fc_scan *out_scan,
                           fc_reason *out_reason)
 {
+    out_scan->item_count = 0;
+    if (size_bytes == 0) /* bytes may be NULL, which has no end */
+        return fc_fail(rules->failure, out_reason, "message: expected a map, got no bytes");
     scanner s = {.at = bytes, .end = (const uint8_t *)bytes + size_bytes, .rules = rules, .scan = out_scan};
     s.reason = out_reason;
-    out_scan->item_count = 0;
-    if (size_bytes == 0)
-        return refuse(&s, "expected a map, got no bytes");
     do {
         fc_status st = scan_one(&s);
         if (st != FC_OK)
@@ -365,6 +365,8 @@ fc_status fc_scan_message(const void *bytes, size_t size_bytes, const fc_scan_ru
 void fc_scan_list_values(const uint8_t *bytes, size_t size_bytes, uint32_t count, uint32_t *out_values)
 {
     static const fc_scan_rules ANY = {.failure = FC_INTERNAL};
+    if (count == 0) /* bytes may be NULL, which has no end */
+        return;
     scanner s = {.at = bytes, .end = bytes + size_bytes, .rules = &ANY};
     for (uint32_t i = 0; i < count; i++) {
         fc_item entry;

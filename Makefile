@@ -201,10 +201,13 @@ $(BUILD)/libsupport.a: $(call objects,$(SUPPORT_SRC))
 
 $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(BUILD)/libsupport.a $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
 # Counts and refuses the codec's allocations, of which there are none.
-$(BUILD)/tests/unit/test_codec: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(BUILD)/tests/unit/test_codec: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
+# Replays the fuzzers' corpus through their own entry.
+$(BUILD)/tests/unit/test_codec_corpus: $(OBJ)/tests/fuzz/entry.o
 
 # The client calls of these come from the shared library that ships; the archive gives the rest (the reference).
 $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(BUILD)/libsupport.a \
@@ -213,16 +216,7 @@ $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(
 	$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
 include deploy/install.mk
-
-# --- benchmarks ----------------------------------------------------------------------------------------------------
-
-BENCH_PYTHON ?= python3
-$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c kernels/attention.c kernels/cpu.c \
-                                          $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
-	$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
-
-bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
-	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench
+include tests/fuzz/fuzz.mk
 
 # --- benchmarks ----------------------------------------------------------------------------------------------------
 

@@ -5,20 +5,77 @@
 
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION < 8
 
+#include "daemon/clock.h"
+
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define PARTS_MAX 16 /* nng sends at most so many */
+/* nng holds a lock all connections share while it sends, so a peer that does not read gets little patience. */
+#define WAIT_MS 1
+#define PATIENCE_NS (5 * FC_NS_PER_MS)
+
 static atomic_uint_fast64_t calls;
+
+static ssize_t send_now(int fd, const struct msghdr *message, int flags)
+{
+    ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
+    if (sent < 0 && errno == EPIPE)
+        errno = ECONNRESET;
+    return sent;
+}
+
+static size_t size_of(const struct msghdr *message)
+{
+    size_t size_bytes = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        size_bytes += message->msg_iov[i].iov_len;
+    return size_bytes;
+}
+
+static bool is_local(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/* Sends what comes after the first skip_bytes. */
+static ssize_t send_rest(int fd, const struct msghdr *message, size_t skip_bytes, int flags)
+{
+    struct iovec parts[PARTS_MAX];
+    struct msghdr rest = {.msg_iov = parts};
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        struct iovec part = message->msg_iov[i];
+        size_t skipped = skip_bytes < part.iov_len ? skip_bytes : part.iov_len;
+        part.iov_base = (char *)part.iov_base + skipped;
+        part.iov_len -= skipped;
+        skip_bytes -= skipped;
+        parts[rest.msg_iovlen++] = part;
+    }
+    return send_now(fd, &rest, flags);
+}
 
 __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
-    ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
-    if (sent < 0 && errno == EPIPE)
-        errno = ECONNRESET;
+    ssize_t sent = send_now(fd, message, flags);
+    size_t size_bytes = sent > 0 ? size_of(message) : 0;
+    if (sent <= 0 || (size_t)sent == size_bytes || message->msg_iovlen > PARTS_MAX || !is_local(fd))
+        return sent;
+    uint64_t end_ns = fc_clock_now_ns() + PATIENCE_NS;
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    while ((size_t)sent < size_bytes && fc_clock_now_ns() < end_ns && poll(&writable, 1, WAIT_MS) == 1) {
+        ssize_t more = send_rest(fd, message, (size_t)sent, flags);
+        if (more < 0 && errno != EAGAIN && errno != EINTR)
+            return -1;
+        if (more > 0)
+            sent += more;
+    }
     return sent;
 }
 

@@ -30,6 +30,8 @@
 #define SEND_TIMEOUT_MS 60000
 /* How long a closed connection may take to disappear before it counts as leaked. */
 #define LEAK_AFTER_NS (5 * FC_NS_PER_S)
+/* While ending: how long before one is no longer waited for. */
+#define STUCK_AFTER_NS (1 * FC_NS_PER_S)
 
 typedef struct slot {
     fc_request request; /* first: a request's slot is found by its address */
@@ -51,14 +53,17 @@ struct fc_transport {
     bool is_started;
     atomic_int phase;
     uint32_t listener_count;
+    nng_listener listeners[LISTENERS_MAX];
     fc_ipc_claim claims[LISTENERS_MAX]; /* lock_fd -1 where the listener is no ipc one */
 
-    pthread_mutex_t pipes_lock; /* guards the three below */
+    pthread_mutex_t pipes_lock; /* guards the four below */
     fc_id_table sent;           /* connection -> replies given to it */
     fc_id_table closing;        /* connection -> when it was closed, until nng has forgotten it */
     uint64_t opened_count;
+    uint64_t opened_before_closing; /* opened_count when a connection was last reported closed */
 
-    uint64_t opened_before_leak; /* opened_count when the first leak was seen; UINT64_MAX: none */
+    uint64_t flushed_count; /* loop thread: replies nng had flushed when last looked, and when that changed */
+    uint64_t flushed_ns;
 };
 
 static slot *slot_of(fc_request *request)
@@ -232,6 +237,7 @@ static void on_pipe_closed(nng_pipe pipe, nng_pipe_ev event, void *argument)
     pthread_mutex_lock(&transport->pipes_lock);
     bool was_open = fc_id_table_find(&transport->sent, peer) != NULL;
     fc_id_table_remove(&transport->sent, peer);
+    transport->opened_before_closing = transport->opened_count;
     uint64_t *closed_ns = fc_id_table_put(&transport->closing, peer);
     if (closed_ns != NULL)
         *closed_ns = fc_clock_now_ns();
@@ -261,10 +267,11 @@ static bool read_pipe_stats(nng_stat *stat, uint64_t *out_id, uint64_t *out_sent
     return has_id;
 }
 
-/* A connection nng has closed but not forgotten after LEAK_AFTER_NS never will be: its destruction hangs (nng 1.5, when
- * the peer died while a large reply was partly sent), and with it the one thread that destroys connections. From then
- * on nothing that closes is ever freed, and closings are not even reported; so every connection opened since counts. */
-static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t now_ns)
+/* A connection nng has closed but not forgotten after a while (patience_ns) never will be: its destruction hangs
+ * (nng 1.5, when the peer died while a large reply was partly sent), and with it the one thread that destroys
+ * connections. From then on nothing that closes is ever freed, and closings are not even reported; so every connection
+ * opened since counts. */
+static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t now_ns, uint64_t patience_ns)
 {
     uint64_t stuck = 0;
     fc_id_table still = {.entries = NULL};
@@ -281,13 +288,11 @@ static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t n
         uint64_t *kept_ns = fc_id_table_put(&still, id);
         if (kept_ns != NULL)
             *kept_ns = *closed_ns;
-        stuck += now_ns - *closed_ns >= LEAK_AFTER_NS;
+        stuck += now_ns - *closed_ns >= patience_ns;
     }
     fc_id_table_fini(&transport->closing);
     transport->closing = still;
-    if (stuck > 0 && transport->opened_before_leak == UINT64_MAX)
-        transport->opened_before_leak = transport->opened_count;
-    uint64_t leaked = stuck > 0 ? stuck + transport->opened_count - transport->opened_before_leak : 0;
+    uint64_t leaked = stuck > 0 ? stuck + transport->opened_count - transport->opened_before_closing : 0;
     pthread_mutex_unlock(&transport->pipes_lock);
     return leaked;
 }
@@ -300,7 +305,7 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
     pthread_mutex_unlock(&transport->pipes_lock);
     if (!is_closing || nng_stats_get(&root) != 0)
         return;
-    uint64_t leaked = count_leaked(transport, root, now_ns);
+    uint64_t leaked = count_leaked(transport, root, now_ns, LEAK_AFTER_NS);
     nng_stats_free(root);
     if (leaked > fc_stats_get(transport->stats, FC_GAUGE_PIPES_LEAKED))
         fc_log(FC_LOG_WARN, "connections_leaked", fc_log_uint("count", leaked),
@@ -316,13 +321,10 @@ void fc_transport_refuse_peers(fc_transport *transport)
     atomic_compare_exchange_strong(&transport->phase, &open, PHASE_REFUSING);
 }
 
-/* A send completes when nng has taken the message; only its per-connection counters tell when the kernel has it. */
-bool fc_transport_is_flushed(fc_transport *transport)
+/* Sums nng's counts of replies handed to the kernel; returns how many connections still have some to go. */
+static uint32_t count_unflushed(fc_transport *transport, nng_stat *root, uint64_t *out_flushed)
 {
-    nng_stat *root = NULL;
-    bool is_flushed = true;
-    if (nng_stats_get(&root) != 0)
-        return true;
+    uint32_t unflushed = 0;
     pthread_mutex_lock(&transport->pipes_lock);
     for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
         uint64_t id = 0;
@@ -330,12 +332,30 @@ bool fc_transport_is_flushed(fc_transport *transport)
         if (!read_pipe_stats(stat, &id, &flushed))
             continue;
         const uint64_t *sent = fc_id_table_find(&transport->sent, id);
-        if (sent != NULL && flushed < *sent)
-            is_flushed = false;
+        unflushed += sent != NULL && flushed < *sent;
+        *out_flushed += flushed;
     }
     pthread_mutex_unlock(&transport->pipes_lock);
+    return unflushed;
+}
+
+/* A send completes when nng has taken the message; only its per-connection counters tell when the kernel has it. Behind
+ * a stuck connection (count_leaked) nng does not say which ones have ended: then what makes no progress is given up. */
+bool fc_transport_is_flushed(fc_transport *transport)
+{
+    nng_stat *root = NULL;
+    uint64_t flushed = 0;
+    if (nng_stats_get(&root) != 0)
+        return true;
+    uint64_t now_ns = fc_clock_now_ns();
+    bool is_stuck = count_leaked(transport, root, now_ns, STUCK_AFTER_NS) > 0;
+    uint32_t unflushed = count_unflushed(transport, root, &flushed);
     nng_stats_free(root);
-    return is_flushed;
+    if (flushed != transport->flushed_count || !is_stuck) {
+        transport->flushed_count = flushed;
+        transport->flushed_ns = now_ns;
+    }
+    return unflushed == 0 || now_ns - transport->flushed_ns >= STUCK_AFTER_NS;
 }
 
 /* --- opening and closing -------------------------------------------------------------------------------------------
@@ -367,7 +387,6 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the transport");
     transport->config = *config;
     transport->stats = fc_service_stats(config->service);
-    transport->opened_before_leak = UINT64_MAX;
     fc_id_table_init(&transport->sent);
     fc_id_table_init(&transport->closing);
     int error = nng_rep0_open(&transport->socket);
@@ -407,20 +426,50 @@ fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leake
     return open_slots(transport, fc_service_request_slots(transport->config.service));
 }
 
+/* Is nng still busy with a connection it has reported closed? Asks for some time: destroying one takes a moment. */
+static bool has_stuck_pipes(fc_transport *transport)
+{
+    for (int attempt = 0; attempt < 50; attempt++) {
+        nng_stat *root = NULL;
+        if (nng_stats_get(&root) != 0)
+            return false;
+        count_leaked(transport, root, fc_clock_now_ns(), LEAK_AFTER_NS);
+        nng_stats_free(root);
+        pthread_mutex_lock(&transport->pipes_lock);
+        bool is_closing = transport->closing.count > 0;
+        pthread_mutex_unlock(&transport->pipes_lock);
+        if (!is_closing)
+            return false;
+        nanosleep(&(struct timespec){.tv_nsec = 10 * FC_NS_PER_MS}, NULL);
+    }
+    return true;
+}
+
 void fc_transport_close(fc_transport *transport)
 {
     if (transport == NULL)
         return;
     atomic_store(&transport->phase, PHASE_CLOSING);
+    bool is_stuck = has_stuck_pipes(transport);
     for (uint32_t i = 0; i < transport->slot_count; i++)
         slot_destroy(transport->slots[i]);
-    nng_close(transport->socket);
+    for (uint32_t i = 0; i < transport->listener_count; i++)
+        nng_listener_close(transport->listeners[i]);
+    /* With a connection that never ends, closing the socket would never end either: the process's end closes it. Its
+     * callbacks go, since what they point to is about to. */
+    if (is_stuck) {
+        fc_log(FC_LOG_WARN, "close_skipped", fc_log_text("why", "connections that nng never finished closing"));
+        nng_pipe_notify(transport->socket, NNG_PIPE_EV_ADD_PRE, NULL, NULL);
+        nng_pipe_notify(transport->socket, NNG_PIPE_EV_REM_POST, NULL, NULL);
+    } else {
+        nng_close(transport->socket);
+    }
     for (uint32_t i = 0; i < transport->listener_count; i++)
         fc_ipc_claim_release(&transport->claims[i]);
+    free(transport->slots);
     fc_id_table_fini(&transport->sent);
     fc_id_table_fini(&transport->closing);
     pthread_mutex_destroy(&transport->pipes_lock);
-    free(transport->slots);
     free(transport);
 }
 
@@ -458,7 +507,8 @@ static fc_status probe_ipc(const char *path, fc_reason *out_reason)
     return FC_OK;
 }
 
-static fc_status start_listener(fc_transport *transport, const char *url, char *out_url, fc_reason *out_reason)
+static fc_status start_listener(fc_transport *transport, const char *url, char *out_url, nng_listener *out_listener,
+                                fc_reason *out_reason)
 {
     nng_listener listener;
     char *bound_url = NULL;
@@ -479,6 +529,7 @@ static fc_status start_listener(fc_transport *transport, const char *url, char *
         if (is_known)
             nng_strfree(bound_url);
     }
+    *out_listener = listener;
     return FC_OK;
 }
 
@@ -496,13 +547,15 @@ fc_status fc_transport_listen(fc_transport *transport, const char *url, char out
         if (st != FC_OK)
             return st;
     }
-    fc_status st = start_listener(transport, url, out_url, out_reason);
-    if (st == FC_OK && is_ipc)
-        st = probe_ipc(url + 6, out_reason);
+    nng_listener listener;
+    fc_status st = start_listener(transport, url, out_url, &listener, out_reason);
+    if (st == FC_OK && is_ipc && (st = probe_ipc(url + 6, out_reason)) != FC_OK)
+        nng_listener_close(listener);
     if (st != FC_OK) {
         fc_ipc_claim_release(&claim);
         return st;
     }
+    transport->listeners[transport->listener_count] = listener;
     transport->claims[transport->listener_count++] = claim;
     return FC_OK;
 }

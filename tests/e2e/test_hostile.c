@@ -306,6 +306,33 @@ START_TEST(an_oversize_frame_loses_its_connection)
 }
 END_TEST
 
+/* A frame of another type (ipc), a header without its highest bit, no header at all. */
+START_TEST(a_wrong_frame_loses_its_connection)
+{
+    static const struct {
+        const char *name, *hex;
+        bool is_ipc_only;
+    } rows[] = {
+        {"type 2", "02 0000000000000018 80000001 83 a570726f746f01 a2696407 a26f70 a470696e67", true},
+        {"no high bit", "01 000000000000000c 00000001 00000002 00000003", false},
+        {"ends within the header", "01 0000000000000002 8000", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fc_bytes frame = {0};
+        if (rows[i].is_ipc_only && _i == 1)
+            continue;
+        fc_bytes_add_hex(&frame, rows[i].hex);
+        int fd = fc_raw_connect(url_at(_i));
+        ck_assert_int_ge(fd, 0);
+        fc_raw_greet(fd);
+        fc_raw_send(fd, frame.data + _i, frame.size - (size_t)_i); /* tcp has no type byte */
+        ck_assert_msg(fc_raw_wait_closed(fd, FC_E2E_STEP_MS), "%s was let in", rows[i].name);
+        close(fd);
+        fc_bytes_fini(&frame);
+    }
+}
+END_TEST
+
 START_TEST(a_wrong_greeting_loses_its_connection)
 {
     static const uint8_t greetings[][8] = {
@@ -409,6 +436,7 @@ int main(void)
     TCase *bytes = fc_e2e_case(suite, "bytes");
     tcase_add_checked_fixture(bytes, set_up, tear_down);
     tcase_add_loop_test(bytes, an_oversize_frame_loses_its_connection, 0, 2);
+    tcase_add_loop_test(bytes, a_wrong_frame_loses_its_connection, 0, 2);
     tcase_add_loop_test(bytes, a_wrong_greeting_loses_its_connection, 0, 2);
     tcase_add_loop_test(bytes, half_open_connections_hurt_nobody, 0, 2);
     tcase_add_loop_test(bytes, garbage_frames_hurt_nobody, 0, 2);

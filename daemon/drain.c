@@ -19,20 +19,40 @@ bool fc_drain_ask(fc_drain *drain, fc_drain_cause cause, uint64_t now_ns, uint64
         drain->deadline_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
         return true;
     }
-    if (drain->state != FC_DRAIN_OVER && drain->signal_count >= 2)
+    if (drain->signal_count < 2)
+        return false;
+    if (drain->state == FC_DRAIN_LINGERING)
+        drain->state = FC_DRAIN_OVER;
+    else if (drain->state != FC_DRAIN_OVER)
         cut_short(drain, FC_DRAIN_CUT_BY_SIGNAL);
     return false;
 }
 
-fc_drain_state fc_drain_step(fc_drain *drain, bool is_idle, bool is_flushed, uint64_t now_ns)
+static void linger(fc_drain *drain, uint64_t now_ns)
+{
+    drain->state = FC_DRAIN_LINGERING;
+    if (drain->linger_until_ns == 0)
+        drain->linger_until_ns = now_ns + FC_DRAIN_LINGER_MAX_NS;
+    bool is_quiet = now_ns - drain->quiet_since_ns >= FC_DRAIN_QUIET_NS;
+    if (is_quiet || now_ns >= drain->linger_until_ns || now_ns >= drain->deadline_ns)
+        drain->state = FC_DRAIN_OVER;
+}
+
+fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_t now_ns)
 {
     if (drain->state == FC_DRAIN_SERVING || drain->state == FC_DRAIN_OVER)
         return drain->state;
-    /* A late request may make it busy again: it is answered `draining`, and leaves like any other. */
-    drain->state = is_idle ? FC_DRAIN_FLUSHING : FC_DRAIN_FINISHING;
-    if (is_idle && is_flushed)
-        drain->state = FC_DRAIN_OVER;
-    else if (now_ns >= drain->deadline_ns)
+    if (drain->received_count != view->received_count || drain->quiet_since_ns == 0) {
+        drain->received_count = view->received_count;
+        drain->quiet_since_ns = now_ns;
+    }
+    if (view->is_idle && view->is_flushed) {
+        linger(drain, now_ns);
+        return drain->state;
+    }
+    /* A late request makes it busy again: it is answered `draining`, and that leaves like any other answer. */
+    drain->state = view->is_idle ? FC_DRAIN_FLUSHING : FC_DRAIN_FINISHING;
+    if (now_ns >= drain->deadline_ns)
         cut_short(drain, FC_DRAIN_CUT_BY_TIMEOUT);
     return drain->state;
 }

@@ -1,7 +1,11 @@
 /* How a running daemon comes to its end: decides, and does nothing itself. The time and what is seen are passed in.
  *
- *     SERVING --TERM, INT, device lost, pipes leaked--> FINISHING --idle--> FLUSHING --flushed--> OVER
+ *     SERVING --TERM, INT, device lost, pipes leaked--> FINISHING --idle--> FLUSHING --flushed--> LINGERING --quiet-->
+ * OVER
  *                                                            \-- drain-timeout or a second signal --> OVER (cut short)
+ *
+ * It lingers because a request may have been on its way when draining began: closing at once would leave its sender
+ * with a broken connection instead of the answer that it never started.
  */
 #ifndef FC_DAEMON_DRAIN_H
 #define FC_DAEMON_DRAIN_H
@@ -15,11 +19,16 @@ typedef enum fc_drain_state {
     FC_DRAIN_SERVING,
     FC_DRAIN_FINISHING, /* nothing new is taken on, what runs goes on */
     FC_DRAIN_FLUSHING,  /* every answer is given, some are still leaving */
+    FC_DRAIN_LINGERING, /* all have left; late requests are still answered */
     FC_DRAIN_OVER
 } fc_drain_state;
 
 /* Why it ends. A signal is a wish, the others are failures: the exit code tells them apart. */
 typedef enum fc_drain_cause { FC_DRAIN_BY_SIGNAL, FC_DRAIN_BY_DEVICE_LOST, FC_DRAIN_BY_PIPES_LEAKED } fc_drain_cause;
+
+/* How long nothing may have arrived before it is over, and how long peers that never stop sending can delay that. */
+#define FC_DRAIN_QUIET_NS 50000000u
+#define FC_DRAIN_LINGER_MAX_NS 500000000u
 
 typedef enum fc_drain_cut { FC_DRAIN_NOT_CUT, FC_DRAIN_CUT_BY_TIMEOUT, FC_DRAIN_CUT_BY_SIGNAL } fc_drain_cut;
 
@@ -31,14 +40,23 @@ typedef struct fc_drain {
     bool has_failed; /* any cause was a failure */
     uint32_t signal_count;
     uint64_t deadline_ns;
+    uint64_t received_count, quiet_since_ns; /* the last change, and when it was seen */
+    uint64_t linger_until_ns;                /* 0: has not lingered yet */
 } fc_drain;
+
+/* What there is to see. */
+typedef struct fc_drain_view {
+    bool is_idle;            /* nothing queued, running or being replied to */
+    bool is_flushed;         /* and every reply has left */
+    uint64_t received_count; /* requests received since start */
+} fc_drain_view;
 
 /* Something asks for the end. True: draining begins now, the caller refuses peers and drains the service. A second
  * signal, but not a second failure, cuts it short. */
 bool fc_drain_ask(fc_drain *drain, fc_drain_cause cause, uint64_t now_ns, uint64_t timeout_ns);
 
 /* Looks at the world again. Returns the state. */
-fc_drain_state fc_drain_step(fc_drain *drain, bool is_idle, bool is_flushed, uint64_t now_ns);
+fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_t now_ns);
 
 fc_exit fc_drain_exit(const fc_drain *drain);
 

@@ -37,13 +37,22 @@ static const char *cause_name(fc_drain_cause cause)
 /* --- the way to the end --------------------------------------------------------------------------------------------
  */
 
+static uint64_t sum(const atomic_uint_fast64_t *counters, int count)
+{
+    uint64_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += atomic_load_explicit(&counters[i], memory_order_relaxed);
+    return total;
+}
+
 static void step_drain(fc_loop *loop)
 {
     if (loop->drain.state == FC_DRAIN_SERVING)
         return;
-    bool is_idle = fc_service_is_idle(loop->config.service);
-    bool is_flushed = is_idle && fc_transport_is_flushed(loop->config.transport);
-    if (fc_drain_step(&loop->drain, is_idle, is_flushed, fc_clock_now_ns()) == FC_DRAIN_OVER)
+    fc_drain_view view = {.is_idle = fc_service_is_idle(loop->config.service),
+                          .received_count = sum(fc_service_stats(loop->config.service)->requests, FC_OP_COUNT)};
+    view.is_flushed = view.is_idle && fc_transport_is_flushed(loop->config.transport);
+    if (fc_drain_step(&loop->drain, &view, fc_clock_now_ns()) == FC_DRAIN_OVER)
         uv_stop(&loop->uv);
 }
 
@@ -102,12 +111,9 @@ static void on_report(uv_timer_t *handle)
     fc_loop *loop = handle->data;
     fc_transport_tick(loop->config.transport, fc_clock_now_ns());
     const fc_stats *stats = fc_service_stats(loop->config.service);
-    uint64_t answered = 0;
-    for (int status = 0; status < FC_STATUS_COUNT; status++)
-        answered += atomic_load_explicit(&stats->replies[status], memory_order_relaxed);
     fc_notify_send(loop->config.notify,
                    "STATUS=%s: %" PRIu64 " answered, %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " connections",
-                   loop->drain.state == FC_DRAIN_SERVING ? "serving" : "draining", answered,
+                   loop->drain.state == FC_DRAIN_SERVING ? "serving" : "draining", sum(stats->replies, FC_STATUS_COUNT),
                    fc_stats_get(stats, FC_GAUGE_QUEUED), fc_stats_get(stats, FC_GAUGE_RUNNING),
                    fc_stats_get(stats, FC_GAUGE_PIPES));
 }

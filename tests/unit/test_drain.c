@@ -4,87 +4,109 @@
 #include <check.h>
 #include <stdlib.h>
 
-#define TIMEOUT 100
-#define BEGIN 1000
+#define MS 1000000ull
+#define TIMEOUT (2000 * MS)
+#define BEGIN (7000 * MS)
 
-typedef enum what { ASK_SIGNAL, ASK_LOST, ASK_LEAKED, STEP, END } what;
+typedef enum what { END, ASK_SIGNAL, ASK_LOST, ASK_LEAKED, STEP } what;
 
-/* One thing that happens at BEGIN + at, and what must hold then. For ASK is_idle says whether it is the first. */
+/* One thing that happens, in ms behind BEGIN, and the state it must lead to. STEP: what is seen then. */
 typedef struct happening {
     what what;
-    uint64_t at;
-    bool is_idle, is_flushed;
+    uint64_t at_ms;
     fc_drain_state state;
+    bool is_idle, is_flushed;
+    uint64_t received_count;
 } happening;
+
+#define SERVING FC_DRAIN_SERVING
+#define FINISHING FC_DRAIN_FINISHING
+#define FLUSHING FC_DRAIN_FLUSHING
+#define LINGERING FC_DRAIN_LINGERING
+#define OVER FC_DRAIN_OVER
 
 static const struct {
     const char *name;
-    happening steps[8];
+    happening steps[12];
     fc_drain_cut cut;
     fc_exit exit;
 } ROWS[] = {
-    {"nothing happens while serving",
-     {{STEP, 500, true, true, FC_DRAIN_SERVING}, {END, 0, 0, 0, 0}},
+    {"nothing happens while serving", {{STEP, 500, SERVING, 1, 1, 9}}, FC_DRAIN_NOT_CUT, FC_EXIT_OK},
+    {"idle, flushed and quiet",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0},
+      {STEP, 0, LINGERING, 1, 1, 5},
+      {STEP, 49, LINGERING, 1, 1, 5},
+      {STEP, 50, OVER, 1, 1, 5}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_OK},
-    {"idle and flushed at once",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING}, {STEP, 0, true, true, FC_DRAIN_OVER}, {END, 0, 0, 0, 0}},
+    {"finish, flush, linger, over",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0},
+      {STEP, 1, FINISHING, 0, 0, 5},
+      {STEP, 20, FLUSHING, 1, 0, 5},
+      {STEP, 40, LINGERING, 1, 1, 5},
+      {STEP, 51, OVER, 1, 1, 5}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_OK},
-    {"finish, flush, over",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING},
-      {STEP, 1, false, false, FC_DRAIN_FINISHING},
-      {STEP, 2, true, false, FC_DRAIN_FLUSHING},
-      {STEP, 99, true, false, FC_DRAIN_FLUSHING},
-      {STEP, 100, true, true, FC_DRAIN_OVER},
-      {END, 0, 0, 0, 0}},
+    {"quiet since long when the last reply leaves",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {STEP, 1, FINISHING, 0, 0, 5}, {STEP, 99, OVER, 1, 1, 5}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_OK},
-    {"a late request makes it busy again",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING},
-      {STEP, 1, true, false, FC_DRAIN_FLUSHING},
-      {STEP, 2, false, true, FC_DRAIN_FINISHING},
-      {STEP, 3, true, true, FC_DRAIN_OVER},
-      {END, 0, 0, 0, 0}},
+    {"a late request is answered too",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0},
+      {STEP, 1, LINGERING, 1, 1, 5},
+      {STEP, 40, FINISHING, 0, 0, 6},
+      {STEP, 60, FLUSHING, 1, 0, 6},
+      {STEP, 70, LINGERING, 1, 1, 6},
+      {STEP, 89, LINGERING, 1, 1, 6},
+      {STEP, 90, OVER, 1, 1, 6}},
+     FC_DRAIN_NOT_CUT,
+     FC_EXIT_OK},
+    {"peers that never stop are not waited for",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0},
+      {STEP, 1, LINGERING, 1, 1, 5},
+      {STEP, 300, LINGERING, 1, 1, 50},
+      {STEP, 500, LINGERING, 1, 1, 90},
+      {STEP, 501, OVER, 1, 1, 99}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_OK},
     {"the timeout comes while finishing",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING},
-      {STEP, TIMEOUT - 1, false, false, FC_DRAIN_FINISHING},
-      {STEP, TIMEOUT, false, false, FC_DRAIN_OVER},
-      {END, 0, 0, 0, 0}},
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {STEP, 1999, FINISHING, 0, 0, 1}, {STEP, 2000, OVER, 0, 0, 1}},
      FC_DRAIN_CUT_BY_TIMEOUT,
      FC_EXIT_CUT_SHORT},
     {"the timeout comes while flushing",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING}, {STEP, TIMEOUT, true, false, FC_DRAIN_OVER}, {END, 0, 0, 0, 0}},
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {STEP, 2000, OVER, 1, 0, 1}},
      FC_DRAIN_CUT_BY_TIMEOUT,
      FC_EXIT_CUT_SHORT},
+    {"the timeout comes while lingering: nothing is lost",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {STEP, 1990, LINGERING, 1, 1, 1}, {STEP, 2000, OVER, 1, 1, 2}},
+     FC_DRAIN_NOT_CUT,
+     FC_EXIT_OK},
     {"a second signal",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING},
-      {STEP, 1, false, false, FC_DRAIN_FINISHING},
-      {ASK_SIGNAL, 2, false, 0, FC_DRAIN_OVER},
-      {ASK_SIGNAL, 3, false, 0, FC_DRAIN_OVER},
-      {STEP, 4, true, true, FC_DRAIN_OVER},
-      {END, 0, 0, 0, 0}},
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0},
+      {STEP, 1, FINISHING, 0, 0, 1},
+      {ASK_SIGNAL, 2, OVER, 0, 0, 0},
+      {ASK_SIGNAL, 3, OVER, 0, 0, 0},
+      {STEP, 4, OVER, 1, 1, 1}},
      FC_DRAIN_CUT_BY_SIGNAL,
      FC_EXIT_CUT_SHORT},
+    {"a second signal while lingering loses nothing",
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {STEP, 1, LINGERING, 1, 1, 1}, {ASK_SIGNAL, 2, OVER, 0, 0, 0}},
+     FC_DRAIN_NOT_CUT,
+     FC_EXIT_OK},
     {"device lost, twice, then the signal of a supervisor",
-     {{ASK_LOST, 0, true, 0, FC_DRAIN_FINISHING},
-      {ASK_LOST, 1, false, 0, FC_DRAIN_FINISHING},
-      {ASK_SIGNAL, 2, false, 0, FC_DRAIN_FINISHING},
-      {STEP, 3, true, true, FC_DRAIN_OVER},
-      {END, 0, 0, 0, 0}},
+     {{ASK_LOST, 0, FINISHING, 0, 0, 0},
+      {ASK_LOST, 1, FINISHING, 0, 0, 0},
+      {ASK_SIGNAL, 2, FINISHING, 0, 0, 0},
+      {STEP, 3, LINGERING, 1, 1, 1},
+      {STEP, 53, OVER, 1, 1, 1}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_FAILURE},
     {"a device lost while a signal drains is a failure",
-     {{ASK_SIGNAL, 0, true, 0, FC_DRAIN_FINISHING},
-      {ASK_LOST, 1, false, 0, FC_DRAIN_FINISHING},
-      {STEP, 3, true, true, FC_DRAIN_OVER},
-      {END, 0, 0, 0, 0}},
+     {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {ASK_LOST, 1, FINISHING, 0, 0, 0}, {STEP, 2500, OVER, 1, 1, 1}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_FAILURE},
     {"leaked pipes and the timeout",
-     {{ASK_LEAKED, 0, true, 0, FC_DRAIN_FINISHING}, {STEP, 1000, false, false, FC_DRAIN_OVER}, {END, 0, 0, 0, 0}},
+     {{ASK_LEAKED, 0, FINISHING, 0, 0, 0}, {STEP, 2000, OVER, 0, 0, 1}},
      FC_DRAIN_CUT_BY_TIMEOUT,
      FC_EXIT_FAILURE},
 };
@@ -93,13 +115,15 @@ START_TEST(the_end_comes_as_told)
 {
     fc_drain drain = {0};
     for (const happening *h = ROWS[_i].steps; h->what != END; h++) {
-        uint64_t now_ns = BEGIN + h->at;
+        uint64_t now_ns = BEGIN + h->at_ms * MS;
         if (h->what == STEP) {
-            ck_assert_int_eq(fc_drain_step(&drain, h->is_idle, h->is_flushed, now_ns), h->state);
+            fc_drain_view view = {h->is_idle, h->is_flushed, h->received_count};
+            ck_assert_int_eq(fc_drain_step(&drain, &view, now_ns), drain.state);
         } else {
-            static const fc_drain_cause CAUSES[] = {FC_DRAIN_BY_SIGNAL, FC_DRAIN_BY_DEVICE_LOST,
-                                                    FC_DRAIN_BY_PIPES_LEAKED};
-            ck_assert_int_eq(fc_drain_ask(&drain, CAUSES[h->what], now_ns, TIMEOUT), h->is_idle);
+            static const fc_drain_cause CAUSES[] = {[ASK_SIGNAL] = FC_DRAIN_BY_SIGNAL,
+                                                    [ASK_LOST] = FC_DRAIN_BY_DEVICE_LOST,
+                                                    [ASK_LEAKED] = FC_DRAIN_BY_PIPES_LEAKED};
+            ck_assert_int_eq(fc_drain_ask(&drain, CAUSES[h->what], now_ns, TIMEOUT), h == ROWS[_i].steps);
         }
         ck_assert_msg(drain.state == h->state, "%s: state %d after step %d", ROWS[_i].name, (int)drain.state,
                       (int)(h - ROWS[_i].steps));
@@ -112,8 +136,9 @@ END_TEST
 START_TEST(a_timeout_past_the_end_of_time_never_comes)
 {
     fc_drain drain = {0};
+    fc_drain_view view = {.is_idle = false};
     ck_assert(fc_drain_ask(&drain, FC_DRAIN_BY_SIGNAL, UINT64_MAX - 5, 100));
-    ck_assert_int_eq(fc_drain_step(&drain, false, false, UINT64_MAX - 1), FC_DRAIN_FINISHING);
+    ck_assert_int_eq(fc_drain_step(&drain, &view, UINT64_MAX - 1), FC_DRAIN_FINISHING);
 }
 END_TEST
 

@@ -71,18 +71,23 @@ const char *fc_scan_kind_name(const fc_item *item)
     return NAMES[item->kind];
 }
 
+static bool is_text(const fc_item *item, const char *text, size_t bytes)
+{
+    return item->kind == FC_ITEM_TEXT && item->count == bytes && memcmp(item->bytes, text, bytes) == 0;
+}
+
 bool fc_scan_text_is(const fc_item *item, const char *text)
 {
-    size_t bytes = strlen(text);
-    return item->kind == FC_ITEM_TEXT && item->count == bytes && memcmp(item->bytes, text, bytes) == 0;
+    return is_text(item, text, strlen(text));
 }
 
 const fc_item *fc_scan_find(const fc_scan *scan, const fc_item *map, const char *key)
 {
     uint32_t at = (uint32_t)(map - scan->items) + 1;
+    size_t key_bytes = strlen(key);
     for (uint32_t pair = 0; pair < map->count && at + 1 < scan->item_count; pair++) {
         const fc_item *value = &scan->items[at + 1];
-        if (fc_scan_text_is(&scan->items[at], key))
+        if (is_text(&scan->items[at], key, key_bytes))
             return value;
         if (value->next == 0) /* the scan broke off inside it */
             return NULL;

@@ -290,8 +290,9 @@ static void start_rows(const run *r, const block *b, const fc_segment *segment, 
     for (int32_t row = 0; row < rows; row++) {
         s->row_begin[row] = fc_key_begin(segment, b->query + row % b->query_count);
         s->row_end[row] = fc_key_end(segment, b->query + row % b->query_count);
-        s->row_max[row] = -INFINITY;
     }
+    for (int32_t row = 0; row < (int32_t)round_up((size_t)rows, (size_t)r->kernels->row_step); row++)
+        s->row_max[row] = -INFINITY;
     memset(s->row_sum, 0, (size_t)rows * FC_CPU_SUM_LANES * sizeof(float));
     memset(s->out, 0, round_up((size_t)rows, (size_t)r->kernels->row_step) * (size_t)r->dim * sizeof(float));
 }

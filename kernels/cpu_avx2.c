@@ -21,10 +21,11 @@ static inline vf v_max(vf a, vf b)
     return _mm256_max_ps(a, b);
 }
 
-/* Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits. */
-static inline vf v_scale_fraction(vf x, vf *out_fraction)
+/* Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits; a half less makes that the floor, or for a
+ * whole x perhaps the number below. */
+static inline vf v_floor_fraction(vf x, vf *out_fraction)
 {
-    vf shifted = x + 0x1.8p23f;
+    vf shifted = (x - 0.5f) + 0x1.8p23f;
     *out_fraction = x - (shifted - 0x1.8p23f);
     return _mm256_blendv_ps(shifted, v_set1(-__builtin_inff()), _mm256_cmp_ps(x, v_set1(-126.0f), _CMP_LT_OQ));
 }

@@ -21,17 +21,16 @@ static inline vf v_max(vf a, vf b)
     return _mm512_max_ps(a, b);
 }
 
-/* x itself says where it was split: scalef rounds its exponent down, so the fraction is taken from the floor... */
-static inline vf v_scale_fraction(vf x, vf *out_fraction)
+/* scalef takes the floor of its exponent itself, so x stands for n. */
+static inline vf v_floor_fraction(vf x, vf *out_fraction)
 {
-    vf whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    *out_fraction = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    return whole;
+    *out_fraction = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    return x;
 }
 
-static inline vf v_scale(vf p, vf whole)
+static inline vf v_scale(vf p, vf x)
 {
-    return _mm512_scalef_ps(p, whole);
+    return _mm512_scalef_ps(p, x);
 }
 
 static inline void widen(const void *from, fc_dtype dtype, int32_t count, float *to)

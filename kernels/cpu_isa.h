@@ -43,7 +43,7 @@ typedef struct fc_cpu_step {
     const void *q;     /* packed rows of this group */
     const void *k, *v; /* packed tile */
     float *scores;     /* [row_step][key_tile]; P afterwards, in whatever form the ISA uses */
-    float *row_max;    /* [rows] in log2 units */
+    float *row_max;    /* [row_step] in log2 units */
     float *row_sum;    /* [rows][FC_CPU_SUM_LANES] */
     float *out;        /* [row_step][out_stride] */
 } fc_cpu_step;

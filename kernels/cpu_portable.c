@@ -19,10 +19,11 @@ static inline vf v_max(vf a, vf b)
     return v_select(a > b, a, b);
 }
 
-/* Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits. */
-static inline vf v_scale_fraction(vf x, vf *out_fraction)
+/* Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits; a half less makes that the floor, or for a
+ * whole x perhaps the number below. */
+static inline vf v_floor_fraction(vf x, vf *out_fraction)
 {
-    vf shifted = x + 0x1.8p23f;
+    vf shifted = (x - 0.5f) + 0x1.8p23f;
     *out_fraction = x - (shifted - 0x1.8p23f);
     return v_select(x < -126.0f, v_set1(-__builtin_inff()), shifted);
 }

@@ -4,7 +4,7 @@
  * The including file has defined V_LANES, included kernels/cpu_vector.h, and then defined
  *   TILE_ROWS x TILE_COLUMNS  the micro-kernel's register block, rows x vectors
  *   TILE_KEYS, TILE_GROUP     keys of a tile, rows of a group (multiples of the block)
- *   v_fma, v_max, v_scale_fraction, v_scale, narrow   as kernels/cpu_softmax.h says
+ *   v_fma, v_max, v_floor_fraction, v_scale, narrow   as kernels/cpu_softmax.h says
  *   widen(from, dtype, count, to)               to f32, count a multiple of 8, any alignment of `from`
  *   transpose(from, from_stride, to, to_stride) V_LANES x V_LANES floats
  *
@@ -34,10 +34,12 @@ static inline int32_t out_stride(int32_t head_dim)
     return padded_dim(head_dim);
 }
 
-static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t key, vf p, const int parts)
+static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t key, vf p0, vf p1, const int parts)
 {
+    float *to = step->scores + (ptrdiff_t)row * TILE_KEYS + key;
     (void)parts;
-    v_store(step->scores + (ptrdiff_t)row * TILE_KEYS + key, p);
+    v_store(to, p0);
+    v_store(to + V_LANES, p1);
 }
 
 #include "kernels/cpu_softmax.h"
@@ -114,7 +116,7 @@ typedef struct product {
     int32_t depth;
 } product;
 
-static inline __attribute__((always_inline)) void multiply_block(const product *p, const int columns, const bool adds)
+ALWAYS_INLINE void multiply_block(const product *p, const int columns, const bool adds)
 {
     vf sum[TILE_ROWS][TILE_COLUMNS];
     const float *a = p->a, *b = p->b;
@@ -203,7 +205,7 @@ static void tile_accumulate(const fc_cpu_step *step)
 
 static void tile_softmax(const fc_cpu_step *step)
 {
-    softmax_rows(step, 1);
+    softmax_rows(step, 1, 6);
 }
 
 #define TILE_KERNELS                                                                                                   \

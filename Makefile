@@ -105,7 +105,7 @@ check-e2e: all tests ## run the end-to-end tests alone
 lint: all ## check layers, headers, exported symbols, format, static analysis, scripts, manual pages
 	@tests/lint/run $(BUILD)
 
-tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/options_doc
+tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/docs
 
 # --- objects -------------------------------------------------------------------------------------------------------
 

@@ -67,14 +67,15 @@ uninstall: ## remove what install put there; an edited configuration stays
 	    [ ! -d "$(DESTDIR)$$folder" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$folder"; \
 	done
 
-# --- made from the option table -----------------------------------------------------------------------------------
+# --- made from the option tables -----------------------------------------------------------------------------------
 
-OPTIONS_DOC := $(BUILD)/tools/options_doc
-$(OPTIONS_DOC): $(OBJ)/tools/options_doc.o $(BUILD)/libtestee.a
+DOCS := $(BUILD)/tools/docs
+$(DOCS): $(call objects,$(wildcard tools/doc*.c)) $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(TOOL_LIBS)
 
-docs: $(OPTIONS_DOC) ## write deploy/flashcored.conf and flashcored(8)'s option list anew from daemon/options.def
-	@$(OPTIONS_DOC) config > deploy/flashcored.conf
-	@$(OPTIONS_DOC) mdoc < docs/man/flashcored.8 > $(BUILD)/tools/flashcored.8
-	@cp $(BUILD)/tools/flashcored.8 docs/man/flashcored.8
+docs: $(DOCS) ## write the sample config and the manual pages' lists anew from the option tables
+	@$(DOCS) config > deploy/flashcored.conf
+	@for page in docs/man/*.[18]; do \
+	    name=$${page##*/}; $(DOCS) $${name%.*} < $$page > $(BUILD)/tools/$$name && cp $(BUILD)/tools/$$name $$page || exit 1; \
+	done

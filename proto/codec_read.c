@@ -265,8 +265,7 @@ static fc_status read_data(const fc_reader *tensor, fc_wire_tensor *out)
     uint64_t bytes;
     if (fc_read_has(tensor, "arena") || fc_read_has(tensor, "offset"))
         return fc_fail(tensor->failure == FC_BAD_REPLY ? FC_BAD_REPLY : FC_UNSUPPORTED, tensor->reason,
-                       "%s.arena: this server has no arenas; send the tensor inline, in %s.data", tensor->path,
-                       tensor->path);
+                       "%s.arena: not supported; expected %s.data", tensor->path, tensor->path);
     const fc_item *data = fc_scan_find(tensor->scan, tensor->map, "data");
     if (data == NULL || data->kind != FC_ITEM_BIN)
         return fail_item(tensor, "data", "bin", data);

@@ -88,8 +88,10 @@ static const refusal REQUESTS[] = {
     {Q("{dtype:'f16' shape:[2147483647 2147483647 2147483647 0] data:b0}"), FC_OK, 77, ""},
     /* 2^31 * 2^31 * 4 * 2 = 2^65, which 64 bits would call 0 */
     {Q("{dtype:'f16' shape:[1073741824 1073741824 8 8] data:b0}"), FC_INVALID_ARGUMENT, 77, "q.shape: expected a prod"},
-    {Q("{dtype:'f16' shape:[1 1 2 8] arena:1 offset:0}"), FC_UNSUPPORTED, 77, "q.arena: this server has no arenas"},
-    {Q("{dtype:'f16' shape:[1 1 2 8] data:b32 offset:0}"), FC_UNSUPPORTED, 77, "q.arena: this server has no arenas"},
+    {Q("{dtype:'f16' shape:[1 1 2 8] arena:1 offset:0}"), FC_UNSUPPORTED, 77,
+     "q.arena: not supported; expected q.data"},
+    {Q("{dtype:'f16' shape:[1 1 2 8] data:b32 offset:0}"), FC_UNSUPPORTED, 77,
+     "q.arena: not supported; expected q.data"},
     {"{" HEAD "q:" TENSOR " k:" TENSOR " v:{dtype:'f16' shape:[1 1 2 8] data:b30}}", FC_INVALID_ARGUMENT, 77,
      "v.data: expected 32 bytes, got 30"},
 
@@ -128,6 +130,8 @@ static const refusal REQUESTS[] = {
      "kv_len: expected uints below 2147483648, entry 1 is larger"},
     {ATTEND("kv_len:[[1]]"), FC_INVALID_ARGUMENT, 77, "kv_len: expected uints below 2147483648, entry 0 is an array"},
     {ATTEND("kv_len:[*2 1]"), FC_INVALID_ARGUMENT, 77, "kv_len: claims 2 entries, 1 bytes are left"},
+    {PING("kv_len:[1.5]"), FC_INVALID_ARGUMENT, 77, "kv_len: expected uints below 2147483648, entry 0 is a float"},
+    {PING("kv_len:{x:[1.5]} x:{kv_len:['y']}"), FC_OK, 77, ""},
     {ATTEND("kernel:''"), FC_INVALID_ARGUMENT, 77, "kernel: expected text of 1 to 31 bytes, got \"\""},
     {ATTEND("kernel:'0123456789012345678901234567890'"), FC_OK, 77, ""},
     {ATTEND("kernel:'01234567890123456789012345678901'"), FC_INVALID_ARGUMENT, 77, "kernel: expected text of 1 to 31"},
@@ -214,6 +218,23 @@ START_TEST(replies_are_refused_in_these_words)
     size_t size = fc_notation_pack(row->line, bytes, sizeof bytes);
     fc_status st = fc_codec_decode_reply(bytes, size, &reply, &reason);
     check_row(row, st, reply.id, reason.text);
+}
+END_TEST
+
+/* What was scanned before the break can be looked up, and nothing else is taken for a key. */
+START_TEST(a_broken_scan_gives_what_came_before_the_break)
+{
+    static const fc_scan_rules RULES = {.item_max = 32, .failure = FC_INVALID_ARGUMENT};
+    static fc_scan scan;
+    uint8_t bytes[64];
+    size_t size = fc_notation_pack("{*5 a:'b' c:[1 <c1 c0 c0 c0 c0 c0 c0 c0>]}", bytes, sizeof bytes);
+    ck_assert_int_eq(fc_scan_message(bytes, size, &RULES, &scan, NULL), FC_INVALID_ARGUMENT);
+    const fc_item *map = &scan.items[0], *a = fc_scan_find(&scan, map, "a");
+    ck_assert_ptr_nonnull(a);
+    ck_assert(fc_scan_text_is(a, "b"));
+    ck_assert_ptr_nonnull(fc_scan_find(&scan, map, "c"));
+    ck_assert_ptr_null(fc_scan_find(&scan, map, "b"));
+    ck_assert_ptr_null(fc_scan_find(&scan, map, "d"));
 }
 END_TEST
 
@@ -310,6 +331,7 @@ int main(void)
     TCase *rows = tcase_create("rows");
     tcase_add_loop_test(rows, requests_are_refused_in_these_words, 0, sizeof REQUESTS / sizeof REQUESTS[0]);
     tcase_add_loop_test(rows, replies_are_refused_in_these_words, 0, sizeof REPLIES / sizeof REPLIES[0]);
+    tcase_add_test(rows, a_broken_scan_gives_what_came_before_the_break);
     tcase_add_test(rows, values_are_counted);
     tcase_add_test(rows, kv_len_has_its_own_limit);
     tcase_add_test(rows, more_names_and_counters_than_there_is_room_for_are_left_out);

@@ -68,6 +68,14 @@ void fake_engine_await_launches(fake_engine *engine, uint32_t count)
     pthread_mutex_unlock(&engine->lock);
 }
 
+uint32_t fake_engine_launch_count(fake_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    uint32_t count = engine->launch_count;
+    pthread_mutex_unlock(&engine->lock);
+    return count;
+}
+
 static fc_status open_engine(const fc_engine_config *config, fc_engine **out_engine, fc_reason *out_reason)
 {
     (void)config;

@@ -42,5 +42,6 @@ void fake_engine_release(fake_engine *engine, uint32_t count); /* lets that many
 void fake_engine_release_all(fake_engine *engine);             /* and holds no more */
 void fake_engine_set_launch_status(fake_engine *engine, fc_status status);
 void fake_engine_await_launches(fake_engine *engine, uint32_t count); /* until that many have begun */
+uint32_t fake_engine_launch_count(fake_engine *engine);               /* begun so far */
 
 #endif

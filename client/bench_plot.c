@@ -23,6 +23,8 @@ typedef struct axis {
 
 static double y_of(const axis *a, double us)
 {
+    if (us < a->low)
+        us = a->low;
     double share = a->is_log ? log(us / a->low) / log(a->high / a->low) : (us - a->low) / (a->high - a->low);
     return BOTTOM - share * (BOTTOM - TOP);
 }
@@ -126,7 +128,10 @@ static void print_titles(const fc_bench_options *options, const fc_bench_outcome
     fprintf(out, "</text>\n<text class=\"note\" x=\"24\" y=\"56\">");
     print_escaped(line, out);
     fprintf(out, "</text>\n<text class=\"note\" x=\"24\" y=\"75\">");
-    print_escaped(t->device, out);
+    snprintf(line, sizeof line, "%s%smin %s, mean %s, max %s", t->device, t->device[0] != '\0' ? "; " : "",
+             fc_text_us((double)t->latency.min_ns / 1e3).text, fc_text_us(fc_histogram_mean_ns(&t->latency) / 1e3).text,
+             fc_text_us((double)t->latency.max_ns / 1e3).text);
+    print_escaped(line, out);
     fprintf(out, "</text>\n");
 }
 
@@ -220,7 +225,7 @@ static void print_marks(const fc_histogram *h, const axis *a, double nines_max, 
         bool is_at_edge = x > RIGHT - 110;
         bool is_above = is_at_edge || y > BOTTOM - 26;
         fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>", x, y);
-        if (x < free_from_x)
+        if (x < free_from_x || i == 0) /* the minimum stands in the subtitle; its label would hide p50's */
             continue;
         free_from_x = x + 110;
         fprintf(out, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s %s</text>\n",

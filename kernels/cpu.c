@@ -32,11 +32,18 @@ typedef struct block {
     int64_t cost; /* rows x keys, about */
 } block;
 
+/* Keys that some row of a group sees, begin >= end: none; and those that every row sees. */
+typedef struct key_range {
+    int32_t begin, end;
+    int32_t all_begin, all_end;
+} key_range;
+
 /* One thread's memory, cut out of one allocation. */
 typedef struct scratch {
     char *q, *k, *v;
     float *scores, *out, *row_max, *row_sum;
     int32_t *row_begin, *row_end;
+    key_range *group_range; /* [groups] */
 } scratch;
 
 struct fc_cpu {
@@ -142,6 +149,7 @@ static size_t lay_out(const run *r, char *base, scratch *out_scratch)
         .row_sum = take(base, &offset, rows * FC_CPU_SUM_LANES * sizeof(float)),
         .row_begin = take(base, &offset, rows * sizeof(int32_t)),
         .row_end = take(base, &offset, rows * sizeof(int32_t)),
+        .group_range = take(base, &offset, rows / (size_t)kernels->row_step * sizeof(key_range)),
     };
     return offset;
 }
@@ -263,12 +271,6 @@ static const char *element_at(const void *base, int64_t index, fc_dtype dtype)
     return (const char *)base + index * (int64_t)fc_dtype_bytes(dtype);
 }
 
-/* Keys that some row of [first, first + count) sees; begin >= end: none. */
-typedef struct key_range {
-    int32_t begin, end;         /* of the union */
-    int32_t all_begin, all_end; /* what every row sees */
-} key_range;
-
 static key_range range_of_rows(const scratch *s, int32_t first, int32_t count)
 {
     key_range range = {.begin = INT32_MAX, .end = 0, .all_begin = 0, .all_end = INT32_MAX};
@@ -283,18 +285,41 @@ static key_range range_of_rows(const scratch *s, int32_t first, int32_t count)
     return range;
 }
 
-/* Row r of a block is query r % query_count of its head r / query_count. */
+/* Where in the launch a block's row lies: row r is query r % query_count of its head r / query_count. */
+typedef struct place {
+    int64_t head, query;
+} place;
+
+static place first_place(const block *b)
+{
+    return (place){b->head, b->query};
+}
+
+static place next_place(const block *b, place at)
+{
+    if (++at.query < b->query + b->query_count)
+        return at;
+    return (place){at.head + 1, b->query};
+}
+
 static void start_rows(const run *r, const block *b, const fc_segment *segment, const scratch *s)
 {
-    int32_t rows = b->head_count * b->query_count;
-    for (int32_t row = 0; row < rows; row++) {
-        s->row_begin[row] = fc_key_begin(segment, b->query + row % b->query_count);
-        s->row_end[row] = fc_key_end(segment, b->query + row % b->query_count);
+    int32_t rows = b->head_count * b->query_count, step = r->kernels->row_step;
+    int32_t padded = (int32_t)round_up((size_t)rows, (size_t)step);
+    for (int32_t row = 0; row < b->query_count; row++) {
+        s->row_begin[row] = fc_key_begin(segment, b->query + row);
+        s->row_end[row] = fc_key_end(segment, b->query + row);
     }
-    for (int32_t row = 0; row < (int32_t)round_up((size_t)rows, (size_t)r->kernels->row_step); row++)
+    for (int32_t row = b->query_count; row < rows; row++) {
+        s->row_begin[row] = s->row_begin[row - b->query_count];
+        s->row_end[row] = s->row_end[row - b->query_count];
+    }
+    for (int32_t row = 0; row < padded; row++)
         s->row_max[row] = -INFINITY;
-    memset(s->row_sum, 0, (size_t)rows * FC_CPU_SUM_LANES * sizeof(float));
-    memset(s->out, 0, round_up((size_t)rows, (size_t)r->kernels->row_step) * (size_t)r->dim * sizeof(float));
+    for (int32_t row = 0; row < rows; row += step)
+        s->group_range[row / step] = range_of_rows(s, row, at_most(step, rows - row));
+    memset(s->row_sum, 0, (size_t)padded * FC_CPU_SUM_LANES * sizeof(float));
+    memset(s->out, 0, (size_t)padded * (size_t)r->dim * sizeof(float));
 }
 
 static void pack_queries(const run *r, const block *b, const fc_segment *segment, const scratch *s)
@@ -303,13 +328,12 @@ static void pack_queries(const run *r, const block *b, const fc_segment *segment
     int32_t rows = b->head_count * b->query_count, step = r->kernels->row_step;
     size_t row_bytes = (size_t)r->dim * (size_t)(r->kernels->packed_bytes * r->kernels->part_count);
     fc_cpu_rows group = {.row = row, .dtype = r->launch->plan.dtype, .head_dim = r->launch->plan.head_dim};
+    place at = first_place(b);
     for (int32_t first = 0; first < rows; first += step) {
         group.count = at_most(step, rows - first);
-        for (int32_t i = 0; i < group.count; i++) {
-            int64_t head = b->head + (first + i) / b->query_count, query = b->query + (first + i) % b->query_count;
-            row[i] =
-                element_at(segment->q, head * segment->q_head_stride + query * segment->q_token_stride, group.dtype);
-        }
+        for (int32_t i = 0; i < group.count; i++, at = next_place(b, at))
+            row[i] = element_at(segment->q, at.head * segment->q_head_stride + at.query * segment->q_token_stride,
+                                group.dtype);
         r->kernels->pack_q(&group, s->q + (size_t)first * row_bytes);
     }
 }
@@ -338,7 +362,7 @@ static void attend_tile(const run *r, int32_t rows, int32_t first_key, const fc_
     size_t row_bytes = (size_t)r->dim * (size_t)(kernels->packed_bytes * kernels->part_count);
     for (int32_t row = 0; row < rows; row += kernels->row_step) {
         int32_t count = at_most(kernels->row_step, rows - row), key_step = kernels->key_step;
-        key_range seen = range_of_rows(s, row, count);
+        key_range seen = s->group_range[row / kernels->row_step];
         int32_t begin = at_least(seen.begin - first_key, 0);
         int32_t end = at_most(seen.end - first_key, kernels->key_tile);
         if (begin >= end)
@@ -365,25 +389,31 @@ static void attend_tile(const run *r, int32_t rows, int32_t first_key, const fc_
     }
 }
 
-static void finish_rows(const run *r, const block *b, const fc_segment *segment, double unit, const scratch *s)
+static void finish_rows(const run *r, const block *b, const fc_segment *segment, double max_unit, const scratch *s)
 {
-    fc_dtype dtype = r->launch->plan.dtype;
-    for (int32_t row = 0; row < b->head_count * b->query_count; row++) {
-        int64_t head = b->head + row / b->query_count, query = b->query + row % b->query_count;
-        const float *lanes = s->row_sum + (ptrdiff_t)row * FC_CPU_SUM_LANES;
-        float sum = 0;
-        for (int i = 0; i < FC_CPU_SUM_LANES; i++)
-            sum += lanes[i];
-        bool is_empty = sum == 0.0f;
-        void *to = (void *)element_at(segment->out, head * segment->out_head_stride + query * segment->out_token_stride,
-                                      dtype);
-        r->kernels->finish(s->out + (ptrdiff_t)row * r->dim, is_empty ? 0.0f : 1.0f / sum, dtype,
-                           r->launch->plan.head_dim, to);
-        if (segment->lse == NULL)
-            continue;
-        float lse = is_empty ? -INFINITY : (float)(s->row_max[row] * unit + (double)logf(sum));
-        memcpy((char *)segment->lse + (head * segment->lse_head_stride + query) * (int64_t)sizeof lse, &lse,
-               sizeof lse);
+    void *to[FC_CPU_ROWS_MAX];
+    float lse[FC_CPU_ROWS_MAX];
+    int32_t rows = b->head_count * b->query_count, step = r->kernels->row_step;
+    fc_cpu_result group = {.head_dim = r->launch->plan.head_dim,
+                           .dtype = r->launch->plan.dtype,
+                           .max_unit = max_unit,
+                           .to = to,
+                           .lse = lse};
+    place at = first_place(b);
+    for (int32_t first = 0; first < rows; first += step) {
+        place lse_at = at;
+        group.rows = at_most(step, rows - first);
+        group.row_max = s->row_max + first;
+        group.row_sum = s->row_sum + (ptrdiff_t)first * FC_CPU_SUM_LANES;
+        group.out = s->out + (ptrdiff_t)first * r->dim;
+        for (int32_t i = 0; i < group.rows; i++, at = next_place(b, at))
+            to[i] = (void *)element_at(
+                segment->out, at.head * segment->out_head_stride + at.query * segment->out_token_stride, group.dtype);
+        r->kernels->finish(&group);
+        for (int32_t i = 0; i < group.rows && segment->lse != NULL; i++, lse_at = next_place(b, lse_at))
+            memcpy((char *)segment->lse +
+                       (lse_at.head * segment->lse_head_stride + lse_at.query) * (int64_t)sizeof *lse,
+                   &lse[i], sizeof *lse);
     }
 }
 
@@ -392,11 +422,11 @@ static fc_cpu_scaling make_scaling(const fc_segment *segment)
     const double log2e = 1.4426950408889634074, ln2 = 0.69314718055994530942;
     bool has_softcap = segment->softcap > 0.0f;
     double factor = (has_softcap ? (double)segment->softcap : (double)segment->scale) * log2e;
-    fc_cpu_scaling scaling = {.factor = (float)factor, .unit = ln2};
+    fc_cpu_scaling scaling = {.factor = (float)factor, .max_unit = ln2};
     if (has_softcap)
         scaling.inner = (float)((double)segment->scale / (double)segment->softcap);
     if (scaling.factor > 0.0f && isfinite(scaling.factor))
-        scaling.unit = ln2 * factor / (double)scaling.factor;
+        scaling.max_unit = ln2 * factor / (double)scaling.factor;
     return scaling;
 }
 
@@ -415,7 +445,7 @@ static void run_block(const run *r, const block *b, const scratch *s)
         pack_keys(r, segment, kv_head, first, s);
         attend_tile(r, rows, first, &scaling, s);
     }
-    finish_rows(r, b, segment, scaling.unit, s);
+    finish_rows(r, b, segment, scaling.max_unit, s);
 }
 
 /* --- the launch ----------------------------------------------------------------------------------------------------

@@ -164,60 +164,71 @@ ALWAYS_INLINE void pack_v(const fc_cpu_rows *rows, void *packed, const int parts
 /* --- products ------------------------------------------------------------------------------------------------------
  */
 
-/* Which part of the left meets which of the right, smallest products first; the last `parts` squared, but for f32. */
+/* Which part of the left meets which of the right. Neighbours share a part where they can, so that its tiles stay; the
+ * last, and largest, is part 0 with itself. */
 typedef struct pair {
     int8_t left, right;
 } pair;
 
-static const pair pairs_of_1[] = {{0, 0}}, pairs_of_2[] = {{1, 1}, {1, 0}, {0, 1}, {0, 0}},
-                  pairs_of_3[] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
+static const pair pairs_of_1[] = {{0, 0}}, pairs_of_2[] = {{1, 0}, {1, 1}, {0, 1}, {0, 0}},
+                  pairs_of_3[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
 
-/* Tiles 0 to 3 += left (two tiles: rows) x right (two tiles: columns), over a chain of `depth` tiles. */
-typedef struct chain {
-    const char *left[2], *right[2];
-    ptrdiff_t left_step, right_step;
-    int32_t depth;
-} chain;
+/* Operands of one step along the summed axis: tiles of part p at base + p * part_bytes, the second tile (rows 16 to 31,
+ * or columns 16 to 31) `second` further. */
+typedef struct operand {
+    const char *base;
+    ptrdiff_t part_bytes, second;
+} operand;
 
-ALWAYS_INLINE void multiply_chain(const chain *c, const bool is_tall)
+/* Tiles 0 to 3 += left (4, 5: rows) x right (6, 7: columns), for pairs [first, end). */
+ALWAYS_INLINE void multiply_pairs(operand left, operand right, const pair *pairs, const int first, const int end,
+                                  const bool is_tall)
 {
-    const char *left0 = c->left[0], *left1 = c->left[1], *right0 = c->right[0], *right1 = c->right[1];
-    for (int32_t i = 0; i < c->depth; i++) {
-        _tile_loadd(4, left0, TILE_ROW_BYTES);
-        _tile_loadd(6, right0, TILE_ROW_BYTES);
-        _tile_loadd(7, right1, TILE_ROW_BYTES);
+#pragma GCC unroll 6
+    for (int i = first; i < end; i++) {
+        const char *l = left.base + pairs[i].left * left.part_bytes;
+        const char *r = right.base + pairs[i].right * right.part_bytes;
+        if (i == first || pairs[i].left != pairs[i - 1].left)
+            _tile_loadd(4, l, TILE_ROW_BYTES);
+        if (i == first || pairs[i].right != pairs[i - 1].right) {
+            _tile_loadd(6, r, TILE_ROW_BYTES);
+            _tile_loadd(7, r + right.second, TILE_ROW_BYTES);
+        }
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         if (is_tall) {
-            _tile_loadd(5, left1, TILE_ROW_BYTES);
+            if (i == first || pairs[i].left != pairs[i - 1].left)
+                _tile_loadd(5, l + left.second, TILE_ROW_BYTES);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
-        left0 += c->left_step, left1 += c->left_step;
-        right0 += c->right_step, right1 += c->right_step;
     }
 }
 
-ALWAYS_INLINE void scores(const fc_cpu_step *step, const pair *pairs, int pair_count, const bool is_tall)
+/* The small products of all dims first, then the large ones: half the roundings happen where they are small. */
+ALWAYS_INLINE void scores(const fc_cpu_step *step, const pair *pairs, const int pair_count, const bool is_tall)
 {
     const ptrdiff_t stride = TILE_KEYS * sizeof(float);
-    ptrdiff_t dim_count = out_stride(step->head_dim);
-    ptrdiff_t q_part = dim_count * TILE_GROUP * 2, k_part = dim_count * TILE_KEYS * 2, k_block = dim_count * 16 * 2;
+    ptrdiff_t dim_count = out_stride(step->head_dim), k_block = dim_count * 16 * 2;
     for (int32_t key = step->key_begin; key < step->key_end; key += 32) {
-        const char *k = (const char *)step->k + key / 16 * k_block;
+        operand q = {step->q, dim_count * TILE_GROUP * 2, TILE_BYTES};
+        operand k = {(const char *)step->k + key / 16 * k_block, dim_count * TILE_KEYS * 2, k_block};
         float *to = step->scores + key;
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
-        for (int i = 0; i < pair_count; i++) {
-            const char *left = (const char *)step->q + pairs[i].left * q_part, *right = k + pairs[i].right * k_part;
-            chain c = {.left = {left, left + TILE_BYTES},
-                       .right = {right, right + k_block},
-                       .left_step = 2 * TILE_BYTES,
-                       .right_step = TILE_BYTES,
-                       .depth = (int32_t)dim_count / 32};
-            multiply_chain(&c, is_tall);
+        for (ptrdiff_t dim = 0; pair_count > 1 && dim < dim_count; dim += 32) {
+            multiply_pairs(q, k, pairs, 0, pair_count - 1, is_tall);
+            q.base += 2 * TILE_BYTES;
+            k.base += TILE_BYTES;
+        }
+        q.base = step->q;
+        k.base = (const char *)step->k + key / 16 * k_block;
+        for (ptrdiff_t dim = 0; dim < dim_count; dim += 32) {
+            multiply_pairs(q, k, pairs, pair_count - 1, pair_count, is_tall);
+            q.base += 2 * TILE_BYTES;
+            k.base += TILE_BYTES;
         }
         _tile_stored(0, to, stride);
         _tile_stored(1, to + 16, stride);
@@ -228,13 +239,14 @@ ALWAYS_INLINE void scores(const fc_cpu_step *step, const pair *pairs, int pair_c
     }
 }
 
-ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, int pair_count, const bool is_tall)
+ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const int pair_count, const bool is_tall)
 {
-    ptrdiff_t dim_count = out_stride(step->head_dim), stride = dim_count * 4;
-    ptrdiff_t p_part = TILE_GROUP * TILE_KEYS * 2, v_part = dim_count * TILE_KEYS * 2, v_block = TILE_KEYS * 16 * 2;
-    const char *p = (const char *)(step->scores + TILE_GROUP * TILE_KEYS) + step->key_begin / 32 * 2 * TILE_BYTES;
+    ptrdiff_t dim_count = out_stride(step->head_dim), stride = dim_count * 4, v_block = TILE_KEYS * 16 * 2;
+    const char *weights = (const char *)(step->scores + TILE_GROUP * TILE_KEYS);
     for (int32_t dim = 0; dim < dim_count; dim += 32) {
-        const char *v = (const char *)step->v + dim / 16 * v_block + step->key_begin / 32 * TILE_BYTES;
+        operand p = {weights + step->key_begin / 32 * 2 * TILE_BYTES, TILE_GROUP * TILE_KEYS * 2, TILE_BYTES};
+        operand v = {(const char *)step->v + dim / 16 * v_block + step->key_begin / 32 * TILE_BYTES,
+                     dim_count * TILE_KEYS * 2, v_block};
         float *to = step->out + dim;
         _tile_loadd(0, to, stride);
         _tile_loadd(1, to + 16, stride);
@@ -242,14 +254,10 @@ ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, int pa
             _tile_loadd(2, to + 16 * dim_count, stride);
             _tile_loadd(3, to + 16 * dim_count + 16, stride);
         }
-        for (int i = 0; i < pair_count; i++) {
-            const char *left = p + pairs[i].left * p_part, *right = v + pairs[i].right * v_part;
-            chain c = {.left = {left, left + TILE_BYTES},
-                       .right = {right, right + v_block},
-                       .left_step = 2 * TILE_BYTES,
-                       .right_step = TILE_BYTES,
-                       .depth = (step->key_end - step->key_begin) / 32};
-            multiply_chain(&c, is_tall);
+        for (int32_t key = step->key_begin; key < step->key_end; key += 32) {
+            multiply_pairs(p, v, pairs, 0, pair_count, is_tall);
+            p.base += 2 * TILE_BYTES;
+            v.base += TILE_BYTES;
         }
         _tile_stored(0, to, stride);
         _tile_stored(1, to + 16, stride);

@@ -49,28 +49,30 @@ static inline void widen(const void *from, fc_dtype dtype, int32_t count, float 
     }
 }
 
-/* To bf16, nearest even; NaN becomes a quiet one. Not vcvtneps2bf16, which flushes subnormals. */
-static inline __m128i to_bf16(__m256 value)
+/* To bf16, nearest even; NaN becomes a quiet one. Not vcvtneps2bf16, which flushes subnormals and is an extension. */
+static inline __m256i to_bf16(__m512 value)
 {
-    __m256i bits = _mm256_castps_si256(value);
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    __mmask8 is_nan = _mm256_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-    rounded = _mm256_mask_mov_epi32(rounded, is_nan, _mm256_set1_epi32(0x7fc00000));
-    return _mm256_cvtepi32_epi16(_mm256_srli_epi32(rounded, 16));
+    __m512i bits = _mm512_castps_si512(value);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    rounded = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc00000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
+/* Sixteen at a time while they last. */
 static inline void narrow(const float *from, fc_dtype dtype, int32_t count, void *to)
 {
     char *bytes = to;
-    if (dtype == FC_F32) {
-        memcpy(to, from, (size_t)count * sizeof *from);
-        return;
-    }
-    for (int32_t i = 0; i < count; i += 8) {
-        __m256 value = _mm256_loadu_ps(from + i);
-        __m128i half = dtype == FC_F16 ? _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT) : to_bf16(value);
-        _mm_storeu_si128((__m128i *)(void *)(bytes + 2 * (size_t)i), half);
+    for (int32_t i = 0; i < count; i += 16) {
+        __m512 value = _mm512_loadu_ps(from + i);
+        __mmask16 live = count - i >= 16 ? 0xffff : 0xff;
+        if (dtype == FC_F32)
+            _mm512_mask_storeu_ps(bytes + 4 * (size_t)i, live, value);
+        else if (dtype == FC_F16)
+            _mm256_mask_storeu_epi16(bytes + 2 * (size_t)i, live, _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+        else
+            _mm256_mask_storeu_epi16(bytes + 2 * (size_t)i, live, to_bf16(value));
     }
 }
 

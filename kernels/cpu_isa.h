@@ -26,8 +26,8 @@ typedef struct fc_cpu_rows {
 /* How scores become exponents of two: without softcap x = raw * factor; with it x = tanh(raw * inner) * factor. */
 typedef struct fc_cpu_scaling {
     float factor;
-    float inner; /* 0: no softcap */
-    double unit; /* what 1.0 of a running maximum is worth in lse: ln 2, corrected for the rounding of factor */
+    float inner;     /* 0: no softcap */
+    double max_unit; /* what 1.0 of a running maximum is worth in lse: ln 2, corrected for the rounding of factor */
 } fc_cpu_scaling;
 
 /* One row group against one tile of packed keys. key_begin and key_end count from the tile's first key. */
@@ -50,6 +50,18 @@ typedef struct fc_cpu_step {
 
 #define FC_CPU_SUM_LANES 16
 
+/* The rows of a group, all keys done. */
+typedef struct fc_cpu_result {
+    int32_t rows, head_dim;
+    fc_dtype dtype;
+    double max_unit;      /* what 1.0 of row_max is worth in lse */
+    const float *row_max; /* as in fc_cpu_step; read up to whole vectors */
+    const float *row_sum;
+    const float *out;
+    void *const *to; /* [rows] where each row's head_dim elements go, any alignment */
+    float *lse;      /* [row_step] */
+} fc_cpu_result;
+
 typedef struct fc_cpu_kernels {
     int32_t row_step;     /* rows of a group */
     int32_t key_tile;     /* keys of a tile */
@@ -66,8 +78,7 @@ typedef struct fc_cpu_kernels {
     void (*scores)(const fc_cpu_step *step);
     void (*softmax)(const fc_cpu_step *step);
     void (*accumulate)(const fc_cpu_step *step);
-    /* out / sum for one row, converted: dtype, head_dim elements to `to`, any alignment. */
-    void (*finish)(const float *out, float inverse_sum, fc_dtype dtype, int32_t head_dim, void *to);
+    void (*finish)(const fc_cpu_result *result); /* out / sum, in the caller's dtype, and lse */
     /* Around the steps of a block on each thread; NULL: nothing to do. */
     void (*enter)(void);
     void (*leave)(void);

@@ -220,13 +220,68 @@ ALWAYS_INLINE void softmax_rows(const fc_cpu_step *step, const int parts, const 
         softmax_group(step, parts, degree, false);
 }
 
-/* out * inverse_sum of one row, in the caller's dtype. */
-static void tile_finish(const float *out, float inverse_sum, fc_dtype dtype, int32_t head_dim, void *to)
+/* --- the end of a group --------------------------------------------------------------------------------------------
+ */
+
+/* ln of a normal number >= 1 (Cephes' logf: the mantissa in [sqrt(1/2), sqrt(2)), ln 2 in two parts); NaN for NaN. */
+static inline vf log_vector(vf x)
+{
+    vi exponent = (v_bits(x) - 0x3f3504f3) >> 23;
+    vf f = v_from_bits(v_bits(x) - (exponent << 23)) - 1.0f;
+    vf n = __builtin_convertvector(exponent, vf);
+    vf p = v_set1(7.0376836292e-2f);
+    p = v_fma(p, f, v_set1(-1.1514610310e-1f));
+    p = v_fma(p, f, v_set1(1.1676998740e-1f));
+    p = v_fma(p, f, v_set1(-1.2420140846e-1f));
+    p = v_fma(p, f, v_set1(1.4249322787e-1f));
+    p = v_fma(p, f, v_set1(-1.6668057665e-1f));
+    p = v_fma(p, f, v_set1(2.0000714765e-1f));
+    p = v_fma(p, f, v_set1(-2.4999993993e-1f));
+    p = v_fma(p, f, v_set1(3.3333331174e-1f));
+    vf square = f * f;
+    vf low = v_fma(p * f, square, n * -2.12194440e-4f);
+    low = v_fma(square, v_set1(-0.5f), low);
+    vf value = v_fma(n, v_set1(0.693359375f), f + low);
+    return v_select(x == x, value, x);
+}
+
+/* The sums of V_LANES rows' lanes, one row a lane. */
+static inline vf sum_rows(const float *row_sum)
+{
+    float turned[V_LANES * V_LANES] __attribute__((aligned(64)));
+    vf sum = {0};
+    for (int32_t part = 0; part < FC_CPU_SUM_LANES; part += V_LANES) {
+        transpose(row_sum + part, FC_CPU_SUM_LANES, turned, V_LANES);
+        for (int32_t i = 0; i < V_LANES; i++)
+            sum += v_load(turned + i * V_LANES);
+    }
+    return sum;
+}
+
+static void finish_row(const float *out, float inverse, fc_dtype dtype, int32_t head_dim, void *to)
 {
     float row[FC_HEAD_DIM_MAX] __attribute__((aligned(64)));
     for (int32_t i = 0; i < head_dim; i += V_LANES)
-        v_store(row + i, v_load(out + i) * inverse_sum);
+        v_store(row + i, v_load(out + i) * inverse);
     narrow(row, dtype, head_dim, to);
+}
+
+static void tile_finish(const fc_cpu_result *result)
+{
+    int32_t stride = out_stride(result->head_dim);
+    float unit = (float)result->max_unit, unit_rest = (float)(result->max_unit - (double)unit);
+    for (int32_t first = 0; first < result->rows; first += V_LANES) {
+        float inverse[V_LANES] __attribute__((aligned(64)));
+        vf sum = sum_rows(result->row_sum + (ptrdiff_t)first * FC_CPU_SUM_LANES);
+        vf row_max = v_load(result->row_max + first);
+        vi is_empty = sum == 0.0f;
+        vf lse = v_fma(row_max, v_set1(unit), v_fma(row_max, v_set1(unit_rest), log_vector(sum)));
+        v_store(result->lse + first, v_select(is_empty, v_set1(MINUS_INFINITY), lse));
+        v_store(inverse, v_select(is_empty, (vf){0}, 1.0f / sum));
+        for (int32_t row = first; row < result->rows && row < first + V_LANES; row++)
+            finish_row(result->out + (ptrdiff_t)row * stride, inverse[row - first], result->dtype, result->head_dim,
+                       result->to[row]);
+    }
 }
 
 #endif

@@ -17,6 +17,7 @@
 #define PARTS_MAX 16 /* nng sends at most so many */
 /* nng holds a lock all connections share while it sends, so a peer that does not read gets little patience. */
 #define WAIT_MS 1
+#define SEND_BUFFER_MAX (4 << 20)
 #define PATIENCE_NS (5 * FC_NS_PER_MS)
 
 static atomic_uint_fast64_t calls;
@@ -60,6 +61,13 @@ static ssize_t send_rest(int fd, const struct msghdr *message, size_t skip_bytes
     return send_now(fd, &rest, flags);
 }
 
+/* Room in the socket for the whole message, as far as the system allows (net.core.wmem_max): what fits needs no wait. */
+static void enlarge(int fd, size_t size_bytes)
+{
+    int wanted = size_bytes < SEND_BUFFER_MAX ? (int)size_bytes : SEND_BUFFER_MAX;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+}
+
 __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
@@ -67,6 +75,7 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msgh
     size_t size_bytes = sent > 0 ? size_of(message) : 0;
     if (sent <= 0 || (size_t)sent == size_bytes || message->msg_iovlen > PARTS_MAX || !is_local(fd))
         return sent;
+    enlarge(fd, size_bytes);
     uint64_t end_ns = fc_clock_now_ns() + PATIENCE_NS;
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
     while ((size_t)sent < size_bytes && fc_clock_now_ns() < end_ns && poll(&writable, 1, WAIT_MS) == 1) {

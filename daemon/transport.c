@@ -14,6 +14,7 @@
 #include "daemon/nng_listener_fix.h"
 #include "daemon/request.h"
 
+#include <malloc.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/transport/ipc/ipc.h>
@@ -382,6 +383,10 @@ static fc_status open_slots(fc_transport *transport, uint32_t wanted)
 
 fc_status fc_transport_open(const fc_transport_config *config, fc_transport **out_transport, fc_reason *out_reason)
 {
+    /* Message memory is reused by the next message instead of going back to the system: fresh pages cost more than
+     * copying into them. What it may hold on to is what was once in use. */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
     fc_transport *transport = calloc(1, sizeof *transport);
     if (transport == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the transport");

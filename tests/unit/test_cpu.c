@@ -258,13 +258,228 @@ START_TEST(every_isa_agrees_with_the_reference)
 }
 END_TEST
 
+static void run_fixture(fixture *f, fc_cpu *cpu)
+{
+    poison_outputs(f);
+    run_segments(cpu, &f->plan, f->segments, (uint32_t)f->problem.batch);
+}
+
+static void assert_same_outputs(const fixture *f, const char *out, const char *lse, const char *what)
+{
+    ck_assert_msg(memcmp(f->blocks[3] + f->offset[3], out, f->bytes[3]) == 0, "%s: out differs", what);
+    ck_assert_msg(memcmp(f->blocks[4] + f->offset[4], lse, f->bytes[4]) == 0, "%s: lse differs", what);
+}
+
+static char *copy_of(const fixture *f, int which)
+{
+    char *copy = malloc(f->bytes[which] + 1);
+    ck_assert_ptr_nonnull(copy);
+    memcpy(copy, f->blocks[which] + f->offset[which], f->bytes[which]);
+    return copy;
+}
+
+/* How many threads there are, and so how rows fall into blocks, changes no bit; nor does running again. */
+START_TEST(threads_and_repeats_change_no_bit)
+{
+    static const shape fixed[] = {
+        {"causal", 2, 6, 2, 330, 330, 64, FC_CAUSAL_TOP_LEFT, OPEN},
+        {"few queries of a wide group", 1, 16, 1, 11, 700, 72, FC_CAUSAL_BOTTOM_RIGHT, OPEN},
+        {"window, softcap", 1, 3, 3, 257, 301, 128, FC_CAUSAL_NONE, .window_left = 60, .window_right = 7, .softcap = 9},
+    };
+    static const int32_t threads[] = {1, 2, 3, 16};
+    fc_cpu_isa_id isa = (fc_cpu_isa_id)_i;
+    if (!fc_cpu_isa_is_supported(isa))
+        return;
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        for (int dtype = 0; dtype < FC_DTYPE_COUNT; dtype++) {
+            fixture f;
+            setup(&f, &fixed[i], (fc_dtype)dtype, 77);
+            char *out = NULL, *lse = NULL;
+            for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
+                fc_cpu *cpu = open_cpu(isa, threads[t]);
+                for (int repeat = 0; repeat < 2; repeat++) {
+                    run_fixture(&f, cpu);
+                    if (out == NULL) {
+                        out = copy_of(&f, 3);
+                        lse = copy_of(&f, 4);
+                    }
+                    assert_same_outputs(&f, out, lse, fixed[i].name);
+                }
+                fc_cpu_destroy(cpu);
+            }
+            free(out);
+            free(lse);
+            teardown(&f);
+        }
+    }
+}
+END_TEST
+
+#define COMPANY 63
+
+/* A segment alone, and among 63 others of other lengths, heads, scales and masks. */
+START_TEST(company_changes_no_bit)
+{
+    static const shape subject = {"subject", 1, 4, 2, 75, 210, 64, FC_CAUSAL_BOTTOM_RIGHT, OPEN};
+    fc_cpu_isa_id isa = (fc_cpu_isa_id)_i;
+    if (!fc_cpu_isa_is_supported(isa))
+        return;
+    fc_cpu *cpu = open_cpu(isa, 2);
+    for (int dtype = 0; dtype < FC_DTYPE_COUNT; dtype++) {
+        fixture f, others[COMPANY];
+        fc_segment together[COMPANY + 1];
+        setup(&f, &subject, (fc_dtype)dtype, 5);
+        run_fixture(&f, cpu);
+        char *out = copy_of(&f, 3), *lse = copy_of(&f, 4);
+        for (int i = 0; i < COMPANY; i++) {
+            shape other = {"company", 1, 1 + i % 3, 1, 1 + i * 37 % 190, i * 53 % 300, 64, FC_CAUSAL_NONE, OPEN};
+            other.causal = (fc_causal)(i % FC_CAUSAL_COUNT);
+            other.softcap = i % 5 == 0 ? 3.0f : 0.0f;
+            setup(&others[i], &other, (fc_dtype)dtype, (uint64_t)i);
+            poison_outputs(&others[i]);
+            together[i < 20 ? i : i + 1] = others[i].segments[0];
+        }
+        together[20] = f.segments[0];
+        poison_outputs(&f);
+        run_segments(cpu, &f.plan, together, COMPANY + 1);
+        assert_same_outputs(&f, out, lse, fc_cpu_isa_name(isa));
+        free(out);
+        free(lse);
+        for (int i = 0; i < COMPANY; i++)
+            teardown(&others[i]);
+        teardown(&f);
+    }
+    fc_cpu_destroy(cpu);
+}
+END_TEST
+
+/* Keys a mask hides may be anything, K's rows even where other queries of the tile see them. */
+START_TEST(what_no_query_sees_may_be_nan)
+{
+    static const shape windowed = {"window",         1, 2, 2, 40, 400, 64, FC_CAUSAL_TOP_LEFT, .window_left = 10,
+                                   .window_right = 0};
+    fc_cpu_isa_id isa = (fc_cpu_isa_id)_i;
+    if (!fc_cpu_isa_is_supported(isa))
+        return;
+    fc_cpu *cpu = open_cpu(isa, 1);
+    for (int dtype = 0; dtype < FC_DTYPE_COUNT; dtype++) {
+        fixture f;
+        setup(&f, &windowed, (fc_dtype)dtype, 9);
+        run_fixture(&f, cpu);
+        char *out = copy_of(&f, 3), *lse = copy_of(&f, 4);
+        for (int64_t head = 0; head < 2; head++) {
+            for (int64_t i = 0; i < 64; i++) {
+                /* Key 39 is seen by the last query alone. */
+                put((fc_dtype)dtype, (char *)f.tensors.k, head * f.tensors.k_strides.head + 39 * 64 + i, NAN);
+                for (int64_t token = 300; token < 400; token++)
+                    put((fc_dtype)dtype, (char *)f.tensors.k, head * f.tensors.k_strides.head + token * 64 + i, NAN);
+            }
+        }
+        run_fixture(&f, cpu);
+        size_t row_bytes = 64 * fc_dtype_bytes((fc_dtype)dtype);
+        for (size_t head = 0; head < 2; head++) {
+            ck_assert_mem_eq(f.blocks[3] + f.offset[3] + head * 40 * row_bytes, out + head * 40 * row_bytes,
+                             39 * row_bytes);
+            ck_assert_mem_eq(f.tensors.lse + head * 40, (float *)(void *)lse + head * 40, 39 * sizeof(float));
+            ck_assert(isnan(f.tensors.lse[head * 40 + 39]));
+        }
+        free(out);
+        free(lse);
+        teardown(&f);
+    }
+    fc_cpu_destroy(cpu);
+}
+END_TEST
+
+START_TEST(rows_without_keys_give_zero_and_minus_infinity)
+{
+    static const shape ahead = {"more queries than keys", 1, 1, 1, 90, 30, 64, FC_CAUSAL_BOTTOM_RIGHT, OPEN};
+    fc_cpu_isa_id isa = (fc_cpu_isa_id)_i;
+    if (!fc_cpu_isa_is_supported(isa))
+        return;
+    fc_cpu *cpu = open_cpu(isa, 2);
+    fixture f;
+    setup(&f, &ahead, FC_F32, 3);
+    run_fixture(&f, cpu);
+    const float *out = f.tensors.out;
+    for (int row = 0; row < 90; row++) {
+        ck_assert_int_eq(isinf(f.tensors.lse[row]) && f.tensors.lse[row] < 0, row < 60);
+        for (int i = 0; i < 64 && row < 60; i++)
+            ck_assert(out[row * 64 + i] == 0.0f);
+    }
+    teardown(&f);
+    fc_cpu_destroy(cpu);
+}
+END_TEST
+
+/* lse may be NULL; logits far beyond 2^24 and a scale of zero stay in range. */
+START_TEST(extremes_stay_finite)
+{
+    static const shape small = {"small", 1, 1, 1, 40, 70, 64, FC_CAUSAL_NONE, OPEN};
+    static const float scales[] = {0.0f, 1e-30f, 1e9f, 1e30f};
+    fc_cpu_isa_id isa = (fc_cpu_isa_id)_i;
+    if (!fc_cpu_isa_is_supported(isa))
+        return;
+    fc_cpu *cpu = open_cpu(isa, 1);
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        fixture f;
+        setup(&f, &small, FC_F32, 11);
+        f.segments[0].scale = scales[i];
+        run_fixture(&f, cpu);
+        char *out = copy_of(&f, 3);
+        for (int at = 0; at < 40 * 64; at++)
+            ck_assert(isfinite(((float *)f.tensors.out)[at]));
+        for (int row = 0; row < 40; row++)
+            ck_assert(isfinite(f.tensors.lse[row]) && (i > 0 || fabsf(f.tensors.lse[row] - logf(70)) < 1e-6f));
+        f.segments[0].lse = NULL;
+        run_fixture(&f, cpu);
+        ck_assert_mem_eq(f.tensors.out, out, f.bytes[3]);
+        free(out);
+        teardown(&f);
+    }
+    fc_cpu_destroy(cpu);
+}
+END_TEST
+
+START_TEST(wishes_are_checked)
+{
+    fc_cpu *cpu = NULL;
+    fc_cpu_config config = {.isa = FC_CPU_BEST, .thread_count = 0};
+    ck_assert_int_eq(fc_cpu_create(&config, &cpu), FC_INVALID_ARGUMENT);
+    config.thread_count = FC_CPU_THREADS_MAX + 1;
+    ck_assert_int_eq(fc_cpu_create(&config, &cpu), FC_INVALID_ARGUMENT);
+    ck_assert_ptr_null(cpu);
+    ck_assert(fc_cpu_isa_is_supported(FC_CPU_PORTABLE));
+    ck_assert(fc_cpu_isa_is_supported(fc_cpu_isa_best()));
+    ck_assert(!fc_cpu_isa_is_supported(FC_CPU_ISA_COUNT));
+    ck_assert_str_eq(fc_cpu_isa_name(FC_CPU_AVX2), "avx2");
+    ck_assert_str_eq(fc_cpu_isa_name(FC_CPU_ISA_COUNT), "unknown");
+    config.thread_count = 1;
+    for (int isa = 0; isa < FC_CPU_ISA_COUNT; isa++) {
+        config.isa = (fc_cpu_isa_id)isa;
+        if (!fc_cpu_isa_is_supported(config.isa))
+            ck_assert_int_eq(fc_cpu_create(&config, &cpu), FC_UNSUPPORTED);
+    }
+    fc_cpu_destroy(NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cpu");
     TCase *answers = tcase_create("answers");
-    tcase_set_timeout(answers, 120);
+    tcase_set_timeout(answers, 180);
     tcase_add_loop_test(answers, every_isa_agrees_with_the_reference, 0, FC_CPU_ISA_COUNT);
+    tcase_add_loop_test(answers, what_no_query_sees_may_be_nan, 0, FC_CPU_ISA_COUNT);
+    tcase_add_loop_test(answers, rows_without_keys_give_zero_and_minus_infinity, 0, FC_CPU_ISA_COUNT);
+    tcase_add_loop_test(answers, extremes_stay_finite, 0, FC_CPU_ISA_COUNT);
     suite_add_tcase(suite, answers);
+    TCase *invariance = tcase_create("invariance");
+    tcase_set_timeout(invariance, 180);
+    tcase_add_loop_test(invariance, threads_and_repeats_change_no_bit, 0, FC_CPU_ISA_COUNT);
+    tcase_add_loop_test(invariance, company_changes_no_bit, 0, FC_CPU_ISA_COUNT);
+    tcase_add_test(invariance, wishes_are_checked);
+    suite_add_tcase(suite, invariance);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

@@ -64,8 +64,8 @@ static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t ke
     }
     for (int part = 0; part < parts; part++) {
         _mm512_store_si512(to + part * part_elements, upper_halves(p0, p1));
-        p0 -= v_from_bits(v_bits(p0) & (int32_t)0xffff0000);
-        p1 -= v_from_bits(v_bits(p1) & (int32_t)0xffff0000);
+        p0 -= v_from_bits(v_bits(p0) & 0xffff0000u);
+        p1 -= v_from_bits(v_bits(p1) & 0xffff0000u);
     }
 }
 

@@ -32,7 +32,7 @@ static inline vf v_floor_fraction(vf x, vf *out_fraction)
 
 static inline vf v_scale(vf p, vf shifted)
 {
-    vf power = v_from_bits((v_bits(shifted) << 23) + 0x3f800000);
+    vf power = v_from_bits((v_bits(shifted) << 23) + 0x3f800000u);
     vf is_gone = _mm256_cmp_ps(shifted, v_set1(-__builtin_inff()), _CMP_EQ_OQ);
     return _mm256_andnot_ps(is_gone, p * power);
 }

@@ -30,7 +30,7 @@ static inline vf v_floor_fraction(vf x, vf *out_fraction)
 
 static inline vf v_scale(vf p, vf shifted)
 {
-    vf power = v_from_bits((v_bits(shifted) << 23) + 0x3f800000);
+    vf power = v_from_bits((v_bits(shifted) << 23) + 0x3f800000u);
     return v_select(shifted == v_set1(-__builtin_inff()), (vf){0}, p * power);
 }
 

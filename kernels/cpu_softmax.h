@@ -57,8 +57,8 @@ ALWAYS_INLINE vf exp2_vector(vf x, const int degree)
 /* Odd series near 0 (where the quotient would cancel), 1 - 2 / (e^2x + 1) elsewhere. */
 static inline vf tanh_vector(vf x)
 {
-    vi sign = v_bits(x) & (int32_t)0x80000000;
-    vf magnitude = v_from_bits(v_bits(x) & 0x7fffffff);
+    vu sign = v_bits(x) & 0x80000000u;
+    vf magnitude = v_from_bits(v_bits(x) & 0x7fffffffu);
     vf z = x * x;
     vf series = v_fma(z, v_set1(-5.70498872745e-3f), v_set1(2.06390887954e-2f));
     series = v_fma(series, z, v_set1(-5.37397155531e-2f));
@@ -226,8 +226,8 @@ ALWAYS_INLINE void softmax_rows(const fc_cpu_step *step, const int parts, const 
 /* ln of a normal number >= 1 (Cephes' logf: the mantissa in [sqrt(1/2), sqrt(2)), ln 2 in two parts); NaN for NaN. */
 static inline vf log_vector(vf x)
 {
-    vi exponent = (v_bits(x) - 0x3f3504f3) >> 23;
-    vf f = v_from_bits(v_bits(x) - (exponent << 23)) - 1.0f;
+    vi exponent = (vi)(v_bits(x) - 0x3f3504f3u) >> 23;
+    vf f = v_from_bits(v_bits(x) - ((vu)exponent << 23)) - 1.0f;
     vf n = __builtin_convertvector(exponent, vf);
     vf p = v_set1(7.0376836292e-2f);
     p = v_fma(p, f, v_set1(-1.1514610310e-1f));

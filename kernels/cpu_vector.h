@@ -10,7 +10,8 @@
 #include <string.h>
 
 typedef float vf __attribute__((vector_size(V_LANES * 4)));
-typedef int32_t vi __attribute__((vector_size(V_LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(V_LANES * 4)));  /* masks, and what may be negative */
+typedef uint32_t vu __attribute__((vector_size(V_LANES * 4))); /* bits: their sums may wrap */
 typedef float vf_any __attribute__((vector_size(V_LANES * 4), aligned(4), may_alias));
 
 static inline vf v_load(const float *from)
@@ -42,12 +43,12 @@ static inline vf v_select(vi mask, vf yes, vf no)
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
-static inline vi v_bits(vf value)
+static inline vu v_bits(vf value)
 {
-    return (vi)value;
+    return (vu)value;
 }
 
-static inline vf v_from_bits(vi bits)
+static inline vf v_from_bits(vu bits)
 {
     return (vf)bits;
 }

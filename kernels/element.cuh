@@ -6,6 +6,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstring>
+
 static __device__ __forceinline__ float2 fc_load_pair(const __half *from)
 {
     return __half22float2(__ldg(reinterpret_cast<const __half2 *>(from)));
@@ -48,7 +50,8 @@ struct alignas(16) fc_eight_bfloats {
 static __device__ __forceinline__ void fc_load_eight(const __half *from, float (&to)[8])
 {
     const uint4 bits = __ldg(reinterpret_cast<const uint4 *>(from));
-    const fc_eight_halves &eight = reinterpret_cast<const fc_eight_halves &>(bits);
+    fc_eight_halves eight;
+    memcpy(&eight, &bits, sizeof eight);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float2 pair = __half22float2(eight.pair[i]);
@@ -60,7 +63,8 @@ static __device__ __forceinline__ void fc_load_eight(const __half *from, float (
 static __device__ __forceinline__ void fc_load_eight(const __nv_bfloat16 *from, float (&to)[8])
 {
     const uint4 bits = __ldg(reinterpret_cast<const uint4 *>(from));
-    const fc_eight_bfloats &eight = reinterpret_cast<const fc_eight_bfloats &>(bits);
+    fc_eight_bfloats eight;
+    memcpy(&eight, &bits, sizeof eight);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float2 pair = __bfloat1622float2(eight.pair[i]);

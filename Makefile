@@ -75,7 +75,7 @@ ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 
-.PHONY: all help deps demo check check-unit check-e2e lint tests bench-cpu install uninstall clean
+.PHONY: all help deps demo gpu-tests check check-unit check-e2e lint tests bench-cpu install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -174,6 +174,32 @@ $(OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
 $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
                             $(call objects,$(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) $(PROTO_SRC:proto/codec%=))
 	$(NVCC) -shared -cudart static -Xlinker --exclude-libs,ALL -o $@ $^
+
+# --- the GPU tests -------------------------------------------------------------------------------------------------
+
+# They run on a machine that has a GPU, its driver and libc, and nothing else: everything else is linked in.
+GPU_TEST_SRC := $(wildcard tests/gpu/*.c)
+GPU_TEST_LINK := -cudart static -Xcompiler -pthread -Xlinker -Bstatic -lgomp -Xlinker -Bdynamic -lm
+GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) kernels/attention.c kernels/reference.c kernels/cuda_launch.c \
+                               proto/status.c proto/vocab.c)
+PLANTED := $(shell awk '!/^\#/ { print $$1 }' tests/gpu/planted.txt 2>/dev/null)
+
+$(OBJ)/tests/gpu/%.o: CPPFLAGS += -I$(CUDA_HOME)/include
+
+gpu-tests: $(BUILD)/gpu/test_kernels $(PLANTED:%=$(BUILD)/gpu/planted/%) ## build the tests to carry to a machine with a GPU
+
+$(BUILD)/gpu/test_kernels: $(GPU_TEST_OBJ) $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC))
+	@mkdir -p $(@D)
+	$(NVCC) -o $@ $^ $(GPU_TEST_LINK)
+
+# The same program around kernels with one bug each, from patched copies: it has to fail.
+$(BUILD)/gpu/planted/%: tests/gpu/planted.txt tests/gpu/plant $(GPU_TEST_OBJ) $(CUDA_SRC) $(wildcard kernels/*.cuh kernels/*.h)
+	@mkdir -p $(@D)
+	tests/gpu/plant $* $(OBJ)/planted/$*
+	for file in $(CUDA_SRC); do \
+	    $(NVCC) -I$(OBJ)/planted/$* $(NVCCFLAGS) -c $(OBJ)/planted/$*/$$file -o $(OBJ)/planted/$*/$$file.o || exit; \
+	done
+	$(NVCC) -o $@ $(GPU_TEST_OBJ) $(CUDA_SRC:%=$(OBJ)/planted/$*/%.o) $(GPU_TEST_LINK)
 
 # The engine's host code as it is, on a CUDA runtime of our own that runs the reference and fails when told to.
 $(OBJ)/fake/%.o: CPPFLAGS := -Itests/fake/include $(CPPFLAGS)

@@ -72,6 +72,20 @@ static uint8_t *make_tensor(const fc_job_spec *spec, flashcore_tensor *tensor, u
     return data;
 }
 
+static void make_outputs(fc_job *job)
+{
+    const fc_job_spec *spec = &job->spec;
+    size_t rows = (size_t)spec->batch * spec->q_heads * spec->q_len;
+    job->out_bytes = rows * spec->head_dim * (spec->dtype == FLASHCORE_F32 ? 4 : 2);
+    job->lse_bytes = spec->wants_lse ? rows * sizeof(float) : 0;
+    job->out_block = malloc(job->out_bytes + 2 * GUARD_BYTES);
+    job->lse_block = malloc(job->lse_bytes + 2 * GUARD_BYTES);
+    ck_assert(job->out_block != NULL && job->lse_block != NULL);
+    job->request.out = job->out_block + GUARD_BYTES;
+    job->request.lse = spec->wants_lse ? (float *)(void *)(job->lse_block + GUARD_BYTES) : NULL;
+    fc_job_poison(job);
+}
+
 void fc_job_make(const fc_job_spec *spec, fc_job *out_job)
 {
     memset(out_job, 0, sizeof *out_job);
@@ -97,16 +111,16 @@ void fc_job_make(const fc_job_spec *spec, fc_job *out_job)
     request->kv_len = live;
     request->kernel = own->kernel;
     request->deadline_us = own->deadline_us;
-    size_t rows = (size_t)own->batch * own->q_heads * own->q_len;
-    out_job->out_bytes = rows * own->head_dim * (own->dtype == FLASHCORE_F32 ? 4 : 2);
-    out_job->lse_bytes = own->wants_lse ? rows * sizeof(float) : 0;
-    out_job->out_block = malloc(out_job->out_bytes + 2 * GUARD_BYTES);
-    out_job->lse_block = malloc(out_job->lse_bytes + 2 * GUARD_BYTES);
-    ck_assert(out_job->out_block != NULL && out_job->lse_block != NULL);
-    request->out = out_job->out_block + GUARD_BYTES;
-    if (own->wants_lse)
-        request->lse = (float *)(void *)(out_job->lse_block + GUARD_BYTES);
-    fc_job_poison(out_job);
+    make_outputs(out_job);
+}
+
+void fc_job_share(const fc_job *inputs, fc_job *out_job)
+{
+    *out_job = *inputs;
+    out_job->q = out_job->k = out_job->v = NULL;
+    if (inputs->request.kv_len != NULL)
+        out_job->request.kv_len = out_job->spec.kv_lens;
+    make_outputs(out_job);
 }
 
 static void poison_block(uint8_t *block, size_t bytes)
@@ -162,9 +176,9 @@ bool fc_job_is_right(const fc_job *job, fc_reason *out_reason)
     };
     fc_layout layout = (fc_layout)spec->layout;
     fc_tensors tensors = {
-        .q = job->q,
-        .k = job->k,
-        .v = job->v,
+        .q = request->q.data,
+        .k = request->k.data,
+        .v = request->v.data,
         .q_strides = fc_strides_contiguous(layout, (int64_t)heads_at(&request->q, spec->layout),
                                            (int64_t)tokens_at(&request->q, spec->layout), spec->head_dim),
         .k_strides = fc_strides_contiguous(layout, (int64_t)heads_at(&request->k, spec->layout),

@@ -47,6 +47,9 @@ typedef struct fc_job {
 void fc_job_make(const fc_job_spec *spec, fc_job *out_job);
 void fc_job_free(fc_job *job);
 
+/* Another run of the same request: outputs of its own, the inputs stay the first one's, which must live longer. */
+void fc_job_share(const fc_job *inputs, fc_job *out_job);
+
 /* Poisons the outputs again, for another run. */
 void fc_job_poison(fc_job *job);
 

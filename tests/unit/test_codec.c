@@ -5,6 +5,7 @@
 #include "tests/support/notation.h"
 
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,6 +215,24 @@ START_TEST(a_hello_and_stats_survive)
 }
 END_TEST
 
+/* Counters are doubles: whole ones travel as uints where that loses nothing, all others as floats. */
+START_TEST(counters_of_any_size_survive)
+{
+    static const double VALUES[] = {0, 1, -3, 0.5, 0x1p53, 0x1p53 + 2, 0x1p63, 0x1p64, 1e300, INFINITY};
+    static const char *const NAMES[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+    fc_wire_reply reply = {.id = 4, .body = FC_BODY_STATS}, back;
+    uint8_t buffer[512];
+    size_t size = 0;
+    for (int i = 0; i < 10; i++)
+        reply.stats.counters[reply.stats.counter_count++] = (fc_wire_counter){text(NAMES[i]), VALUES[i]};
+    ck_assert_int_eq(fc_codec_encode_reply(&reply, buffer, sizeof buffer, &size), FC_OK);
+    ck_assert_int_eq(fc_codec_decode_reply(buffer, size, &back, NULL), FC_OK);
+    for (int i = 0; i < 10; i++)
+        ck_assert_msg(back.stats.counters[i].value == VALUES[i], "%g becomes %g", VALUES[i],
+                      back.stats.counters[i].value);
+}
+END_TEST
+
 START_TEST(every_status_survives)
 {
     for (int i = 0; i < FC_STATUS_COUNT; i++) {
@@ -389,6 +408,7 @@ int main(void)
     tcase_add_test(messages, what_is_left_out_has_its_default);
     tcase_add_test(messages, an_attend_reply_is_the_same_written_in_one_or_two_steps);
     tcase_add_test(messages, a_hello_and_stats_survive);
+    tcase_add_test(messages, counters_of_any_size_survive);
     tcase_add_test(messages, every_status_survives);
     tcase_add_test(messages, a_buffer_of_any_other_size_is_refused_or_enough);
     tcase_add_test(messages, a_tensor_that_contradicts_itself_is_not_encoded);

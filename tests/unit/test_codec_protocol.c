@@ -1,5 +1,6 @@
 /* proto/PROTOCOL.md says what the code does: its words are the code's words, its worked messages decode to what it
  * says of them and are what the encoder writes, byte for byte. */
+#include "daemon/options.h"
 #include "kernels/reference.h"
 #include "proto/codec.h"
 #include "tests/support/golden.h"
@@ -53,6 +54,33 @@ START_TEST(every_word_stands_in_the_protocol)
     ck_assert_uint_ge(row_count, 11 + FC_OP_COUNT + FC_DTYPE_COUNT + FC_LAYOUT_COUNT + 2 * FC_CAUSAL_COUNT + 8);
     for (size_t i = 0; i < row_count; i++)
         ck_assert_msg(strstr(protocol, ROWS[i]) != NULL, "%s has no row \"%s\"", PROTOCOL, ROWS[i]);
+    free(protocol);
+}
+END_TEST
+
+START_TEST(the_limits_have_the_defaults_stated)
+{
+    static fc_options options;
+    char *protocol = fc_golden_read_file(PROTOCOL);
+    fc_options_defaults(&options);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {
+        {"message_bytes", options.message_bytes},
+        {"tensor_bytes", options.tensor_bytes},
+        {"tokens", options.tokens},
+        {"head_dim", FC_HEAD_DIM_MAX},
+        {"batch_entries", options.batch_entries},
+        {"queue_requests", options.queue_requests},
+        {"queue_bytes", options.queue_bytes},
+        {"inflight_per_peer", options.inflight_per_peer},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char row[96];
+        snprintf(row, sizeof row, "| `%s` | %llu ", rows[i].name, (unsigned long long)rows[i].value);
+        ck_assert_msg(strstr(protocol, row) != NULL, "%s has no row \"%s\"", PROTOCOL, row);
+    }
     free(protocol);
 }
 END_TEST
@@ -457,6 +485,7 @@ int main(void)
     Suite *suite = suite_create("codec_protocol");
     TCase *protocol = tcase_create("protocol");
     tcase_add_test(protocol, every_word_stands_in_the_protocol);
+    tcase_add_test(protocol, the_limits_have_the_defaults_stated);
     tcase_add_test(protocol, every_block_is_the_frozen_one);
     tcase_add_test(protocol, the_transcripts_are_frames_of_golden_messages);
     tcase_add_test(protocol, golden_requests_say_what_they_are_said_to);

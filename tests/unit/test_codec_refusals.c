@@ -82,6 +82,8 @@ static const refusal REQUESTS[] = {
     {Q("{dtype:'f16' shape:[1 1 2 8]}"), FC_INVALID_ARGUMENT, 77, "q.data: expected bin, got nothing"},
     {Q("{dtype:'f16' shape:[1 1 2 8] data:'text'}"), FC_INVALID_ARGUMENT, 77, "q.data: expected bin, got \"text\""},
     {Q("{dtype:'f16' shape:[1 1 2 8] data:b31}"), FC_INVALID_ARGUMENT, 77, "q.data: expected 32 bytes, got 31"},
+    {Q("{dtype:'f16' shape:[1 1 2 8] data:b33}"), FC_INVALID_ARGUMENT, 77, "q.data: expected 32 bytes, got 33"},
+    {Q("{dtype:'f16' shape:[1 1 0 8] data:b1}"), FC_INVALID_ARGUMENT, 77, "q.data: expected 0 bytes, got 1"},
     {Q("{dtype:'f32' shape:[1 1 2 8] data:b32}"), FC_INVALID_ARGUMENT, 77, "q.data: expected 64 bytes, got 32"},
     {Q("{dtype:'f16' shape:[2147483647 2147483647 2147483647 2147483647] data:b0}"), FC_INVALID_ARGUMENT, 77,
      "q.shape: expected a product that 64 bits hold, got more"},

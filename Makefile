@@ -46,6 +46,9 @@ CPU_ISA_avx2 := -O3 -mavx2 -mfma -mf16c
 CPU_ISA_avx512 := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -mf16c
 CPU_ISA_amx := $(CPU_ISA_avx512) -mamx-tile -mamx-bf16
 
+# One short line a step; V=1 shows the commands.
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2) && )
+
 objects = $(patsubst %,$(OBJ)/%.o,$(basename $(1)))
 
 PROTO_SRC := $(wildcard proto/*.c)
@@ -127,7 +130,7 @@ $(OBJ)/daemon/engine_loader.o: $(PREFIX_STAMP)
 
 $(OBJ)/%.o: %.c $(FLAGS_STAMP)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # --- programs and libraries ----------------------------------------------------------------------------------------
 
@@ -138,24 +141,24 @@ TOOL_OBJ := $(call objects,$(TOOL_SRC))
 REFERENCE_OBJ := $(call objects,kernels/reference.c kernels/attention.c)
 
 $(BUILD)/flashcored: $(DAEMON_OBJ)
-	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(DAEMON_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(DAEMON_LIBS)
 
 SONAME := libflashcore-client.so.0
 $(BUILD)/libflashcore-client.so: $(CLIENT_OBJ)
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(CLIENT_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(CLIENT_LIBS)
 	@ln -sf $(@F) $(BUILD)/$(SONAME)
 
 # One relocatable object, so that the archive too hides everything but the API.
 $(BUILD)/libflashcore-client.a: $(CLIENT_OBJ)
-	$(LD) -r -o $(BUILD)/libflashcore-client.o $^
-	objcopy --localize-hidden $(BUILD)/libflashcore-client.o
-	rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client.o
+	$(call say,LINK,$@)$(LD) -r -o $(BUILD)/libflashcore-client.o $^
+	$(if $(V),,@)objcopy --localize-hidden $(BUILD)/libflashcore-client.o
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client.o
 
 $(BUILD)/bench_client: $(call objects,$(BENCH_SRC)) $(TOOL_OBJ) $(REFERENCE_OBJ) $(CLIENT_OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS) $(OPENMP)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS) $(OPENMP)
 
 $(BUILD)/flashcorectl: $(call objects,$(CTL_SRC)) $(TOOL_OBJ) $(CLIENT_OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS)
 
 # --- the CUDA engine -----------------------------------------------------------------------------------------------
 
@@ -169,11 +172,11 @@ $(OBJ)/kernels/cuda_%.o: CPPFLAGS += -I$(CUDA_HOME)/include
 
 $(OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
 	@mkdir -p $(@D)
-	$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	$(call say,NVCC,$<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
                             $(call objects,$(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) $(PROTO_SRC:proto/codec%=))
-	$(NVCC) -shared -cudart static -Xlinker --exclude-libs,ALL -o $@ $^
+	$(call say,LINK,$@)$(NVCC) -shared -cudart static -Xlinker --exclude-libs,ALL -o $@ $^
 
 # --- the GPU tests -------------------------------------------------------------------------------------------------
 
@@ -205,12 +208,12 @@ $(BUILD)/gpu/planted/%: tests/gpu/planted.txt tests/gpu/plant $(GPU_TEST_OBJ) $(
 $(OBJ)/fake/%.o: CPPFLAGS := -Itests/fake/include $(CPPFLAGS)
 $(OBJ)/fake/%.o: %.c $(FLAGS_STAMP)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c $(PROTO_SRC:proto/codec%=)
 $(BUILD)/tests/flashcore-cuda-fake.so: $(patsubst %.c,$(OBJ)/fake/%.o,$(FAKE_ALL_SRC))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -shared -o $@ $^ -lm
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ -lm
 
 # --- tests ---------------------------------------------------------------------------------------------------------
 
@@ -219,15 +222,15 @@ MAIN_OBJ := $(OBJ)/daemon/main.o $(OBJ)/client/bench_main.o $(OBJ)/client/ctl_ma
 TESTEE_OBJ := $(filter-out $(MAIN_OBJ),$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(TOOL_OBJ) \
                             $(call objects,$(BENCH_SRC) $(CTL_SRC))))
 $(BUILD)/libtestee.a: $(TESTEE_OBJ)
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
 # Likewise: a test that stubs a module does not get the helpers that need the real one.
 $(BUILD)/libsupport.a: $(call objects,$(SUPPORT_SRC))
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(BUILD)/libsupport.a $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
 # Counts and refuses the codec's allocations, of which there are none.
 $(BUILD)/tests/unit/test_codec: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
@@ -239,7 +242,7 @@ $(BUILD)/tests/unit/test_codec_corpus: $(OBJ)/tests/fuzz/entry.o
 $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(BUILD)/libsupport.a \
                       $(BUILD)/libflashcore-client.so $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
 include deploy/install.mk
 include tests/fuzz/fuzz.mk
@@ -249,7 +252,7 @@ include tests/fuzz/fuzz.mk
 BENCH_PYTHON ?= python3
 $(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c kernels/attention.c kernels/cpu.c \
                                           $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
-	$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
 
 bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
 	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench

@@ -178,7 +178,6 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
     if (status != FC_OK)
         return fc_fail(status, out_reason, "cannot open a context: %s", fc_status_text(status));
     call->message = NULL;
-    call->connect_deadline_ns = 0;
     call->url_index = i;
     call->connection_id = client->urls[i].connection_id;
     set_state(call, FC_CALL_SENDING);
@@ -272,6 +271,7 @@ static void on_sent(flashcore_call *call)
     flashcore_client *client = call->client;
     pthread_mutex_lock(&client->lock);
     set_state(call, FC_CALL_RECEIVING);
+    call->connect_deadline_ns = 0; /* only now has a connection proved good: some go before they carry anything */
     fc_exchange_receive(call->slot->exchange, remaining_us(call->deadline_ns));
     if (client->is_closing)
         fc_exchange_abort(call->slot->exchange);

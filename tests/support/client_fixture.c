@@ -22,7 +22,7 @@ void script_hold(void *context, fake_request *request)
         fake_answer_well(request);
         return;
     }
-    ck_assert_uint_lt(server->held_count, FIXTURE_HELD_MAX);
+    ck_assert_uint_lt(server->held_count, FAKE_OPEN_MAX);
     server->held[server->held_count++] = request;
     sem_post(&server->has_received);
 }
@@ -86,6 +86,7 @@ void fixture_prepare(fixture *f, uint32_t url_count)
     for (uint32_t i = 0; i < url_count; i++) {
         fixture_server *server = &f->servers[i];
         server->owner = f;
+        server->open_max = FAKE_OPEN_MAX;
         snprintf(server->url, sizeof server->url, "ipc://%s/%u.sock", f->directory, i);
         f->urls[i] = server->url;
         sem_init(&server->has_received, 0, 0);
@@ -112,7 +113,8 @@ static void note_cancels(void *context, fake_request *request)
         fake_answer_well(request);
         sem_post(&server->has_cancel);
     } else {
-        server->script(server, request);
+        fake_script script = server->script;
+        script(server, request);
     }
 }
 
@@ -120,18 +122,21 @@ void fixture_start_server(fixture *f, uint32_t url_index, fake_script script)
 {
     fixture_server *server = &f->servers[url_index];
     server->script = script;
-    server->server = fake_server_start(server->url, note_cancels, server);
+    server->server = fake_server_start_narrow(server->url, server->open_max, note_cancels, server);
 }
 
 void fixture_stop_server(fixture *f, uint32_t url_index)
 {
     fixture_server *server = &f->servers[url_index];
-    fake_server_stop(server->server);
-    server->server = NULL;
+    if (server->server == NULL)
+        return;
+    fake_server_cut(server->server);
     for (unsigned i = 0; i < server->held_count; i++)
         if (server->held[i] != NULL)
             fake_drop(server->held[i]);
     server->held_count = 0;
+    fake_server_stop(server->server);
+    server->server = NULL;
 }
 
 void fixture_connect(fixture *f)

@@ -11,7 +11,6 @@
 #include <stdatomic.h>
 
 #define FIXTURE_URLS_MAX 4
-#define FIXTURE_HELD_MAX 64
 enum { FIXTURE_B = 1, FIXTURE_H = 2, FIXTURE_S = 3, FIXTURE_D = 8 };
 enum { FIXTURE_ROWS = FIXTURE_B * FIXTURE_H * FIXTURE_S, FIXTURE_ELEMENTS = FIXTURE_ROWS * FIXTURE_D };
 
@@ -22,14 +21,15 @@ typedef struct fixture_server {
     fixture *owner;
     char url[128];
     fake_server *server;
+    int open_max;       /* see fake_server_start() */
     sem_t has_received; /* posted once for each attend that script_hold keeps */
-    fake_request *held[FIXTURE_HELD_MAX];
+    fake_request *held[FAKE_OPEN_MAX];
     atomic_uint held_count;
     sem_t has_cancel; /* posted once for each cancel */
     _Atomic uint64_t cancel_target;
-    fake_script script;
-    atomic_int variant; /* for the script, as it likes */
-    atomic_uint turns;  /* likewise */
+    _Atomic(fake_script) script; /* may be changed while the server runs */
+    atomic_int variant;          /* for the script, as it likes */
+    atomic_uint turns;           /* likewise */
 } fixture_server;
 
 struct fixture {

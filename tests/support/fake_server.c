@@ -10,12 +10,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One request at a time; as many are open at once as there are contexts. */
+typedef struct fake_context {
+    fake_server *server;
+    nng_ctx context;
+    nng_aio *aio;
+    bool is_sending; /* else the aio receives */
+    struct fake_context *next;
+} fake_context;
+
+/* Contexts rather than a raw socket: in nng 1.5.2 closing a raw one can hang. */
 struct fake_server {
     nng_socket socket;
     pthread_t thread;
     fake_script script;
     void *context;
     atomic_uint counts[FC_OP_COUNT];
+    fake_context contexts[FAKE_OPEN_MAX];
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    fake_context *first, **last; /* with a request for the script */
+    bool is_stopping;
 };
 
 static void must(int rv, const char *what)
@@ -26,16 +42,57 @@ static void must(int rv, const char *what)
     }
 }
 
+static void receive(fake_context *c)
+{
+    c->is_sending = false;
+    nng_ctx_recv(c->context, c->aio);
+}
+
+static void on_aio(void *arg)
+{
+    fake_context *c = arg;
+    fake_server *server = c->server;
+    int rv = nng_aio_result(c->aio);
+    if (c->is_sending) {
+        if (rv != 0) /* the client is gone */
+            nng_msg_free(nng_aio_get_msg(c->aio));
+        receive(c);
+    } else if (rv == 0) {
+        pthread_mutex_lock(&server->lock);
+        c->next = NULL;
+        *server->last = c;
+        server->last = &c->next;
+        pthread_cond_signal(&server->changed);
+        pthread_mutex_unlock(&server->lock);
+    }
+}
+
+static fake_context *pop(fake_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    while (server->first == NULL && !server->is_stopping)
+        pthread_cond_wait(&server->changed, &server->lock);
+    fake_context *c = server->first;
+    if (c != NULL) {
+        server->first = c->next;
+        if (server->first == NULL)
+            server->last = &server->first;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return c;
+}
+
 static void *serve(void *arg)
 {
     fake_server *server = arg;
-    nng_msg *message;
-    while (nng_recvmsg(server->socket, &message, 0) == 0) {
+    fake_context *c;
+    while ((c = pop(server)) != NULL) {
         fake_request *request = calloc(1, sizeof *request);
         fc_reason reason = {""};
-        request->server = server;
-        request->message = message;
-        if (fc_codec_decode_request(nng_msg_body(message), nng_msg_len(message), &request->wire, &reason) != FC_OK) {
+        request->way_back = c;
+        request->message = nng_aio_get_msg(c->aio);
+        if (fc_codec_decode_request(nng_msg_body(request->message), nng_msg_len(request->message), &request->wire,
+                                    &reason) != FC_OK) {
             fprintf(stderr, "fake server: the client sent rubbish: %s\n", reason.text);
             abort();
         }
@@ -45,15 +102,35 @@ static void *serve(void *arg)
     return NULL;
 }
 
-fake_server *fake_server_start(const char *url, fake_script script, void *context)
+fake_server *fake_server_start_narrow(const char *url, int open_max, fake_script script, void *context)
 {
     fake_server *server = calloc(1, sizeof *server);
     server->script = script;
     server->context = context;
-    must(nng_rep0_open_raw(&server->socket), "open");
-    must(nng_listen(server->socket, url, NULL, 0), url);
+    server->last = &server->first;
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    must(nng_rep0_open(&server->socket), "open");
+    for (int i = 0; i < open_max; i++) {
+        fake_context *c = &server->contexts[i];
+        c->server = server;
+        must(nng_aio_alloc(&c->aio, on_aio, c), "memory");
+        must(nng_ctx_open(&c->context, server->socket), "context");
+        receive(c);
+    }
     must(pthread_create(&server->thread, NULL, serve, server), "thread");
+    must(nng_listen(server->socket, url, NULL, 0), url);
     return server;
+}
+
+fake_server *fake_server_start(const char *url, fake_script script, void *context)
+{
+    return fake_server_start_narrow(url, FAKE_OPEN_MAX, script, context);
+}
+
+void fake_server_cut(fake_server *server)
+{
+    nng_close(server->socket);
 }
 
 void fake_server_stop(fake_server *server)
@@ -61,7 +138,15 @@ void fake_server_stop(fake_server *server)
     if (server == NULL)
         return;
     nng_close(server->socket);
+    pthread_mutex_lock(&server->lock);
+    server->is_stopping = true;
+    pthread_cond_signal(&server->changed);
+    pthread_mutex_unlock(&server->lock);
     pthread_join(server->thread, NULL);
+    for (int i = 0; i < FAKE_OPEN_MAX; i++)
+        nng_aio_free(server->contexts[i].aio);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
     free(server);
 }
 
@@ -70,22 +155,29 @@ unsigned fake_server_count(fake_server *server, fc_op op)
     return server->counts[op];
 }
 
-void fake_drop(fake_request *request)
+static void forget(fake_request *request)
 {
     nng_msg_free(request->message);
     free(request);
 }
 
+void fake_drop(fake_request *request)
+{
+    fake_context *c = request->way_back;
+    forget(request);
+    receive(c);
+}
+
 void fake_answer_bytes(fake_request *request, const void *bytes, size_t size_bytes)
 {
-    nng_msg *reply; /* the header names the connection and the request */
+    fake_context *c = request->way_back;
+    nng_msg *reply;
     must(nng_msg_alloc(&reply, 0), "memory");
     must(nng_msg_append(reply, bytes, size_bytes), "memory");
-    must(nng_msg_header_append(reply, nng_msg_header(request->message), nng_msg_header_len(request->message)),
-         "memory");
-    if (nng_sendmsg(request->server->socket, reply, 0) != 0)
-        nng_msg_free(reply);
-    fake_drop(request);
+    forget(request);
+    c->is_sending = true;
+    nng_aio_set_msg(c->aio, reply);
+    nng_ctx_send(c->context, c->aio);
 }
 
 void fake_answer(fake_request *request, const fc_wire_reply *reply)

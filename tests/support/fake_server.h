@@ -1,4 +1,4 @@
-/* A scripted server for the client's tests: a raw REP socket and one thread that hands every request to a script.
+/* A scripted server for the client's tests: a REP socket and one thread that hands every request to a script.
  *
  * The script runs on that thread. It may answer at once, never, or keep the request and answer from elsewhere later.
  */
@@ -9,9 +9,11 @@
 
 typedef struct fake_server fake_server;
 
+#define FAKE_OPEN_MAX 24
+
 /* A request and the way back to whoever sent it. Lives until it is answered, dropped, or the server is stopped. */
 typedef struct fake_request {
-    fake_server *server;
+    struct fake_context *way_back;
     struct nng_msg *message;
     fc_wire_request wire; /* points into message */
 } fake_request;
@@ -19,11 +21,16 @@ typedef struct fake_request {
 /* Owns request: ends with exactly one fake_answer...() or fake_drop(), now or later. */
 typedef void (*fake_script)(void *context, fake_request *request);
 
-/* Listens on url; aborts the test when that fails. */
+/* Listens on url; aborts the test when that fails. Takes in open_max requests at a time (start: FAKE_OPEN_MAX); while
+ * that many are neither answered nor dropped, it reads no more. */
 fake_server *fake_server_start(const char *url, fake_script script, void *context);
+fake_server *fake_server_start_narrow(const char *url, int open_max, fake_script script, void *context);
 
-/* Cuts every connection and waits for the thread. Held requests must be dropped before or after. NULL is fine. */
+/* Cuts every connection and waits for the thread. Held requests must be dropped before. NULL is fine. */
 void fake_server_stop(fake_server *server);
+
+/* Cuts every connection while a script may still be running; stop must follow. */
+void fake_server_cut(fake_server *server);
 
 /* Requests of that op received since the start. */
 unsigned fake_server_count(fake_server *server, fc_op op);

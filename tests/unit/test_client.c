@@ -341,7 +341,7 @@ START_TEST(busy_is_reported_when_the_timeout_ends_it)
 {
     fixture f;
     fixture_prepare(&f, 1);
-    f.options.timeout_us = 100 * 1000;
+    f.options.timeout_us = 1000 * 1000;
     f.servers[0].variant = 1000000;
     fixture_start_server(&f, 0, script_busy);
     fixture_connect(&f);

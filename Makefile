@@ -182,7 +182,7 @@ $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
 
 # They run on a machine that has a GPU, its driver and libc, and nothing else: everything else is linked in.
 GPU_TEST_SRC := $(wildcard tests/gpu/*.c)
-GPU_TEST_LINK := -cudart static -Xcompiler -pthread -Xlinker -Bstatic -lgomp -Xlinker -Bdynamic -lm
+GPU_TEST_LINK = $(shell $(CC) -print-file-name=libgomp.a) -cudart static -Xcompiler -pthread,-static-libstdc++,-static-libgcc -lm
 GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) kernels/attention.c kernels/reference.c kernels/cuda_launch.c \
                                proto/status.c proto/vocab.c)
 PLANTED := $(shell awk '!/^\#/ { print $$1 }' tests/gpu/planted.txt 2>/dev/null)

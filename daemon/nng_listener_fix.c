@@ -61,11 +61,15 @@ static ssize_t send_rest(int fd, const struct msghdr *message, size_t skip_bytes
     return send_now(fd, &rest, flags);
 }
 
-/* Room in the socket for the whole message, as far as the system allows (net.core.wmem_max): what fits needs no wait. */
+/* Room in the socket for the whole message, as far as the system allows (net.core.wmem_max): what fits needs no wait.
+ */
 static void enlarge(int fd, size_t size_bytes)
 {
     int wanted = size_bytes < SEND_BUFFER_MAX ? (int)size_bytes : SEND_BUFFER_MAX;
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    int current = 0;
+    socklen_t size = sizeof current;
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &current, &size) == 0 && current < 2 * wanted)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
 }
 
 __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message, int flags)

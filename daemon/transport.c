@@ -27,8 +27,10 @@
 /* RECVMAXSZ counts the request header, 4 bytes and 4 more a device on the way; a message a little too long is still
  * received, so that it can be answered too_large. */
 #define HEADER_BYTES 64
-/* A connection that takes no reply for so long is cut: its requests hold contexts others need. */
-#define SEND_TIMEOUT_MS 60000
+/* With fewer contexts left than this, connections that have not read a reply for so long are cut: what they hold,
+ * others need. Until then nobody is hurried. */
+#define FREE_CONTEXTS_MIN 8
+#define UNREAD_AFTER_NS (1 * FC_NS_PER_S)
 /* How long a closed connection may take to disappear before it counts as leaked. */
 #define LEAK_AFTER_NS (5 * FC_NS_PER_S)
 /* While ending: how long before one is no longer waited for. */
@@ -40,7 +42,9 @@ typedef struct slot {
     nng_ctx ctx;
     nng_aio *recv_aio, *send_aio;
     nng_msg *in, *out;
-    nng_pipe pipe; /* where in came from */
+    nng_pipe pipe;                         /* where in came from */
+    atomic_uint_fast64_t sending_since_ns; /* 0: not sending */
+    atomic_uint sending_to;                /* that pipe's id */
 } slot;
 
 typedef enum phase { PHASE_OPEN, PHASE_REFUSING, PHASE_CLOSING } phase;
@@ -109,15 +113,10 @@ static void on_sent(void *argument)
 {
     slot *s = argument;
     int error = nng_aio_result(s->send_aio);
+    atomic_store(&s->sending_since_ns, 0);
     if (error != 0) {
         nng_msg_free(nng_aio_get_msg(s->send_aio));
         nng_aio_set_msg(s->send_aio, NULL);
-    }
-    if (error == NNG_ETIMEDOUT) {
-        fc_log(FC_LOG_WARN, "peer_cut", fc_log_int("peer", nng_pipe_id(s->pipe)),
-               fc_log_text("why", "takes no replies"));
-        fc_stats_add(s->transport->stats, FC_COUNT_PIPES_CUT, 1);
-        nng_pipe_close(s->pipe);
     }
     fc_service_sent(s->transport->config.service, &s->request, error == 0);
     receive(s);
@@ -148,6 +147,8 @@ static void sink_send(fc_request *request, size_t size_bytes)
     s->out = NULL;
     release_messages(s);
     count_sent(s->transport, s->pipe);
+    atomic_store(&s->sending_to, s->pipe.id);
+    atomic_store(&s->sending_since_ns, fc_clock_now_ns());
     nng_aio_set_msg(s->send_aio, out);
     nng_ctx_send(s->ctx, s->send_aio);
 }
@@ -195,7 +196,7 @@ static slot *slot_create(fc_transport *transport)
     if (nng_ctx_open(&s->ctx, transport->socket) != 0)
         goto free_send_aio;
     nng_aio_set_timeout(s->recv_aio, NNG_DURATION_INFINITE);
-    nng_aio_set_timeout(s->send_aio, SEND_TIMEOUT_MS);
+    nng_aio_set_timeout(s->send_aio, NNG_DURATION_INFINITE);
     return s;
 free_send_aio:
     nng_aio_free(s->send_aio);
@@ -298,9 +299,33 @@ static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t n
     return leaked;
 }
 
+/* A reply waits in nng while the one before it on the same connection is not taken. */
+static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
+{
+    uint64_t taken = fc_stats_get(transport->stats, FC_GAUGE_QUEUED) +
+                     fc_stats_get(transport->stats, FC_GAUGE_RUNNING) +
+                     fc_stats_get(transport->stats, FC_GAUGE_REPLYING);
+    if (taken + FREE_CONTEXTS_MIN <= transport->slot_count)
+        return;
+    fc_id_table cut;
+    fc_id_table_init(&cut);
+    for (uint32_t i = 0; i < transport->slot_count; i++) {
+        uint64_t since_ns = atomic_load(&transport->slots[i]->sending_since_ns);
+        nng_pipe pipe = {.id = atomic_load(&transport->slots[i]->sending_to)};
+        if (since_ns == 0 || since_ns + UNREAD_AFTER_NS > now_ns || fc_id_table_find(&cut, pipe.id) != NULL)
+            continue;
+        fc_id_table_put(&cut, pipe.id);
+        nng_pipe_close(pipe);
+        fc_stats_add(transport->stats, FC_COUNT_PIPES_CUT, 1);
+        fc_log(FC_LOG_WARN, "peer_cut", fc_log_int("peer", nng_pipe_id(pipe)), fc_log_text("why", "reads no replies"));
+    }
+    fc_id_table_fini(&cut);
+}
+
 void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 {
     nng_stat *root = NULL;
+    cut_who_does_not_read(transport, now_ns);
     pthread_mutex_lock(&transport->pipes_lock);
     bool is_closing = transport->closing.count > 0;
     pthread_mutex_unlock(&transport->pipes_lock);

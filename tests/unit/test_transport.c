@@ -375,6 +375,36 @@ START_TEST(closing_waits_for_replies_on_their_way)
 }
 END_TEST
 
+/* Small requests with larger replies, none of which is read, until every context holds one. */
+START_TEST(a_peer_that_reads_nothing_does_not_starve_others)
+{
+    bench b;
+    open_bench(&b, 1);
+    sp_peer deaf;
+    uint8_t frame[64] = {1};
+    size_t size_bytes = 0;
+    fc_wire_request stats = {.id = 1, .op = FC_OP_STATS};
+    ck_assert_int_eq(fc_codec_encode_request(&stats, NULL, frame + 13, sizeof frame - 13, &size_bytes), FC_OK);
+    frame[8] = (uint8_t)(size_bytes + 4);
+    frame[9] = 0x80;
+    sp_peer_open(&deaf, b.ipc_url);
+    uint64_t end_ns = fc_clock_now_ns() + 20 * FC_NS_PER_S;
+    while (fc_stats_get(fc_service_stats(b.service), FC_GAUGE_REPLYING) < fc_service_request_slots(b.service)) {
+        ck_assert(fc_clock_now_ns() < end_ns);
+        if (send(deaf.fd, frame, 13 + size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+            sched_yield();
+    }
+    fc_transport_tick(b.transport, fc_clock_now_ns());
+    ck_assert_uint_eq(fc_stats_get(fc_service_stats(b.service), FC_COUNT_PIPES_CUT), 0);
+    fc_transport_tick(b.transport, fc_clock_now_ns() + 2 * FC_NS_PER_S);
+    ck_assert_uint_eq(fc_stats_get(fc_service_stats(b.service), FC_COUNT_PIPES_CUT), 1);
+    assert_ping(b.ipc_url);
+    await_stat(&b, FC_GAUGE_REPLYING, 0);
+    sp_peer_close(&deaf);
+    close_bench(&b);
+}
+END_TEST
+
 /* Peers that die while a large reply is partly sent: nng must forget each of them. */
 START_TEST(peers_that_die_mid_reply_are_forgotten)
 {
@@ -540,6 +570,7 @@ int main(void)
     tcase_add_test(hostile, garbage_in_a_frame_is_answered);
     tcase_add_test(hostile, an_oversize_message_cuts_its_connection);
     tcase_add_test(hostile, a_peer_that_leaves_loses_its_place);
+    tcase_add_test(hostile, a_peer_that_reads_nothing_does_not_starve_others);
     tcase_add_test(hostile, peers_that_die_mid_reply_are_forgotten);
     suite_add_tcase(suite, hostile);
     TCase *ends = tcase_create("ends");

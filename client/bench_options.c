@@ -49,7 +49,7 @@ static const fc_arg_row ROWS[] = {
      .default_text = "1", .max = 3600, .group = "Load", .help = "time before it under the same load, not counted"},
     {.name = "verify", .type = FC_ARG_FLAG, .offset = AT(wants_verify), .group = "Results",
      .help = "check every answer: the first of each input set and kernel against the double-precision reference, all "
-             "later ones bit for bit against that"},
+             "later ones bit for bit against that; the client spends some time on it between requests"},
     {.name = "json", .type = FC_ARG_TEXT, .metavar = "FILE", .offset = AT(json_path), .group = "Results",
      .help = "write the figures there; - is standard output, and then nothing else goes there"},
     {.name = "plot", .type = FC_ARG_TEXT, .metavar = "FILE.svg", .offset = AT(plot_path), .group = "Results",
@@ -77,7 +77,8 @@ const fc_arg_tool FC_BENCH_TOOL = {
                "\n"
                "Exit status:\n"
                "  0  all answers came, and were right where checked\n"
-               "  1  a wrong answer, a failed request, a missed schedule, an unreachable server or an unwritable file\n"
+               "  1  a wrong answer, a failed request, a missed schedule, an unreachable server, an unwritable file, "
+               "an interrupt\n"
                "  2  a wrong command line\n",
 };
 

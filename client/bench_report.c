@@ -3,6 +3,7 @@
 
 #include "client/tool_text.h"
 
+#include <math.h>
 #include <string.h>
 
 fc_bench_parts fc_report_parts(const fc_tally *tally)
@@ -49,7 +50,10 @@ static void print_head(const fc_bench_options *o, const fc_bench_outcome *outcom
     fprintf(out, "Server    %s%s\n", o->urls.items[0], o->urls.count > 1 ? " and others" : "");
     if (t->kernel[0] != '\0')
         fprintf(out, "Kernel    %s on %s\n", t->kernel, t->device);
-    fprintf(out, "Problem   %s\nLoad      %s, %g s after %g s of warm-up\n", shape, load, o->duration_s, o->warmup_s);
+    double measured_s = (double)(outcome->window.end_ns - outcome->window.begin_ns) / 1e9;
+    fprintf(out, "Problem   %s\nLoad      %s, %.*f s after %g s of warm-up%s\n", shape, load,
+            measured_s == floor(measured_s) ? 0 : 1, measured_s, o->warmup_s,
+            outcome->was_interrupted ? " (interrupted)" : "");
 }
 
 static void print_errors(const fc_tally *tally, FILE *out)
@@ -168,6 +172,8 @@ bool fc_report_failed(const fc_bench_options *options, const fc_bench_outcome *o
                 "bench_client: the schedule was missed: %llu of %llu sends happened in their window; the server does "
                 "not keep up with %g/s, or --inflight and --clients are too few\n",
                 (unsigned long long)t->sent_in_window, (unsigned long long)t->due_in_window, options->rate);
+    if (outcome->was_interrupted)
+        fprintf(err, "bench_client: interrupted; the figures are of the time until then\n");
     if (t->latency.count == 0)
         fprintf(err, "bench_client: no answer to measure%s\n",
                 errors == 0 ? "; requests take longer than --duration" : "");

@@ -235,6 +235,9 @@ $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(BUILD)/libsupport.a $(BUILD)/libt
 # Counts and refuses the codec's allocations, of which there are none.
 $(BUILD)/tests/unit/test_codec: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
+# Makes allocations of the modules it links fail in turn (tests/support/failing_alloc.h).
+$(BUILD)/tests/unit/test_%_memory: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
 # Replays the fuzzers' corpus through their own entry.
 $(BUILD)/tests/unit/test_codec_corpus: $(OBJ)/tests/fuzz/entry.o
 

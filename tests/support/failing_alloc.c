@@ -2,68 +2,10 @@
 #include "tests/support/failing_alloc.h"
 
 #include <errno.h>
-#include <stdlib.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
-
-bool failing_alloc_is_available(void)
-{
-    return false;
-}
-
-void failing_alloc_arm(unsigned number)
-{
-    (void)number;
-}
-
-bool failing_alloc_disarm(void)
-{
-    return false;
-}
-
-#else
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *block, size_t size);
+#include <stddef.h>
 
 static _Thread_local unsigned countdown;
 static _Thread_local bool has_failed;
-
-/* The program's own code, as the linker laid it out. */
-extern const char __executable_start[];
-extern const char etext[];
-
-static bool fails_now(const void *caller)
-{
-    if ((const char *)caller < __executable_start || (const char *)caller >= etext)
-        return false;
-    if (countdown == 0 || --countdown > 0)
-        return false;
-    has_failed = true;
-    errno = ENOMEM;
-    return true;
-}
-
-__attribute__((visibility("default"))) void *malloc(size_t size)
-{
-    return fails_now(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
-}
-
-__attribute__((visibility("default"))) void *calloc(size_t count, size_t size)
-{
-    return fails_now(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
-}
-
-__attribute__((visibility("default"))) void *realloc(void *block, size_t size)
-{
-    return fails_now(__builtin_return_address(0)) ? NULL : __libc_realloc(block, size);
-}
-
-bool failing_alloc_is_available(void)
-{
-    return true;
-}
 
 void failing_alloc_arm(unsigned number)
 {
@@ -77,4 +19,34 @@ bool failing_alloc_disarm(void)
     return has_failed;
 }
 
-#endif
+static bool fails_now(void)
+{
+    if (countdown == 0 || --countdown > 0)
+        return false;
+    has_failed = true;
+    errno = ENOMEM;
+    return true;
+}
+
+/* The linker's --wrap fixes these names. */
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *block, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_realloc(void *block, size_t bytes);
+
+void *__wrap_malloc(size_t bytes)
+{
+    return fails_now() ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+    return fails_now() ? NULL : __real_calloc(count, bytes);
+}
+
+void *__wrap_realloc(void *block, size_t bytes)
+{
+    return fails_now() ? NULL : __real_realloc(block, bytes);
+}

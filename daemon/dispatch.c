@@ -148,9 +148,11 @@ fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_
     if (st == FC_BUSY)
         *out_retry_after_us = retry_after_us(dispatch);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
-    if (st == FC_OK && dispatch->waiting_lanes > 0)
-        pthread_cond_signal(&dispatch->work);
+    bool has_waiter = dispatch->waiting_lanes > 0;
     pthread_mutex_unlock(&dispatch->lock);
+    /* Outside, so that the lane does not wake up only to wait for the lock. */
+    if (st == FC_OK && has_waiter)
+        pthread_cond_signal(&dispatch->work);
     return st;
 }
 

@@ -108,7 +108,7 @@ static bool look_at_large_replies(fc_held *held, const void *context)
         calls[i] = fc_job_submit(held->client, &jobs[i]);
     }
     fc_job_wait_counter(watcher, "requests_attend", received + CALLS); /* all have arrived */
-    fc_job_wait_counter(watcher, "launched_requests", launched + *(const int *)context);
+    fc_job_wait_counter(watcher, "launched_requests", launched + 1 + *(const int *)context);
     fc_e2e_signal(&held->daemon, SIGTERM);
     for (int i = 0; i < CALLS; i++) {
         flashcore_result result = fc_job_finish(calls[i]);

@@ -176,6 +176,8 @@ bool fc_report_failed(const fc_bench_options *options, const fc_bench_outcome *o
         fprintf(err, "bench_client: interrupted; the figures are of the time until then\n");
     if (t->latency.count == 0)
         fprintf(err, "bench_client: no answer to measure%s\n",
-                errors == 0 ? "; requests take longer than --duration" : "");
+                options->rate > 0 ? ": no request meant for the measured time was answered"
+                : errors == 0     ? "; requests take longer than --duration"
+                                  : "");
     return t->wrong > 0 || errors > 0 || has_missed || t->latency.count == 0 || outcome->was_interrupted;
 }

@@ -547,6 +547,8 @@ static fc_status start_listener(fc_transport *transport, const char *url, char *
         return fc_fail(status_of(error), out_reason, "%s: %s", url, nng_strerror(error));
     if (strncmp(url, "ipc://", 6) == 0 && transport->config.ipc_mode != 0)
         error = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, (int)transport->config.ipc_mode);
+    if (strncmp(url, "tcp://", 6) == 0)
+        error = nng_listener_set_bool(listener, NNG_OPT_TCP_KEEPALIVE, true); /* finds hosts that vanished */
     if (error == 0)
         error = nng_listener_start(listener, 0);
     if (error != 0) {

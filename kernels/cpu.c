@@ -17,6 +17,8 @@
 #endif
 
 #define CACHE_LINE 64
+/* Multiplications of q with k, some 100 us of them, that a thread more must have to do. */
+#define PRODUCTS_PER_THREAD (4 * 1024 * 1024)
 /* A block's packed q and its sums stay in L2 beside a tile of K and V. */
 #define BLOCK_BYTES (512 * 1024)
 #define BLOCK_ROWS_MAX 512
@@ -467,6 +469,18 @@ static void run_thread(run *r, size_t thread_index)
         r->kernels->leave();
 }
 
+/* No more threads than blocks, nor than the work repays: waking one takes longer than a small launch, and on a busy
+ * machine its share of the launch may wait for a whole scheduling turn. */
+static int32_t choose_threads(const run *r)
+{
+    int64_t products = 0;
+    for (size_t i = 0; i < r->block_count; i++)
+        products += r->cpu->blocks[i].cost * r->dim;
+    int64_t repaid = 1 + products / PRODUCTS_PER_THREAD;
+    int64_t threads = repaid < r->cpu->thread_count ? repaid : r->cpu->thread_count;
+    return r->block_count < (size_t)threads ? (int32_t)r->block_count : (int32_t)threads;
+}
+
 fc_status fc_cpu_run(fc_cpu *cpu, const fc_launch *launch)
 {
     run r = {.cpu = cpu, .launch = launch, .kernels = cpu->isa->kernels[launch->plan.dtype]};
@@ -477,7 +491,7 @@ fc_status fc_cpu_run(fc_cpu *cpu, const fc_launch *launch)
     fc_status st = cut_launch(&r, cpu);
     if (st != FC_OK || r.block_count == 0)
         return st;
-    int32_t threads = r.block_count < (size_t)cpu->thread_count ? (int32_t)r.block_count : cpu->thread_count;
+    int32_t threads = choose_threads(&r);
     st = grow_memory(cpu, (size_t)threads * r.scratch_bytes);
     if (st != FC_OK)
         return st;

@@ -27,7 +27,7 @@ fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **ou
     call->client = client;
     call->wire.op = op;
     call->pinned_url = FC_CALL_ANY_URL;
-    call->submitted_ns = fc_client_now_ns();
+    call->submitted_ns = fc_link_now_ns();
     call->deadline_ns =
         client->timeout_us == 0 ? UINT64_MAX : fc_client_later_ns(call->submitted_ns, client->timeout_us);
     *out_call = call;
@@ -86,7 +86,7 @@ int flashcore_has_ended(flashcore_call *call)
 
 flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flashcore_result *out_result)
 {
-    uint64_t until_ns = fc_client_later_ns(fc_client_now_ns(), timeout_us);
+    uint64_t until_ns = fc_client_later_ns(fc_link_now_ns(), timeout_us);
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     pthread_mutex_lock(&call->lock);
     int error = 0;

@@ -38,6 +38,8 @@ static fc_status check_options(const flashcore_options *options, fc_reason *out_
 
 static void free_client(flashcore_client *client)
 {
+    if (client->net != NULL)
+        fc_net_stop(client->net);
     fc_slot *slot = client->made_slots;
     while (slot != NULL) {
         fc_slot *next = slot->next_made;
@@ -45,10 +47,7 @@ static void free_client(flashcore_client *client)
         free(slot);
         slot = next;
     }
-    fc_link *links[FC_ROUTE_URLS_MAX] = {NULL};
-    for (uint32_t i = 0; client->urls != NULL && i < client->url_count; i++)
-        links[i] = client->urls[i].link;
-    fc_links_close(links, client->url_count);
+    fc_net_destroy(client->net);
     for (uint32_t i = 0; client->urls != NULL && i < client->url_count; i++)
         free(client->urls[i].text);
     free(client->urls);
@@ -74,7 +73,7 @@ static fc_status make_client(const flashcore_options *options, flashcore_client 
     client->connect_timeout_us = options->connect_timeout_us;
     client->timeout_us = options->timeout_us;
     client->next_id = 1;
-    client->jitter_state = fc_client_now_ns() | 1;
+    client->jitter_state = fc_link_now_ns() | 1;
     client->urls = calloc(client->url_count, sizeof *client->urls);
     client->routes = calloc(client->url_count, sizeof *client->routes);
     if (client->urls == NULL || client->routes == NULL) {
@@ -85,20 +84,27 @@ static fc_status make_client(const flashcore_options *options, flashcore_client 
     return FC_OK;
 }
 
-static fc_status open_link(flashcore_client *client, uint32_t i, const flashcore_options *options,
-                           fc_reason *out_reason)
+static fc_status open_links(flashcore_client *client, const flashcore_options *options, fc_reason *out_reason)
 {
-    fc_link_options link_options = {
-        .url = options->urls[i],
-        .index = i,
+    fc_net_options net_options = {
+        .link_max = client->url_count,
         .reply_bytes_max = options->reply_bytes_max,
         .notify = fc_flight_on_link,
         .owner = client,
     };
-    client->urls[i].text = strdup(options->urls[i]);
-    if (client->urls[i].text == NULL)
-        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    return fc_link_open(&link_options, &client->urls[i].link, out_reason);
+    fc_status status = fc_net_create(&net_options, &client->net);
+    if (status != FC_OK)
+        return fc_fail(status, out_reason, "cannot set up the network side: %s", fc_status_text(status));
+    for (uint32_t i = 0; i < client->url_count; i++) {
+        client->urls[i].text = strdup(options->urls[i]);
+        if (client->urls[i].text == NULL)
+            return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+        status = fc_link_open(client->net, options->urls[i], &client->urls[i].link, out_reason);
+        if (status != FC_OK)
+            return status;
+    }
+    status = fc_net_start(client->net);
+    return status == FC_OK ? FC_OK : fc_fail(status, out_reason, "cannot start a thread");
 }
 
 static fc_status create(const flashcore_options *given, flashcore_client **out_client, fc_reason *out_reason)
@@ -117,12 +123,10 @@ static fc_status create(const flashcore_options *given, flashcore_client **out_c
     status = make_client(&options, &client);
     if (status != FC_OK)
         return fc_fail(status, out_reason, "out of memory");
-    for (uint32_t i = 0; i < client->url_count; i++) {
-        status = open_link(client, i, &options, out_reason);
-        if (status != FC_OK) {
-            free_client(client);
-            return status;
-        }
+    status = open_links(client, &options, out_reason);
+    if (status != FC_OK) {
+        free_client(client);
+        return status;
     }
     *out_client = client;
     return FC_OK;

@@ -18,7 +18,6 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <time.h>
 
 /* An exchange and the call that uses it. Made when needed, kept till the client goes. */
 typedef struct fc_slot {
@@ -29,11 +28,10 @@ typedef struct fc_slot {
 } fc_slot;
 
 typedef enum fc_call_state {
-    FC_CALL_PLACING,   /* the holder of the continuation is about to choose a URL */
-    FC_CALL_WAITING,   /* asleep until a URL it may use is connected */
-    FC_CALL_SENDING,   /* in nng's queue of one URL, not on a connection yet: never ran */
-    FC_CALL_RECEIVING, /* on a connection: may run, may have run */
-    FC_CALL_BACKOFF,   /* asleep because the server was busy */
+    FC_CALL_PLACING, /* the holder of the continuation is about to choose a URL */
+    FC_CALL_WAITING, /* asleep until a URL it may use is connected */
+    FC_CALL_FLYING,  /* handed to a URL; its exchange knows whether it was sent */
+    FC_CALL_BACKOFF, /* asleep because the server was busy */
     FC_CALL_ENDED,
     FC_CALL_STATE_COUNT
 } fc_call_state;
@@ -54,14 +52,14 @@ struct flashcore_call {
     bool counts_as_inflight;            /* against inflight_max */
 
     /* The continuation's. */
-    fc_message *message; /* encoded request; NULL while nng has it */
+    fc_message *message; /* encoded request; NULL while its exchange has it */
     flashcore_result result;
     fc_status refusal; /* FC_BUSY or FC_DRAINING: the last answer; FC_OK: none yet */
 
     /* client->lock. */
     fc_call_state state;
     fc_slot *slot;
-    uint32_t url_index, connection_id; /* SENDING, RECEIVING: where */
+    uint32_t url_index, connection_id; /* FLYING: where */
     uint64_t excluded_mask;            /* URLs that answered draining */
     uint64_t connect_deadline_ns;      /* WAITING: gives up then */
     bool is_cancelled, has_sent_cancel;
@@ -85,6 +83,7 @@ struct flashcore_client {
     uint32_t url_count, inflight_max;
     uint64_t connect_timeout_us, timeout_us; /* timeout_us 0: none */
     fc_client_url *urls;
+    fc_net *net;
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a slot came free, or the last call finished */
@@ -97,13 +96,6 @@ struct flashcore_client {
     uint64_t next_id, jitter_state;
     bool is_closing;
 };
-
-static inline uint64_t fc_client_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* now + delta, and UINT64_MAX (never) instead of an overflow. */
 static inline uint64_t fc_client_later_ns(uint64_t now_ns, uint64_t delta_us)

@@ -22,30 +22,18 @@ static void on_exchange(void *owner, fc_exchange_event event, fc_status status, 
 static void set_state(flashcore_call *call, fc_call_state next)
 {
     static const uint8_t ALLOWED[FC_CALL_STATE_COUNT] = {
-        [FC_CALL_PLACING] = STATE_BIT(FC_CALL_WAITING) | STATE_BIT(FC_CALL_SENDING) | STATE_BIT(FC_CALL_ENDED),
+        [FC_CALL_PLACING] = STATE_BIT(FC_CALL_WAITING) | STATE_BIT(FC_CALL_FLYING) | STATE_BIT(FC_CALL_ENDED),
         [FC_CALL_WAITING] = STATE_BIT(FC_CALL_PLACING),
-        [FC_CALL_SENDING] = STATE_BIT(FC_CALL_RECEIVING) | STATE_BIT(FC_CALL_PLACING) | STATE_BIT(FC_CALL_ENDED),
-        [FC_CALL_RECEIVING] = STATE_BIT(FC_CALL_BACKOFF) | STATE_BIT(FC_CALL_PLACING) | STATE_BIT(FC_CALL_ENDED),
+        [FC_CALL_FLYING] = STATE_BIT(FC_CALL_BACKOFF) | STATE_BIT(FC_CALL_PLACING) | STATE_BIT(FC_CALL_ENDED),
         [FC_CALL_BACKOFF] = STATE_BIT(FC_CALL_PLACING),
     };
-    const uint8_t on_a_url = STATE_BIT(FC_CALL_SENDING) | STATE_BIT(FC_CALL_RECEIVING);
     if ((ALLOWED[call->state] & STATE_BIT(next)) == 0)
         abort(); /* our own bug: going on could send a request twice */
-    bool was_there = (STATE_BIT(call->state) & on_a_url) != 0;
-    bool is_there = (STATE_BIT(next) & on_a_url) != 0;
-    if (is_there && !was_there)
+    if (next == FC_CALL_FLYING)
         call->client->routes[call->url_index].inflight_count++;
-    if (was_there && !is_there)
+    if (call->state == FC_CALL_FLYING)
         call->client->routes[call->url_index].inflight_count--;
     call->state = next;
-}
-
-static uint64_t remaining_us(uint64_t until_ns)
-{
-    if (until_ns == UINT64_MAX)
-        return FC_LINK_FOREVER;
-    uint64_t now_ns = fc_client_now_ns();
-    return until_ns > now_ns ? (until_ns - now_ns + 999) / 1000 : 1;
 }
 
 static bool is_called_off(const flashcore_call *call)
@@ -67,7 +55,7 @@ static fc_status make_slot(flashcore_client *client)
     fc_slot *slot = calloc(1, sizeof *slot);
     if (slot == NULL)
         return FC_NO_MEMORY;
-    fc_status status = fc_exchange_create(client->url_count, on_exchange, slot, &slot->exchange);
+    fc_status status = fc_exchange_create(client->net, on_exchange, slot, &slot->exchange);
     if (status != FC_OK) {
         free(slot);
         return status;
@@ -155,7 +143,7 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
     set_state(call, FC_CALL_WAITING);
-    fc_exchange_sleep(call->slot->exchange, remaining_us(until_ns));
+    fc_exchange_sleep(call->slot->exchange, until_ns);
     return FC_OK;
 }
 
@@ -166,35 +154,21 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
     flashcore_client *client = call->client;
     if (is_called_off(call))
         return fc_fail(FC_CANCELLED, out_reason, "cancelled before it was sent");
-    uint64_t now_ns = fc_client_now_ns();
+    uint64_t now_ns = fc_link_now_ns();
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
     uint32_t i = fc_route_choose(client->routes, client->url_count, excluded_urls(call), &client->route_cursor);
     if (i == FC_ROUTE_NONE ||
         (call->pinned_connection != 0 && client->urls[i].connection_id != call->pinned_connection))
         return wait_for_connection(call, now_ns, out_reason);
-    fc_status status =
-        fc_exchange_send(call->slot->exchange, client->urls[i].link, call->message, remaining_us(call->deadline_ns));
-    if (status != FC_OK)
-        return fc_fail(status, out_reason, "cannot open a context: %s", fc_status_text(status));
+    fc_message *message = call->message;
     call->message = NULL;
+    call->connect_deadline_ns = 0;
     call->url_index = i;
     call->connection_id = client->urls[i].connection_id;
-    set_state(call, FC_CALL_SENDING);
+    set_state(call, FC_CALL_FLYING);
+    fc_exchange_send(call->slot->exchange, client->urls[i].link, message, call->deadline_ns);
     return FC_OK;
-}
-
-/* A connection is gone: what nng has not handed to it yet comes back and goes elsewhere. What it was handed is told by
- * nng itself. */
-static void take_down(flashcore_client *client, uint32_t url_index, uint32_t connection_id)
-{
-    if (client->urls[url_index].connection_id != connection_id)
-        return;
-    client->urls[url_index].connection_id = 0;
-    client->routes[url_index].is_connected = false;
-    for (flashcore_call *call = client->calls; call != NULL; call = call->next)
-        if (call->state == FC_CALL_SENDING && call->url_index == url_index)
-            fc_exchange_abort(call->slot->exchange);
 }
 
 /* --- continuations: called by their holder, no lock held
@@ -227,7 +201,7 @@ static void finish(flashcore_call *call, fc_status status, const fc_reason *reas
     flashcore_result *result = &call->result;
     result->status = (flashcore_status)status;
     result->url_index = call->url_index;
-    result->client_total_us = (double)(fc_client_now_ns() - call->submitted_ns) / 1000.0;
+    result->client_total_us = (double)(fc_link_now_ns() - call->submitted_ns) / 1000.0;
     if (reason != NULL)
         snprintf(result->error, sizeof result->error, "%s", reason->text);
     if (status == FC_OK)
@@ -266,36 +240,18 @@ static void proceed(flashcore_call *call)
 
 static void send_cancel(flashcore_call *target);
 
-static void on_sent(flashcore_call *call)
-{
-    flashcore_client *client = call->client;
-    pthread_mutex_lock(&client->lock);
-    set_state(call, FC_CALL_RECEIVING);
-    call->connect_deadline_ns = 0; /* only now has a connection proved good: some go before they carry anything */
-    fc_exchange_receive(call->slot->exchange, remaining_us(call->deadline_ns));
-    if (client->is_closing)
-        fc_exchange_abort(call->slot->exchange);
-    else if (call->is_cancelled)
-        send_cancel(call);
-    pthread_mutex_unlock(&client->lock);
-}
-
 static void on_unsent(flashcore_call *call, fc_status status)
 {
-    flashcore_client *client = call->client;
-    if (status == FC_CANCELLED) { /* by cancel, by destroy, or because its connection went: place() knows which */
-        pthread_mutex_lock(&client->lock);
-        set_state(call, FC_CALL_PLACING);
-        pthread_mutex_unlock(&client->lock);
-        proceed(call);
+    fc_reason reason;
+    if (status == FC_TIMED_OUT) {
+        finish(call, out_of_time(call, &reason), &reason);
         return;
     }
-    fc_reason reason;
-    if (status == FC_TIMED_OUT)
-        status = out_of_time(call, &reason);
-    else
-        fc_fail(status, &reason, "%s", fc_status_text(status));
-    finish(call, status, &reason);
+    /* By cancel, by destroy, or because its connection went: place() knows which. */
+    pthread_mutex_lock(&call->client->lock);
+    set_state(call, FC_CALL_PLACING);
+    pthread_mutex_unlock(&call->client->lock);
+    proceed(call);
 }
 
 static void on_woke(flashcore_call *call)
@@ -310,12 +266,12 @@ static void on_broken(flashcore_call *call, fc_status status)
 {
     flashcore_client *client = call->client;
     fc_reason reason;
-    pthread_mutex_lock(&client->lock);
-    if (status == FC_CONNECTION_LOST)
-        take_down(client, call->url_index, call->connection_id);
-    else if (status == FC_TIMED_OUT && !call->has_sent_cancel && call->wire.op == FC_OP_ATTEND)
-        send_cancel(call); /* nobody waits for it any more: the server may drop it if it is still queued */
-    pthread_mutex_unlock(&client->lock);
+    if (status == FC_TIMED_OUT && call->wire.op == FC_OP_ATTEND) {
+        pthread_mutex_lock(&client->lock);
+        if (!call->has_sent_cancel)
+            send_cancel(call); /* nobody waits for it any more: the server may drop it if it is still queued */
+        pthread_mutex_unlock(&client->lock);
+    }
     const char *url = client->urls[call->url_index].text;
     if (status == FC_CONNECTION_LOST)
         fc_fail(status, &reason, "the connection to %.150s broke after sending; it may have run", url);
@@ -332,16 +288,16 @@ static void on_broken(flashcore_call *call, fc_status status)
 static bool try_back_off(flashcore_call *call)
 {
     flashcore_client *client = call->client;
-    uint64_t delay_us = call->result.retry_after_us;
+    uint64_t now_ns = fc_link_now_ns(), delay_us = call->result.retry_after_us;
     delay_us = delay_us > BUSY_DELAY_US_MIN ? delay_us : BUSY_DELAY_US_MIN;
     pthread_mutex_lock(&client->lock);
     /* Up to half as long again, so that those refused together do not come back together. */
     if (delay_us < UINT64_MAX / 2)
         delay_us += next_random(client) % (delay_us / 2 + 1);
-    bool is_worth_it = !is_called_off(call) && fc_client_later_ns(fc_client_now_ns(), delay_us) < call->deadline_ns;
+    bool is_worth_it = !is_called_off(call) && fc_client_later_ns(now_ns, delay_us) < call->deadline_ns;
     if (is_worth_it) {
         set_state(call, FC_CALL_BACKOFF);
-        fc_exchange_sleep(call->slot->exchange, delay_us);
+        fc_exchange_sleep(call->slot->exchange, fc_client_later_ns(now_ns, delay_us));
     }
     pthread_mutex_unlock(&client->lock);
     return is_worth_it;
@@ -391,9 +347,6 @@ static void on_exchange(void *owner, fc_exchange_event event, fc_status status, 
 {
     flashcore_call *call = ((fc_slot *)owner)->call;
     switch (event) {
-    case FC_EXCHANGE_SENT:
-        on_sent(call);
-        break;
     case FC_EXCHANGE_UNSENT:
         call->message = message;
         on_unsent(call, status);
@@ -486,12 +439,11 @@ fc_status fc_flight_cancel(flashcore_call *call)
     call->is_cancelled = true;
     switch (call->state) {
     case FC_CALL_WAITING:
-    case FC_CALL_SENDING:
     case FC_CALL_BACKOFF:
         fc_exchange_abort(call->slot->exchange);
         break;
-    case FC_CALL_RECEIVING:
-        if (!call->has_sent_cancel)
+    case FC_CALL_FLYING:
+        if (!fc_exchange_recall(call->slot->exchange) && !call->has_sent_cancel)
             send_cancel(call);
         break;
     case FC_CALL_PLACING: /* place() will see it */
@@ -520,15 +472,11 @@ void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, 
 {
     flashcore_client *client = owner;
     pthread_mutex_lock(&client->lock);
-    if (is_up) {
-        client->urls[url_index].connection_id = connection_id;
-        client->routes[url_index].is_connected = true;
-        client->routes[url_index].is_draining = false;
-        for (flashcore_call *call = client->calls; call != NULL; call = call->next)
-            if (call->state == FC_CALL_WAITING && (excluded_urls(call) >> url_index & 1) == 0)
-                fc_exchange_abort(call->slot->exchange);
-    } else {
-        take_down(client, url_index, connection_id);
-    }
+    client->urls[url_index].connection_id = is_up ? connection_id : 0;
+    client->routes[url_index].is_connected = is_up;
+    client->routes[url_index].is_draining = false;
+    for (flashcore_call *call = is_up ? client->calls : NULL; call != NULL; call = call->next)
+        if (call->state == FC_CALL_WAITING && (excluded_urls(call) >> url_index & 1) == 0)
+            fc_exchange_abort(call->slot->exchange);
     pthread_mutex_unlock(&client->lock);
 }

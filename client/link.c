@@ -1,289 +1,454 @@
-/* Links and exchanges on nng's REQ protocol: see link.h. Must never block in a callback, and never let nng resend.
+/* One connection: connecting and greeting, framing, reading and writing. See link.h and net.h.
  *
- * Life of an exchange: send, then (once sent) receive; or sleep. A REQ context carries
- * one request; each exchange keeps one per link, opened at first use. Sleeping has an aio of its own: in nng 1.5.2 one
- * that has slept reports later timeouts as success, without a message.
+ * nng's wire: each side greets with 00 'S' 'P' 00, its protocol's number (16 bits, big-endian), 00 00. Then messages:
+ * on ipc a byte 01, everywhere the length (64 bits, big-endian), then as many bytes. A REQ message starts with the
+ * request's id (32 bits, big-endian, top bit set), which the reply starts with too.
  */
-#include "client/link.h"
+#include "client/net.h"
 
-#include <nng/nng.h>
-#include <nng/protocol/reqrep0/req.h>
+#include "client/link_address.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <pthread.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
-#define RECONNECT_MIN_MS 20
-#define RECONNECT_MAX_MS 1000
-#define REQ_HEADER_BYTES 4       /* nng counts the request id against RECVMAXSZ */
-#define NNG_SIZE_MAX 0xffffffffu /* the largest RECVMAXSZ nng takes */
-#define CLOSE_PATIENCE_SECONDS 2
-#define IPC_PATH_BYTES_MAX 107 /* sockaddr_un.sun_path less its NUL */
+#define PROTOCOL_REQ 0x30
+#define PROTOCOL_REP 0x31
+#define ID_BYTES 4
+#define RETRY_NS_MIN (20u * 1000000u)
+#define RETRY_NS_MAX (1000u * 1000000u)
+#define GREETING_NS_MAX (10000000000u)
+#define SEND_BUFFER_BYTES (4 << 20) /* the kernel cuts it to net.core.wmem_max */
+#define READS_AT_A_TIME 64          /* then the others get their turn */
 
-struct fc_link {
-    fc_link_options options;
-    nng_socket socket;
-};
-
-typedef enum exchange_phase { PHASE_SENDING, PHASE_RECEIVING, PHASE_SLEEPING } exchange_phase;
-
-typedef struct link_context {
-    nng_ctx context;
-    bool is_open;
-} link_context;
-
-struct fc_exchange {
-    fc_exchange_notify notify;
-    void *owner;
-    nng_aio *aio, *sleep_aio;
-    exchange_phase phase; /* the last one started; the owner's serialisation guards it */
-    nng_ctx context;      /* the one in use */
-    uint32_t link_count;
-    link_context contexts[];
-};
-
-static fc_status status_from_nng(int code)
+static size_t header_bytes(const fc_link *link)
 {
-    switch (code) {
-    case 0:
-        return FC_OK;
-    case NNG_ENOMEM:
-        return FC_NO_MEMORY;
-    case NNG_ETIMEDOUT:
-        return FC_TIMED_OUT;
-    case NNG_ECANCELED:
-        return FC_CANCELLED;
-    case NNG_ECONNRESET:
-    case NNG_ECONNABORTED:
-    case NNG_ECLOSED:
-    case NNG_ESTATE: /* the connection went down between sending and receiving */
-        return FC_CONNECTION_LOST;
-    case NNG_EINVAL:
-    case NNG_EADDRINVAL:
-    case NNG_ENOTSUP:
-        return FC_INVALID_ARGUMENT;
-    default:
-        return FC_IO;
+    return (link->is_ipc ? 1 : 0) + 8 + ID_BYTES;
+}
+
+static void put_be(uint8_t *to, uint64_t value, int bytes)
+{
+    for (int i = bytes - 1; i >= 0; i--, value >>= 8)
+        to[i] = (uint8_t)value;
+}
+
+static uint64_t get_be(const uint8_t *from, int bytes)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < bytes; i++)
+        value = value << 8 | from[i];
+    return value;
+}
+
+/* --- writing, under net->lock ------------------------------------------------------------------------------------- */
+
+/* Writes a piece of the frame; 0: the socket takes nothing now, -1: it is broken. */
+static ssize_t write_piece(int fd, fc_message *frame)
+{
+    struct iovec pieces[2];
+    size_t count = 0, skip = frame->written_bytes;
+    if (skip < frame->header_bytes) {
+        pieces[count++] = (struct iovec){frame->header + skip, frame->header_bytes - skip};
+        skip = frame->header_bytes;
+    }
+    skip -= frame->header_bytes;
+    if (skip < frame->size_bytes)
+        pieces[count++] = (struct iovec){frame->bytes + skip, frame->size_bytes - skip};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+    for (;;) {
+        ssize_t written = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (written >= 0)
+            return written;
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return 0;
+        if (errno != EINTR)
+            return -1;
     }
 }
 
-/* --- messages ----------------------------------------------------------------------------------------------------- */
-
-fc_status fc_message_create(size_t capacity_bytes, fc_message **out_message)
+static void pop_frame(fc_link *link)
 {
-    return nng_msg_alloc(out_message, capacity_bytes) == 0 ? FC_OK : FC_NO_MEMORY;
+    fc_message *frame = link->queue_first;
+    link->queue_first = frame->next;
+    if (link->queue_first == NULL)
+        link->queue_last = &link->queue_first;
 }
 
-void *fc_message_bytes(fc_message *message, size_t *out_size_bytes)
+static void flush(fc_link *link)
 {
-    *out_size_bytes = nng_msg_len(message);
-    return nng_msg_body(message);
+    while (link->is_up && !link->is_broken && link->queue_first != NULL) {
+        fc_message *frame = link->queue_first;
+        ssize_t written = write_piece(link->fd, frame);
+        if (written == 0)
+            return;
+        if (written < 0) {
+            link->is_broken = true; /* the net's thread clears up */
+            fc_net_wake(link->net);
+            return;
+        }
+        if (frame->exchange != NULL)
+            frame->exchange->phase = FC_EXCHANGE_SENT;
+        frame->written_bytes += (size_t)written;
+        if (frame->written_bytes < frame->header_bytes + frame->size_bytes)
+            continue;
+        pop_frame(link);
+        fc_message_destroy(frame);
+    }
 }
 
-void fc_message_trim(fc_message *message, size_t size_bytes)
+void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message)
 {
-    nng_msg_chop(message, nng_msg_len(message) - size_bytes);
+    if (!link->is_up || link->is_broken) {
+        fc_net_end_exchange(exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, message);
+        return;
+    }
+    uint8_t *header = message->header;
+    if (link->is_ipc)
+        *header++ = 1;
+    put_be(header, ID_BYTES + (uint64_t)message->size_bytes, 8);
+    put_be(header + 8, exchange->id, ID_BYTES);
+    message->header_bytes = (uint8_t)header_bytes(link);
+    message->written_bytes = 0;
+    message->exchange = exchange;
+    message->next = NULL;
+    bool was_empty = link->queue_first == NULL;
+    *link->queue_last = message;
+    link->queue_last = &message->next;
+    if (!was_empty)
+        return; /* the net's thread is at it */
+    flush(link);
+    if (link->queue_first != NULL)
+        fc_net_wake(link->net); /* to poll for room */
 }
 
-void fc_message_destroy(fc_message *message)
+fc_message *fc_link_take_back(fc_link *link, fc_exchange *exchange)
 {
-    nng_msg_free(message);
-}
-
-/* --- links -------------------------------------------------------------------------------------------------------- */
-
-/* ADD_PRE rather than ADD_POST: only it is certain to come before the same pipe's REM_POST. What is sent before the
- * pipe has started waits inside nng until it does. */
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
-{
-    fc_link *link = arg;
-    link->options.notify(link->options.owner, link->options.index, (uint32_t)nng_pipe_id(pipe),
-                         event == NNG_PIPE_EV_ADD_PRE);
-}
-
-static size_t receive_limit(size_t reply_bytes_max)
-{
-    return reply_bytes_max < NNG_SIZE_MAX - REQ_HEADER_BYTES ? reply_bytes_max + REQ_HEADER_BYTES : NNG_SIZE_MAX;
-}
-
-/* nng takes any path and then fails to connect for ever. */
-static bool is_path_too_long(const char *url)
-{
-    static const char scheme[] = "ipc://";
-    return strncmp(url, scheme, sizeof scheme - 1) == 0 && strlen(url) - (sizeof scheme - 1) > IPC_PATH_BYTES_MAX;
-}
-
-static int configure(fc_link *link)
-{
-    int rv = nng_socket_set_ms(link->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
-    if (rv == 0)
-        rv = nng_socket_set_ms(link->socket, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
-    if (rv == 0)
-        rv = nng_socket_set_ms(link->socket, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS);
-    if (rv == 0)
-        rv = nng_socket_set_size(link->socket, NNG_OPT_RECVMAXSZ, receive_limit(link->options.reply_bytes_max));
-    if (rv == 0)
-        rv = nng_pipe_notify(link->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, link);
-    if (rv == 0)
-        rv = nng_pipe_notify(link->socket, NNG_PIPE_EV_REM_POST, on_pipe, link);
-    return rv;
-}
-
-fc_status fc_link_open(const fc_link_options *options, fc_link **out_link, fc_reason *out_reason)
-{
-    if (is_path_too_long(options->url))
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "url %.100s...: longer than a socket path can be (%d bytes)",
-                       options->url, IPC_PATH_BYTES_MAX);
-    fc_link *link = calloc(1, sizeof *link);
-    if (link == NULL)
-        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    link->options = *options;
-    int rv = nng_req0_open(&link->socket);
-    if (rv != 0)
-        goto free_link;
-    rv = configure(link);
-    if (rv != 0)
-        goto close_socket;
-    rv = nng_dial(link->socket, options->url, NULL, NNG_FLAG_NONBLOCK);
-    if (rv != 0)
-        goto close_socket;
-    *out_link = link;
-    return FC_OK;
-close_socket:
-    nng_close(link->socket);
-free_link:
-    free(link);
-    return fc_fail(status_from_nng(rv), out_reason, "url %.150s: %s", options->url, nng_strerror(rv));
-}
-
-static void *close_socket_thread(void *arg)
-{
-    fc_link *link = arg;
-    nng_close(link->socket);
-    free(link);
+    for (fc_message **at = &link->queue_first; *at != NULL; at = &(*at)->next) {
+        fc_message *frame = *at;
+        if (frame->exchange != exchange)
+            continue;
+        frame->exchange = NULL;
+        if (frame->written_bytes != 0)
+            return NULL;
+        *at = frame->next;
+        if (frame->next == NULL)
+            link->queue_last = at;
+        return frame;
+    }
     return NULL;
 }
 
-void fc_links_close(fc_link **links, uint32_t count)
+/* --- coming and going, on the net's thread -------------------------------------------------------------------------
+ */
+
+static void close_fd(fc_link *link)
 {
-    struct timespec patience;
-    clock_gettime(CLOCK_REALTIME, &patience); /* pthread_timedjoin_np knows no other clock */
-    patience.tv_sec += CLOSE_PATIENCE_SECONDS;
-    for (uint32_t i = 0; i < count; i++) {
-        if (links[i] == NULL)
-            continue;
-        /* Taking the callbacks away waits for one that runs; none starts afterwards. */
-        nng_pipe_notify(links[i]->socket, NNG_PIPE_EV_ADD_PRE, NULL, NULL);
-        nng_pipe_notify(links[i]->socket, NNG_PIPE_EV_REM_POST, NULL, NULL);
-        pthread_t closer;
-        if (pthread_create(&closer, NULL, close_socket_thread, links[i]) != 0)
-            close_socket_thread(links[i]);
-        else if (pthread_timedjoin_np(closer, NULL, &patience) != 0)
-            pthread_detach(closer);
+    if (link->fd >= 0)
+        close(link->fd);
+    link->fd = -1;
+}
+
+/* Under net->lock: every exchange on the link ends, as unsent or as broken. */
+static void fail_exchanges(fc_link *link)
+{
+    while (link->queue_first != NULL) {
+        fc_message *frame = link->queue_first;
+        pop_frame(link);
+        if (frame->exchange != NULL && frame->written_bytes == 0)
+            fc_net_end_exchange(frame->exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, frame);
+        else
+            fc_message_destroy(frame);
+    }
+    fc_exchange *following;
+    for (fc_exchange *exchange = link->net->active; exchange != NULL; exchange = following) {
+        following = exchange->next;
+        if (exchange->phase == FC_EXCHANGE_SENT && exchange->link == link)
+            fc_net_end_exchange(exchange, FC_EXCHANGE_BROKEN, FC_CONNECTION_LOST, NULL);
     }
 }
 
-/* --- exchanges ---------------------------------------------------------------------------------------------------- */
-
-static nng_duration duration_ms(uint64_t timeout_us)
+/* The connection, or the attempt at one, is over; the next comes after a pause with jitter. */
+static void drop(fc_link *link, uint64_t now_ns)
 {
-    if (timeout_us == FC_LINK_FOREVER)
-        return NNG_DURATION_INFINITE;
-    uint64_t ms = timeout_us / 1000 + (timeout_us % 1000 != 0);
-    if (ms == 0)
-        return 1; /* 0 would mean "fail unless it can be done at once" */
-    return ms < INT_MAX ? (nng_duration)ms : INT_MAX;
+    fc_net *net = link->net;
+    bool was_up = link->state == FC_LINK_UP;
+    pthread_mutex_lock(&net->lock);
+    close_fd(link);
+    link->is_up = false;
+    link->is_broken = false;
+    fail_exchanges(link);
+    pthread_mutex_unlock(&net->lock);
+    fc_message_destroy(link->body);
+    link->body = NULL;
+    link->is_in_body = false;
+    link->state = FC_LINK_DOWN;
+    net->random_state ^= net->random_state << 13; /* xorshift64, Marsaglia 2003 */
+    net->random_state ^= net->random_state >> 7;
+    net->random_state ^= net->random_state << 17;
+    link->next_ns = now_ns + link->retry_delay_ns / 2 + net->random_state % (link->retry_delay_ns / 2);
+    link->retry_delay_ns = link->retry_delay_ns * 2 < RETRY_NS_MAX ? link->retry_delay_ns * 2 : RETRY_NS_MAX;
+    if (was_up)
+        net->options.notify(net->options.owner, link->index, link->connection_id, false);
 }
 
-static void on_message(void *arg)
+static void come_up(fc_link *link)
 {
-    fc_exchange *exchange = arg;
-    bool was_sending = exchange->phase == PHASE_SENDING;
-    fc_status status = status_from_nng(nng_aio_result(exchange->aio));
-    fc_message *message = nng_aio_get_msg(exchange->aio);
-    nng_aio_set_msg(exchange->aio, NULL);
-    if (was_sending)
-        exchange->notify(exchange->owner, status == FC_OK ? FC_EXCHANGE_SENT : FC_EXCHANGE_UNSENT, status,
-                         status == FC_OK ? NULL : message);
-    else
-        exchange->notify(exchange->owner, status == FC_OK ? FC_EXCHANGE_REPLIED : FC_EXCHANGE_BROKEN, status,
-                         status == FC_OK ? message : NULL);
+    fc_net *net = link->net;
+    link->state = FC_LINK_UP;
+    link->connection_id = ++net->next_connection_id;
+    link->buffer_begin = link->buffer_end = 0;
+    pthread_mutex_lock(&net->lock);
+    link->is_up = true;
+    pthread_mutex_unlock(&net->lock);
+    net->options.notify(net->options.owner, link->index, link->connection_id, true);
 }
 
-static void on_sleep(void *arg)
+static void greet(fc_link *link, uint64_t now_ns)
 {
-    fc_exchange *exchange = arg;
-    exchange->notify(exchange->owner, FC_EXCHANGE_WOKE, FC_OK, NULL);
+    static const uint8_t greeting[8] = {0, 'S', 'P', 0, 0, PROTOCOL_REQ, 0, 0};
+    link->state = FC_LINK_GREETING;
+    link->greeting_bytes = 0;
+    /* A fresh connection takes eight bytes. */
+    if (send(link->fd, greeting, sizeof greeting, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof greeting)
+        drop(link, now_ns);
 }
 
-fc_status fc_exchange_create(uint32_t link_count, fc_exchange_notify notify, void *owner, fc_exchange **out_exchange)
+static void read_greeting(fc_link *link, uint64_t now_ns)
 {
-    fc_exchange *exchange = calloc(1, sizeof *exchange + link_count * sizeof exchange->contexts[0]);
-    if (exchange == NULL)
-        return FC_NO_MEMORY;
-    exchange->notify = notify;
-    exchange->owner = owner;
-    exchange->link_count = link_count;
-    if (nng_aio_alloc(&exchange->aio, on_message, exchange) != 0)
-        goto free_exchange;
-    if (nng_aio_alloc(&exchange->sleep_aio, on_sleep, exchange) != 0)
-        goto free_aio;
-    *out_exchange = exchange;
-    return FC_OK;
-free_aio:
-    nng_aio_free(exchange->aio);
-free_exchange:
-    free(exchange);
-    return FC_NO_MEMORY;
-}
-
-void fc_exchange_destroy(fc_exchange *exchange)
-{
-    if (exchange == NULL)
+    static const uint8_t expected[8] = {0, 'S', 'P', 0, 0, PROTOCOL_REP, 0, 0};
+    ssize_t got = recv(link->fd, link->greeting + link->greeting_bytes, sizeof link->greeting - link->greeting_bytes,
+                       MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    nng_aio_free(exchange->aio);
-    nng_aio_free(exchange->sleep_aio);
-    for (uint32_t i = 0; i < exchange->link_count; i++)
-        if (exchange->contexts[i].is_open)
-            nng_ctx_close(exchange->contexts[i].context);
-    free(exchange);
+    if (got > 0)
+        link->greeting_bytes += (uint32_t)got;
+    if (got <= 0 || memcmp(link->greeting, expected, link->greeting_bytes) != 0)
+        drop(link, now_ns);
+    else if (link->greeting_bytes == sizeof link->greeting)
+        come_up(link);
 }
 
-fc_status fc_exchange_send(fc_exchange *exchange, fc_link *link, fc_message *message, uint64_t timeout_us)
+static void start_connecting(fc_link *link, uint64_t now_ns)
 {
-    link_context *slot = &exchange->contexts[link->options.index];
-    if (!slot->is_open) {
-        int rv = nng_ctx_open(&slot->context, link->socket);
-        if (rv != 0)
-            return rv == NNG_ENOMEM ? FC_NO_MEMORY : FC_IO;
-        slot->is_open = true;
+    const fc_link_address *address = &link->addresses[link->address_next++ % link->address_count];
+    int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int on = 1, send_buffer_bytes = SEND_BUFFER_BYTES;
+    if (fd >= 0) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
+        if (!link->is_ipc) {
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+        }
     }
-    exchange->context = slot->context;
-    exchange->phase = PHASE_SENDING;
-    nng_aio_set_timeout(exchange->aio, duration_ms(timeout_us));
-    nng_aio_set_msg(exchange->aio, message);
-    nng_ctx_send(exchange->context, exchange->aio);
+    pthread_mutex_lock(&link->net->lock);
+    link->fd = fd;
+    pthread_mutex_unlock(&link->net->lock);
+    link->state = FC_LINK_CONNECTING;
+    link->next_ns = now_ns + GREETING_NS_MAX;
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address->storage, address->bytes) == 0)
+        greet(link, now_ns);
+    else if (fd < 0 || errno != EINPROGRESS)
+        drop(link, now_ns);
+}
+
+static void finish_connecting(fc_link *link, uint64_t now_ns)
+{
+    int error = 0;
+    socklen_t bytes = sizeof error;
+    if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0 || error != 0)
+        drop(link, now_ns);
+    else
+        greet(link, now_ns);
+}
+
+/* --- reading, on the net's thread ----------------------------------------------------------------------------------
+ */
+
+static void finish_body(fc_link *link)
+{
+    fc_net *net = link->net;
+    fc_message *body = link->body;
+    link->body = NULL;
+    link->is_in_body = false;
+    link->retry_delay_ns = RETRY_NS_MIN; /* a server that answers is worth coming back to soon */
+    if (body == NULL)
+        return;
+    pthread_mutex_lock(&net->lock);
+    fc_exchange *exchange = fc_net_find_exchange(net, link, link->body_id);
+    if (exchange != NULL) {
+        fc_link_take_back(link, exchange);
+        fc_net_end_exchange(exchange, FC_EXCHANGE_REPLIED, FC_OK, body);
+        body = NULL;
+    }
+    pthread_mutex_unlock(&net->lock);
+    fc_message_destroy(body);
+}
+
+/* False: what came is not this protocol, or too large. */
+static bool start_body(fc_link *link, const uint8_t *header)
+{
+    fc_net *net = link->net;
+    if (link->is_ipc && *header++ != 1)
+        return false;
+    uint64_t length = get_be(header, 8);
+    if (length < ID_BYTES || length - ID_BYTES > net->options.reply_bytes_max)
+        return false;
+    link->body_id = (uint32_t)get_be(header + 8, ID_BYTES);
+    link->body_size_bytes = length - ID_BYTES;
+    link->body_done_bytes = 0;
+    link->is_in_body = true;
+    pthread_mutex_lock(&net->lock);
+    bool is_awaited = fc_net_find_exchange(net, link, link->body_id) != NULL;
+    pthread_mutex_unlock(&net->lock);
+    return !is_awaited || fc_message_create((size_t)link->body_size_bytes, &link->body) == FC_OK;
+}
+
+/* Takes what the buffer holds. */
+static bool consume(fc_link *link)
+{
+    for (;;) {
+        const uint8_t *from = link->buffer + link->buffer_begin;
+        size_t held = link->buffer_end - link->buffer_begin;
+        if (!link->is_in_body) {
+            if (held < header_bytes(link))
+                break;
+            link->buffer_begin += header_bytes(link);
+            if (!start_body(link, from))
+                return false;
+            continue;
+        }
+        uint64_t wanted = link->body_size_bytes - link->body_done_bytes;
+        size_t taken = held < wanted ? held : (size_t)wanted;
+        if (link->body != NULL && taken != 0)
+            memcpy(link->body->bytes + link->body_done_bytes, from, taken);
+        link->buffer_begin += taken;
+        link->body_done_bytes += taken;
+        if (taken < wanted)
+            break;
+        finish_body(link);
+    }
+    memmove(link->buffer, link->buffer + link->buffer_begin, link->buffer_end - link->buffer_begin);
+    link->buffer_end -= link->buffer_begin;
+    link->buffer_begin = 0;
+    return true;
+}
+
+/* False: the connection is over. */
+static bool read_all(fc_link *link)
+{
+    for (int i = 0; i < READS_AT_A_TIME; i++) {
+        bool is_direct = link->is_in_body && link->body != NULL; /* the buffer is empty then */
+        uint8_t *to = is_direct ? link->body->bytes + link->body_done_bytes : link->buffer + link->buffer_end;
+        size_t room = is_direct ? (size_t)(link->body_size_bytes - link->body_done_bytes)
+                                : sizeof link->buffer - link->buffer_end;
+        ssize_t got = recv(link->fd, to, room, MSG_DONTWAIT);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+        if (is_direct) {
+            link->body_done_bytes += (uint64_t)got;
+            if (link->body_done_bytes == link->body_size_bytes)
+                finish_body(link);
+        } else {
+            link->buffer_end += (size_t)got;
+            if (!consume(link))
+                return false;
+        }
+        if ((size_t)got < room)
+            return true; /* that was all there is */
+    }
+    return true;
+}
+
+/* --- for net.c
+ * -------------------------------------------------------------------------------------------------------- */
+
+struct pollfd fc_link_poll(fc_link *link, uint64_t *until_ns)
+{
+    struct pollfd polled = {.fd = link->fd, .events = POLLIN};
+    if (link->state != FC_LINK_UP && link->next_ns < *until_ns)
+        *until_ns = link->next_ns;
+    if (link->state == FC_LINK_CONNECTING)
+        polled.events = POLLOUT;
+    else if (link->state == FC_LINK_UP && link->queue_first != NULL)
+        polled.events |= POLLOUT;
+    if (link->is_broken)
+        *until_ns = 0;
+    return polled;
+}
+
+static void progress_up(fc_link *link, short revents, uint64_t now_ns)
+{
+    bool is_over = (revents & (POLLIN | POLLHUP | POLLERR)) != 0 && !read_all(link);
+    pthread_mutex_lock(&link->net->lock);
+    if ((revents & POLLOUT) != 0 && !is_over)
+        flush(link);
+    is_over = is_over || link->is_broken;
+    pthread_mutex_unlock(&link->net->lock);
+    if (is_over)
+        drop(link, now_ns);
+}
+
+void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
+{
+    switch (link->state) {
+    case FC_LINK_DOWN:
+        if (now_ns >= link->next_ns)
+            start_connecting(link, now_ns);
+        break;
+    case FC_LINK_CONNECTING:
+        if (revents != 0)
+            finish_connecting(link, now_ns);
+        else if (now_ns >= link->next_ns)
+            drop(link, now_ns);
+        break;
+    case FC_LINK_GREETING:
+        if (revents != 0)
+            read_greeting(link, now_ns);
+        else if (now_ns >= link->next_ns)
+            drop(link, now_ns);
+        break;
+    case FC_LINK_UP:
+        progress_up(link, revents, now_ns);
+        break;
+    }
+}
+
+fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason)
+{
+    fc_link *link = calloc(1, sizeof *link);
+    if (link == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    fc_status status = fc_link_address_resolve(url, &link->addresses, &link->address_count, out_reason);
+    if (status != FC_OK) {
+        free(link);
+        return status;
+    }
+    link->net = net;
+    link->index = net->link_count;
+    link->is_ipc = link->addresses[0].storage.ss_family == AF_UNIX;
+    link->retry_delay_ns = RETRY_NS_MIN;
+    link->fd = -1;
+    link->queue_last = &link->queue_first;
+    net->links[net->link_count++] = link;
+    *out_link = link;
     return FC_OK;
 }
 
-void fc_exchange_receive(fc_exchange *exchange, uint64_t timeout_us)
+void fc_link_destroy(fc_link *link)
 {
-    exchange->phase = PHASE_RECEIVING;
-    nng_aio_set_timeout(exchange->aio, duration_ms(timeout_us));
-    nng_ctx_recv(exchange->context, exchange->aio);
-}
-
-void fc_exchange_sleep(fc_exchange *exchange, uint64_t delay_us)
-{
-    exchange->phase = PHASE_SLEEPING;
-    nng_duration ms = duration_ms(delay_us);
-    nng_sleep_aio(ms == NNG_DURATION_INFINITE ? INT_MAX : ms, exchange->sleep_aio);
-}
-
-void fc_exchange_abort(fc_exchange *exchange)
-{
-    nng_aio_abort(exchange->phase == PHASE_SLEEPING ? exchange->sleep_aio : exchange->aio, NNG_ECANCELED);
+    close_fd(link);
+    while (link->queue_first != NULL) {
+        fc_message *frame = link->queue_first;
+        pop_frame(link);
+        fc_message_destroy(frame);
+    }
+    fc_message_destroy(link->body);
+    free(link->addresses);
+    free(link);
 }

@@ -1,13 +1,18 @@
-/* Connections and message exchanges over nng: the library's only user of nng.
+/* Connections and message exchanges: the library's side of nng's REQ protocol, spoken over plain sockets.
  *
- * A link is one URL: a REQ socket with one dialer that connects and reconnects in the background. An exchange is one
- * request at a time on its way over a link, and the way back of its reply; it can also just sleep. Nothing here
- * retries: nng's own resending is off, and an exchange says truthfully whether its request was handed to a connection
- * (it may run) or was not (it never ran).
+ * It is written out here, and not left to nng, for one reason: in nng 1.5.2 (Debian 12) a connection that ends while a
+ * large message is partly read or written can block the thread that retires connections, for the whole process and for
+ * good; a few kills of a busy server, and no socket of the process reconnects or closes any more. The protocol is
+ * small: eight bytes of greeting, then length, request id and body.
  *
- * Threads: notifications arrive on nng's threads, with no lock of nng's held that the functions below need, so they may
- * be called from inside. send, receive, sleep and abort of one exchange must be serialised by the owner (the client's
- * lock); none of them blocks or notifies synchronously.
+ * A net is one thread that reads, reconnects and keeps time for all links of a client. A link is one URL, connected in
+ * the background and again when lost. An exchange is one request at a time on its way over a link, and the way back of
+ * its reply; it can also just sleep. Nothing here retries: an exchange says truthfully whether any byte of its request
+ * was written (it may run) or none was (it never ran).
+ *
+ * Threads: notifications arrive on the net's thread with no lock held, so everything below but destroying may be called
+ * from inside. Calls on one exchange must be serialised by the owner (the client's lock); none blocks, none notifies
+ * synchronously. The order of notifications: a link's coming and going before what became of the exchanges on it.
  */
 #ifndef FC_CLIENT_LINK_H
 #define FC_CLIENT_LINK_H
@@ -16,11 +21,15 @@
 
 #include <stdint.h>
 
+typedef struct fc_net fc_net;
 typedef struct fc_link fc_link;
 typedef struct fc_exchange fc_exchange;
-typedef struct nng_msg fc_message; /* bytes on their way; one owner at a time */
+typedef struct fc_message fc_message; /* bytes on their way; one owner at a time */
 
-#define FC_LINK_FOREVER UINT64_MAX /* a timeout that never passes */
+#define FC_LINK_FOREVER UINT64_MAX /* a time that never comes */
+
+/* CLOCK_MONOTONIC; deadlines below are on this clock. */
+uint64_t fc_link_now_ns(void);
 
 /* capacity_bytes of room; fc_message_trim() cuts to what was used. FC_NO_MEMORY. */
 fc_status fc_message_create(size_t capacity_bytes, fc_message **out_message);
@@ -28,51 +37,50 @@ void *fc_message_bytes(fc_message *message, size_t *out_size_bytes);
 void fc_message_trim(fc_message *message, size_t size_bytes);
 void fc_message_destroy(fc_message *message); /* NULL is fine */
 
-/* A connection came up or went down. connection_id is never 0 and unlike every other's in this process at the time;
- * down comes after up of the same connection, and before the next up of the link. */
+/* A connection came up or went down: strictly alternating for one link. connection_id is never 0 and unlike every other
+ * of the net. */
 typedef void (*fc_link_notify)(void *owner, uint32_t link_index, uint32_t connection_id, bool is_up);
 
-typedef struct fc_link_options {
-    const char *url;
-    uint32_t index; /* handed to notify */
-    size_t reply_bytes_max;
+typedef struct fc_net_options {
+    uint32_t link_max;
+    size_t reply_bytes_max; /* a larger reply breaks the connection */
     fc_link_notify notify;
     void *owner;
-} fc_link_options;
+} fc_net_options;
 
-/* Starts connecting to the URL; returns at once. FC_INVALID_ARGUMENT: not a URL nng can dial. FC_NO_MEMORY, FC_IO. */
-fc_status fc_link_open(const fc_link_options *options, fc_link **out_link, fc_reason *out_reason);
+/* FC_NO_MEMORY, FC_IO. start: opens for traffic, once all links are there. stop: when it returns, no notification runs
+ * or will; exchanges and links can be destroyed then, and the net after them. destroy of NULL is fine. */
+fc_status fc_net_create(const fc_net_options *options, fc_net **out_net);
+fc_status fc_net_start(fc_net *net);
+void fc_net_stop(fc_net *net);
+void fc_net_destroy(fc_net *net);
 
-/* Closes links[count] (entries may be NULL) whose exchanges are destroyed. No notification runs once this returned.
- * Debian 12's nng can hang in closing after a peer died at the wrong moment: what takes longer than two seconds is left
- * to a thread of its own, socket and all. Not from a notification. */
-void fc_links_close(fc_link **links, uint32_t count);
+/* ipc:///path and tcp://host:port. Host names are resolved here, once. The link is the net's and goes with it.
+ * FC_INVALID_ARGUMENT: not such a URL, or no such host; FC_NO_MEMORY. Only before start. */
+fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason);
 
 typedef enum fc_exchange_event {
-    FC_EXCHANGE_SENT,    /* handed to a connection: fc_exchange_receive() next. message NULL */
-    FC_EXCHANGE_UNSENT,  /* never handed over; message: the request, the receiver's again */
+    FC_EXCHANGE_UNSENT,  /* nothing was written; message: the request, the receiver's again */
     FC_EXCHANGE_REPLIED, /* message: the reply, now the receiver's */
     FC_EXCHANGE_BROKEN,  /* no reply will come; it may have run. message NULL */
     FC_EXCHANGE_WOKE     /* sleep ended or was aborted. message NULL */
 } fc_exchange_event;
 
-/* status: FC_OK; of UNSENT and BROKEN why: FC_CANCELLED (aborted), FC_TIMED_OUT, FC_CONNECTION_LOST, FC_NO_MEMORY,
- * FC_IO. */
+/* status, of UNSENT and BROKEN: FC_CANCELLED (aborted), FC_TIMED_OUT, FC_CONNECTION_LOST. Else FC_OK. */
 typedef void (*fc_exchange_notify)(void *owner, fc_exchange_event event, fc_status status, fc_message *message);
 
-/* link_count: how many links it will ever be used with (their indices lie below). */
-fc_status fc_exchange_create(uint32_t link_count, fc_exchange_notify notify, void *owner, fc_exchange **out_exchange);
+/* FC_NO_MEMORY, also past 65,536 of them in one net. */
+fc_status fc_exchange_create(fc_net *net, fc_exchange_notify notify, void *owner, fc_exchange **out_exchange);
+void fc_exchange_destroy(fc_exchange *exchange); /* after fc_net_stop(); NULL is fine */
 
-/* Waits until a running notification has returned. Nothing may be under way. NULL is fine. Not from a notification. */
-void fc_exchange_destroy(fc_exchange *exchange);
+/* Each of the two ends in exactly one notification; send takes the message. What can be written at once is written on
+ * the calling thread. */
+void fc_exchange_send(fc_exchange *exchange, fc_link *link, fc_message *message, uint64_t deadline_ns);
+void fc_exchange_sleep(fc_exchange *exchange, uint64_t deadline_ns);
 
-/* Each of the three ends in exactly one notification. On FC_OK send owns the message; FC_NO_MEMORY, FC_IO: the caller
- * still does, and nothing will be notified. The timeouts run from the call. */
-fc_status fc_exchange_send(fc_exchange *exchange, fc_link *link, fc_message *message, uint64_t timeout_us);
-void fc_exchange_receive(fc_exchange *exchange, uint64_t timeout_us);
-void fc_exchange_sleep(fc_exchange *exchange, uint64_t delay_us);
-
-/* Ends what is under way early; its notification still comes. Does nothing if that is already on its way. */
+/* Ends what is under way early: its notification comes with FC_CANCELLED. Does nothing when it has ended by itself.
+ * recall: only if it was not sent; returns whether it did. */
 void fc_exchange_abort(fc_exchange *exchange);
+bool fc_exchange_recall(fc_exchange *exchange);
 
 #endif

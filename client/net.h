@@ -1,0 +1,135 @@
+/* The net's insides, shared by net.c (thread, exchanges, time) and link.c (connections, framing).
+ *
+ * net->lock guards what is marked so; all else belongs to the net's thread. It is never held while a notification runs.
+ */
+#ifndef FC_CLIENT_NET_H
+#define FC_CLIENT_NET_H
+
+#include "client/link.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#define FC_NET_EXCHANGES_MAX 65536
+#define FC_FRAME_HEADER_MAX 13 /* ipc: 1, length 8, request id 4 */
+#define FC_RECEIVE_BYTES 16384
+
+/* Also a frame: what a link writes is a queue of these. */
+struct fc_message {
+    fc_message *next;
+    fc_exchange *exchange; /* NULL: nobody waits for the reply any more */
+    size_t written_bytes;  /* of header and body */
+    uint8_t header[FC_FRAME_HEADER_MAX];
+    uint8_t header_bytes;
+    size_t size_bytes;
+    uint8_t bytes[];
+};
+
+typedef enum fc_link_state { FC_LINK_DOWN, FC_LINK_CONNECTING, FC_LINK_GREETING, FC_LINK_UP } fc_link_state;
+
+struct fc_link {
+    fc_net *net;
+    uint32_t index;
+    bool is_ipc;
+    struct fc_link_address *addresses;
+    uint32_t address_count, address_next;
+
+    fc_link_state state;
+    uint64_t next_ns; /* DOWN: when to connect; CONNECTING, GREETING: when to give up */
+    uint64_t retry_delay_ns;
+    uint32_t connection_id;
+    uint8_t greeting[8];
+    uint32_t greeting_bytes;
+
+    /* Reading: small messages out of buffer, the rest of a large one straight into body (NULL: thrown away). */
+    uint8_t buffer[FC_RECEIVE_BYTES];
+    size_t buffer_begin, buffer_end;
+    bool is_in_body;
+    fc_message *body;
+    uint32_t body_id;
+    uint64_t body_done_bytes, body_size_bytes;
+
+    /* net->lock; written by the net's thread alone, but for the queue and is_broken. */
+    int fd; /* -1: none */
+    bool is_up, is_broken;
+    fc_message *queue_first, **queue_last;
+};
+
+typedef enum fc_exchange_phase {
+    FC_EXCHANGE_IDLE,
+    FC_EXCHANGE_QUEUED, /* no byte written */
+    FC_EXCHANGE_SENT,
+    FC_EXCHANGE_SLEEPING,
+    FC_EXCHANGE_READY /* event is set and will be notified */
+} fc_exchange_phase;
+
+struct fc_exchange {
+    fc_net *net;
+    fc_exchange_notify notify;
+    void *owner;
+    uint32_t number; /* in net->exchanges */
+
+    /* net->lock. */
+    fc_exchange_phase phase;
+    uint32_t generation, id; /* id: on the wire, of the request under way */
+    fc_link *link;
+    uint64_t deadline_ns;
+    fc_exchange *previous, *next; /* net->active: QUEUED, SENT, SLEEPING */
+    fc_exchange_event event;
+    fc_status status;
+    fc_message *message;
+    fc_exchange *next_ready;
+};
+
+struct fc_net {
+    fc_net_options options;
+    fc_link **links;
+    struct pollfd *polled; /* [1 + link_count]; [0] is wake_fd */
+    uint32_t link_count, next_connection_id;
+    uint64_t random_state;
+    int wake_fd;
+    pthread_t thread;
+    bool is_started;
+
+    pthread_mutex_t lock;
+    bool is_stopping;
+    uint64_t polling_until_ns; /* the thread sleeps till then at most; 0: it does not sleep */
+    fc_exchange **exchanges;
+    uint32_t exchange_count, exchange_capacity;
+    fc_exchange *active;
+    fc_exchange *ready_first, **ready_last;
+};
+
+/* --- net.c, for link.c: all under net->lock ----------------------------------------------------------------------- */
+
+/* Takes the exchange off the active list and leaves its event to be notified by the net's thread. */
+void fc_net_end_exchange(fc_exchange *exchange, fc_exchange_event event, fc_status status, fc_message *message);
+
+/* The exchange that waits for that request id on that link, or NULL. */
+fc_exchange *fc_net_find_exchange(fc_net *net, const fc_link *link, uint32_t id);
+
+/* Makes the thread look again, if it sleeps. */
+void fc_net_wake(fc_net *net);
+
+/* --- link.c, for net.c ----------------------------------------------------------------------------------------------
+ */
+
+void fc_link_destroy(fc_link *link);
+
+/* On the net's thread, under net->lock: what to poll for (fd -1: nothing); lowers *until_ns to when it wants to look.
+ */
+struct pollfd fc_link_poll(fc_link *link, uint64_t *until_ns);
+
+/* On the net's thread, no lock held: connects, reads, writes, gives up, as revents and the time say. */
+void fc_link_progress(fc_link *link, short revents, uint64_t now_ns);
+
+/* Under net->lock, any thread: queues the frame of an exchange and writes what the socket takes. */
+void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message);
+
+/* Under net->lock: takes the exchange's frame out of the queue if nothing of it was written; NULL if something was
+ * (what is left of it goes on without its exchange). */
+fc_message *fc_link_take_back(fc_link *link, fc_exchange *exchange);
+
+#endif

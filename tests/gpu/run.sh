@@ -42,7 +42,7 @@ for bug in "$folder"/planted/*; do
 done
 for tool in memcheck racecheck initcheck synccheck; do
     if command -v compute-sanitizer >/dev/null; then
-        check $tool 170 compute-sanitizer --tool $tool --error-exitcode 9 --print-limit 5 "$tests" --small &
+        check $tool 330 compute-sanitizer --tool $tool --error-exitcode 9 --print-limit 5 "$tests" --small &
     else
         note $tool absent 0 "no compute-sanitizer here"
     fi

@@ -37,7 +37,7 @@ CFLAGS += -std=c11 $(OPT_$(MODE)) $(WARNINGS) -fPIC -fvisibility=hidden -fno-str
 CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDFLAGS += $(SANITIZE) -pthread
 DAEMON_LIBS := -lnng -lmsgpackc $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(OPENMP) -ldl -lm
-CLIENT_LIBS := -lnng -lmsgpackc -lm
+CLIENT_LIBS := -lmsgpackc -lm
 TOOL_LIBS := -ljansson
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
 
@@ -77,8 +77,10 @@ ifeq ($(CUDA)-$(MODE),yes-release)
 ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
+EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
+CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests check check-unit check-e2e lint tests bench-cpu install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint tests bench-cpu install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -108,7 +110,9 @@ check-e2e: all tests ## run the end-to-end tests alone
 lint: all ## check layers, headers, exported symbols, format, static analysis, scripts, manual pages
 	@tests/lint/run $(BUILD)
 
-tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/docs
+tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/docs examples
+
+examples: $(EXAMPLES) ## build the client library's examples, as its users would
 
 # --- objects -------------------------------------------------------------------------------------------------------
 
@@ -159,6 +163,13 @@ $(BUILD)/bench_client: $(call objects,$(BENCH_SRC)) $(TOOL_OBJ) $(REFERENCE_OBJ)
 
 $(BUILD)/flashcorectl: $(call objects,$(CTL_SRC)) $(TOOL_OBJ) $(CLIENT_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS)
+
+# Examples are C99 and, where a compiler is, C++; they link the shared library and nothing else.
+$(BUILD)/examples/%: client/examples/%.c client/flashcore.h $(BUILD)/libflashcore-client.so
+	@mkdir -p $(@D)
+	$(CC) -std=c99 -pedantic $(WARNINGS) $(SANITIZE) -Iclient -o $@ $< -L$(BUILD) -lflashcore-client \
+	    -Wl,-rpath,$(abspath $(BUILD))
+	$(if $(CXX_FOUND),$(CXX_FOUND) -std=c++11 -Wall -Wextra -Werror -Iclient -fsyntax-only -x c++ $<)
 
 # --- the CUDA engine -----------------------------------------------------------------------------------------------
 

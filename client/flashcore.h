@@ -84,8 +84,9 @@ typedef struct flashcore_options {
 
 FLASHCORE_API void flashcore_options_init(flashcore_options *options);
 
-/* Makes a client and starts connecting in the background; does not wait for a server to answer. INVALID_ARGUMENT: no
- * URL or one that cannot be parsed; NO_MEMORY; IO. On success *out_client belongs to the caller until destroy. */
+/* Makes a client and starts connecting in the background; does not wait for a server to answer, but resolves host
+ * names, once and for all. INVALID_ARGUMENT: no URL, one that cannot be parsed, or no such host; NO_MEMORY; IO. On
+ * success *out_client belongs to the caller until destroy. */
 FLASHCORE_API flashcore_status flashcore_client_create(const flashcore_options *options, flashcore_client **out_client);
 
 /* Ends calls still under way with CANCELLED (their callbacks run first), then frees the client. Every flashcore_call
@@ -140,8 +141,8 @@ typedef struct flashcore_result {
 FLASHCORE_API flashcore_status flashcore_attend(flashcore_client *client, const flashcore_request *request,
                                                 flashcore_result *out_result);
 
-/* Called once per call, on a library thread, when the result is there; must not block, and must not destroy the client.
- * It may submit and may release the call. */
+/* Called once per call, on the client's one thread, when the result is there: must not block (every other call of the
+ * client would wait behind it) and must not destroy the client. It may submit and may release the call. */
 typedef void (*flashcore_callback)(void *context, flashcore_call *call, const flashcore_result *result);
 
 /* Starts a request and returns. The struct itself is copied; what it points to (inputs, kv_len, kernel, out, lse) must

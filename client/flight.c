@@ -1,6 +1,6 @@
 /* How a call gets its answer: choosing a URL, sending, waiting for connections and busy servers, giving up. See the
- * life of a call in client.h. Must never repeat what may have started: only an answer of `busy` or `draining`, or nng's
- * word that the request was never handed over, lets a request be sent again.
+ * life of a call in client.h. Must never repeat what may have started: only an answer of `busy` or `draining`, or the
+ * exchange's word that nothing of it was written, lets a request be sent again.
  */
 #include "client/client.h"
 

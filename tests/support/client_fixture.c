@@ -128,15 +128,12 @@ void fixture_start_server(fixture *f, uint32_t url_index, fake_script script)
 void fixture_stop_server(fixture *f, uint32_t url_index)
 {
     fixture_server *server = &f->servers[url_index];
-    if (server->server == NULL)
-        return;
-    fake_server_cut(server->server);
-    for (unsigned i = 0; i < server->held_count; i++)
-        if (server->held[i] != NULL)
-            fake_drop(server->held[i]);
-    server->held_count = 0;
     fake_server_stop(server->server);
     server->server = NULL;
+    for (unsigned i = 0; i < server->held_count; i++)
+        if (server->held[i] != NULL)
+            fake_discard(server->held[i]);
+    server->held_count = 0;
 }
 
 void fixture_connect(fixture *f)

@@ -11,26 +11,24 @@ typedef struct fake_server fake_server;
 
 #define FAKE_OPEN_MAX 24
 
-/* A request and the way back to whoever sent it. Lives until it is answered, dropped, or the server is stopped. */
+/* A request and the way back to whoever sent it. Lives until it is answered or discarded. */
 typedef struct fake_request {
     struct fake_context *way_back;
     struct nng_msg *message;
     fc_wire_request wire; /* points into message */
 } fake_request;
 
-/* Owns request: ends with exactly one fake_answer...() or fake_drop(), now or later. */
+/* Owns request: ends with exactly one fake_answer...() or fake_discard(), now or later. */
 typedef void (*fake_script)(void *context, fake_request *request);
 
 /* Listens on url; aborts the test when that fails. Takes in open_max requests at a time (start: FAKE_OPEN_MAX); while
- * that many are neither answered nor dropped, it reads no more. */
+ * that many are not answered, it reads no more. */
 fake_server *fake_server_start(const char *url, fake_script script, void *context);
 fake_server *fake_server_start_narrow(const char *url, int open_max, fake_script script, void *context);
 
-/* Cuts every connection and waits for the thread. Held requests must be dropped before. NULL is fine. */
+/* Lets the script finish, then cuts every connection. Held requests can only be discarded then. NULL is
+ * fine. */
 void fake_server_stop(fake_server *server);
-
-/* Cuts every connection while a script may still be running; stop must follow. */
-void fake_server_cut(fake_server *server);
 
 /* Requests of that op received since the start. */
 unsigned fake_server_count(fake_server *server, fc_op op);
@@ -38,7 +36,8 @@ unsigned fake_server_count(fake_server *server, fc_op op);
 void fake_answer_bytes(fake_request *request, const void *bytes, size_t size_bytes);
 void fake_answer(fake_request *request, const fc_wire_reply *reply);
 void fake_answer_status(fake_request *request, fc_status status, uint64_t retry_after_us);
-void fake_drop(fake_request *request);
+/* Never answers; its place is not given to another. */
+void fake_discard(fake_request *request);
 
 /* A right answer to any op; attend's out is q's bytes, its lse 0, 1, 2, ... */
 void fake_answer_well(fake_request *request);

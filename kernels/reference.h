@@ -31,8 +31,8 @@ fc_reference_error fc_reference_compare(const double *got, const double *want, s
 
 /* Is an answer right? Computes fp64 and plain results, and accepts out when both of its errors are at most twice
  * plain's (plus one unit in the last place of the dtype at the size of the largest value, for the cases where plain
- * happens to be exact). The definition fixes no order of summation, so plain's error is the largest over three orders of
- * the dot product's elements: with a few rows of large logits the error of a single order is small by luck. Likewise
+ * happens to be exact). The definition fixes no order of summation, so plain's error is the largest over three orders
+ * of the dot product's elements: with a few rows of large logits the error of a single order is small by luck. Likewise
  * lse in f32 against 2x plain's. got_out in problem->dtype with got_strides, got_lse contiguous f32 or NULL. FC_OK,
  * FC_INTERNAL with the figures in the reason when it is wrong, FC_NO_MEMORY. */
 fc_status fc_reference_verify(const fc_problem *problem, const fc_tensors *tensors, const void *got_out,

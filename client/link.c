@@ -102,7 +102,9 @@ static void flush(fc_link *link)
 
 void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message)
 {
-    if (!link->is_up || link->is_broken) {
+    /* On a broken one it waits in the queue for drop(): handed back at once it could come again, and again, before the
+     * net's thread gets to say that the link is down. */
+    if (!link->is_up) {
         fc_net_end_exchange(exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, message);
         return;
     }
@@ -237,11 +239,15 @@ static void start_connecting(fc_link *link, uint64_t now_ns)
     const fc_link_address *address = &link->addresses[link->address_next++ % link->address_count];
     int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int on = 1, send_buffer_bytes = SEND_BUFFER_BYTES;
+    int idle_s = 15, interval_s = 5, probes = 3; /* a host that vanished is noticed within 30 s */
     if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
         if (!link->is_ipc) {
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
             setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+            setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+            setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+            setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
         }
     }
     pthread_mutex_lock(&link->net->lock);

@@ -8,6 +8,8 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -391,6 +393,61 @@ START_TEST(an_early_reply_counts)
 }
 END_TEST
 
+static atomic_bool is_over;
+
+static void *keep_asking(void *client)
+{
+    flashcore_status status = FLASHCORE_INTERNAL;
+    while (!is_over || status != FLASHCORE_OK) {
+        status = flashcore_ping(client, 0, NULL);
+        if (status != FLASHCORE_OK && status != FLASHCORE_CONNECTION_LOST)
+            return client;
+    }
+    return NULL;
+}
+
+/* Connections that end as soon as they are up, while four threads write to them: each call ends, and none spins. */
+START_TEST(connections_that_flap_trap_nobody)
+{
+    enum { THREADS = 4, FLAPS = 25 };
+    peer p;
+    pthread_t threads[THREADS];
+    uint8_t bytes[4096];
+    is_over = false;
+    peer_listen(&p, true);
+    flashcore_client *client = make_client(&p, 0);
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, keep_asking, client), 0);
+    for (int i = 0; i < FLAPS; i++) {
+        peer_accept(&p);
+        peer_write(&p, GREETING, sizeof GREETING);
+        if (i % 3 == 0) { /* resets backing off */
+            frame f = peer_read_frame(&p);
+            peer_write(&p, bytes, make_reply(&p, &f, bytes, sizeof bytes));
+            free(f.bytes);
+        }
+        if (i % 2 == 0)
+            shutdown(p.fd, SHUT_RD);
+        peer_hang_up(&p);
+    }
+    peer_accept(&p);
+    peer_write(&p, GREETING, sizeof GREETING);
+    is_over = true;
+    for (int i = 0; i < THREADS; i++) {
+        frame f = peer_read_frame(&p);
+        peer_write(&p, bytes, make_reply(&p, &f, bytes, sizeof bytes));
+        free(f.bytes);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        void *failed = NULL;
+        pthread_join(threads[i], &failed);
+        ck_assert_ptr_null(failed);
+    }
+    flashcore_client_destroy(client);
+    peer_close(&p);
+}
+END_TEST
+
 START_TEST(urls_lead_where_they_say)
 {
     static const struct {
@@ -438,6 +495,7 @@ int main(void)
     tcase_add_loop_test(wire, a_bad_frame_loses_the_connection, 0, sizeof BAD_FRAMES / sizeof BAD_FRAMES[0]);
     tcase_add_test(wire, a_stuck_request_goes_on_without_its_call);
     tcase_add_test(wire, an_early_reply_counts);
+    tcase_add_test(wire, connections_that_flap_trap_nobody);
     tcase_add_test(wire, urls_lead_where_they_say);
     suite_add_tcase(suite, wire);
     SRunner *runner = srunner_create(suite);

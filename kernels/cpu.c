@@ -145,7 +145,7 @@ static size_t lay_out(const run *r, char *base, scratch *out_scratch)
         .q = take(base, &offset, rows * dim * element_bytes),
         .k = take(base, &offset, keys * dim * element_bytes),
         .v = take(base, &offset, keys * dim * element_bytes),
-        .scores = take(base, &offset, (size_t)kernels->row_step * keys * (size_t)kernels->score_bytes),
+        .scores = take(base, &offset, (size_t)kernels->scores_bytes),
         .out = take(base, &offset, rows * dim * sizeof(float)),
         .row_max = take(base, &offset, rows * sizeof(float)),
         .row_sum = take(base, &offset, rows * FC_CPU_SUM_LANES * sizeof(float)),

@@ -25,6 +25,8 @@
 #include <unistd.h>
 
 #define TILE_KEYS 256
+/* A cache line more than a power of two, or the rows of a group would fall into few sets of L1. */
+#define SCORE_STRIDE (TILE_KEYS + 16)
 #define TILE_GROUP 32
 #define TILE_BYTES 1024
 #define TILE_ROW_BYTES 64
@@ -57,7 +59,7 @@ static inline __m512i upper_halves(vf low, vf high)
 static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t key, vf p0, vf p1, const int parts)
 {
     const ptrdiff_t part_elements = TILE_GROUP * TILE_KEYS;
-    uint16_t *to = (uint16_t *)(step->scores + part_elements) + (ptrdiff_t)key * TILE_GROUP + row * 32;
+    uint16_t *to = (uint16_t *)(step->scores + TILE_GROUP * SCORE_STRIDE) + (ptrdiff_t)key * TILE_GROUP + row * 32;
     if (parts == 1) {
         _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(p1, p0));
         return;
@@ -208,7 +210,7 @@ ALWAYS_INLINE void multiply_pairs(operand left, operand right, const pair *pairs
 /* The small products of all dims first, then the large ones: half the roundings happen where they are small. */
 ALWAYS_INLINE void scores(const fc_cpu_step *step, const pair *pairs, const int pair_count, const bool is_tall)
 {
-    const ptrdiff_t stride = TILE_KEYS * sizeof(float);
+    const ptrdiff_t stride = SCORE_STRIDE * sizeof(float);
     ptrdiff_t dim_count = out_stride(step->head_dim), k_block = dim_count * 16 * 2;
     for (int32_t key = step->key_begin; key < step->key_end; key += 32) {
         operand q = {step->q, dim_count * TILE_GROUP * 2, TILE_BYTES};
@@ -233,8 +235,8 @@ ALWAYS_INLINE void scores(const fc_cpu_step *step, const pair *pairs, const int 
         _tile_stored(0, to, stride);
         _tile_stored(1, to + 16, stride);
         if (is_tall) {
-            _tile_stored(2, to + 16 * TILE_KEYS, stride);
-            _tile_stored(3, to + 16 * TILE_KEYS + 16, stride);
+            _tile_stored(2, to + 16 * SCORE_STRIDE, stride);
+            _tile_stored(3, to + 16 * SCORE_STRIDE + 16, stride);
         }
     }
 }
@@ -242,7 +244,7 @@ ALWAYS_INLINE void scores(const fc_cpu_step *step, const pair *pairs, const int 
 ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const int pair_count, const bool is_tall)
 {
     ptrdiff_t dim_count = out_stride(step->head_dim), stride = dim_count * 4, v_block = TILE_KEYS * 16 * 2;
-    const char *weights = (const char *)(step->scores + TILE_GROUP * TILE_KEYS);
+    const char *weights = (const char *)(step->scores + TILE_GROUP * SCORE_STRIDE);
     for (int32_t dim = 0; dim < dim_count; dim += 32) {
         operand p = {weights + step->key_begin / 32 * 2 * TILE_BYTES, TILE_GROUP * TILE_KEYS * 2, TILE_BYTES};
         operand v = {(const char *)step->v + dim / 16 * v_block + step->key_begin / 32 * TILE_BYTES,
@@ -293,7 +295,7 @@ ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const 
     }                                                                                                                  \
     static void softmax_##n(const fc_cpu_step *step)                                                                   \
     {                                                                                                                  \
-        softmax_rows(step, n, (n) == 1 ? 5 : 6);                                                                       \
+        softmax_rows(step, n, (n) == 3 ? 6 : 5);                                                                       \
     }                                                                                                                  \
     static void accumulate_##n(const fc_cpu_step *step)                                                                \
     {                                                                                                                  \
@@ -308,7 +310,7 @@ ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const 
                                                .dim_step = 32,                                                         \
                                                .part_count = n,                                                        \
                                                .packed_bytes = 2,                                                      \
-                                               .score_bytes = 4 + 2 * n,                                               \
+                                               .scores_bytes = TILE_GROUP * (SCORE_STRIDE * 4 + TILE_KEYS * 2 * n),    \
                                                .pack_q = pack_q_##n,                                                   \
                                                .pack_k = pack_k_##n,                                                   \
                                                .pack_v = pack_v_##n,                                                   \

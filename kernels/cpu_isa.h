@@ -42,7 +42,7 @@ typedef struct fc_cpu_step {
     const fc_cpu_scaling *scaling;
     const void *q;     /* packed rows of this group */
     const void *k, *v; /* packed tile */
-    float *scores;     /* [row_step][key_tile]; P afterwards, in whatever form the ISA uses */
+    float *scores;     /* scores, then weights, in whatever form the ISA uses */
     float *row_max;    /* [row_step] in log2 units */
     float *row_sum;    /* [rows][FC_CPU_SUM_LANES] */
     float *out;        /* [row_step][out_stride] */
@@ -69,7 +69,7 @@ typedef struct fc_cpu_kernels {
     int32_t dim_step;     /* head_dim is padded with zeros to a multiple of this in packed rows and in out */
     int32_t part_count;   /* packed copies of each element (more than one where a number is split) */
     int32_t packed_bytes; /* of one packed element of one part */
-    int32_t score_bytes;  /* of one score with its weight */
+    int32_t scores_bytes; /* of a step's scores */
 
     /* One group, one tile, one tile. Missing rows become zeros: of a group all, of a tile up to the next key_step. */
     void (*pack_q)(const fc_cpu_rows *rows, void *packed);

@@ -2,7 +2,7 @@
  * per instruction set. Everything here is static.
  *
  * The including file has defined V_LANES, included kernels/cpu_vector.h, and then defined
- *   TILE_KEYS                 keys of a tile
+ *   SCORE_STRIDE              floats from one row of scores to the next
  *   v_fma(a, b, c)            a * b + c
  *   v_max(a, b)               the larger; b where either is NaN
  *   v_floor_fraction(x, &f)   splits x = n + f, n whole, 0 <= f <= 1, and returns something that stands for n
@@ -103,7 +103,7 @@ static inline bool sees_all(int32_t key, span seen)
 static void cap_scores(const fc_cpu_step *step)
 {
     for (int32_t row = 0; row < step->rows; row++) {
-        float *scores = step->scores + (ptrdiff_t)row * TILE_KEYS;
+        float *scores = step->scores + (ptrdiff_t)row * SCORE_STRIDE;
         for (int32_t key = step->key_begin; key < step->key_end; key += V_LANES)
             v_store(scores + key, tanh_vector(v_load(scores + key) * step->scaling->inner) * step->scaling->factor);
     }
@@ -112,7 +112,7 @@ static void cap_scores(const fc_cpu_step *step)
 /* The largest score of each lane. */
 ALWAYS_INLINE vf row_best(const fc_cpu_step *step, int32_t row, const bool is_masked)
 {
-    const float *scores = step->scores + (ptrdiff_t)row * TILE_KEYS;
+    const float *scores = step->scores + (ptrdiff_t)row * SCORE_STRIDE;
     const int32_t end = step->key_end;
     vf best0 = v_set1(MINUS_INFINITY), best1 = best0;
     if (!is_masked) {
@@ -180,7 +180,7 @@ ALWAYS_INLINE vf weights_of(const float *scores, vf factor, vf base, const int d
 ALWAYS_INLINE void row_weights(const fc_cpu_step *step, int32_t row, vf factor, vf base, const int parts,
                                const int degree, const bool is_masked)
 {
-    const float *scores = step->scores + (ptrdiff_t)row * TILE_KEYS;
+    const float *scores = step->scores + (ptrdiff_t)row * SCORE_STRIDE;
     float *sums = step->row_sum + (ptrdiff_t)row * FC_CPU_SUM_LANES;
     const int32_t end = step->key_end;
     const span seen = is_masked ? row_span(step, row) : (span){0, 0};

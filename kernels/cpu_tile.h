@@ -20,6 +20,8 @@
 #include "kernels/cpu_vector.h"
 
 #define TILE_PANEL (TILE_COLUMNS * V_LANES)
+/* A cache line more than a power of two, or the rows of a group would fall into few sets of L1. */
+#define SCORE_STRIDE (TILE_KEYS + 16)
 
 _Static_assert(TILE_KEYS % TILE_PANEL == 0, "a tile holds whole panels");
 _Static_assert(TILE_GROUP % TILE_ROWS == 0, "a group holds whole register blocks");
@@ -36,7 +38,7 @@ static inline int32_t out_stride(int32_t head_dim)
 
 static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t key, vf p0, vf p1, const int parts)
 {
-    float *to = step->scores + (ptrdiff_t)row * TILE_KEYS + key;
+    float *to = step->scores + (ptrdiff_t)row * SCORE_STRIDE + key;
     (void)parts;
     v_store(to, p0);
     v_store(to + V_LANES, p1);
@@ -176,8 +178,8 @@ static void tile_scores(const fc_cpu_step *step)
                          .a_stride = dim,
                          .b = (const float *)step->k + (ptrdiff_t)key * dim,
                          .b_stride = TILE_PANEL,
-                         .c = step->scores + (ptrdiff_t)row * TILE_KEYS + key,
-                         .c_stride = TILE_KEYS,
+                         .c = step->scores + (ptrdiff_t)row * SCORE_STRIDE + key,
+                         .c_stride = SCORE_STRIDE,
                          .depth = step->head_dim};
             multiply_block(&p, TILE_COLUMNS, false);
         }
@@ -190,8 +192,8 @@ static void tile_accumulate(const fc_cpu_step *step)
     for (int32_t first = 0; first < dim; first += TILE_PANEL) {
         int32_t width = dim - first < TILE_PANEL ? dim - first : TILE_PANEL;
         for (int32_t row = 0; row < step->rows; row += TILE_ROWS) {
-            product p = {.a = step->scores + (ptrdiff_t)row * TILE_KEYS + step->key_begin,
-                         .a_stride = TILE_KEYS,
+            product p = {.a = step->scores + (ptrdiff_t)row * SCORE_STRIDE + step->key_begin,
+                         .a_stride = SCORE_STRIDE,
                          .b =
                              (const float *)step->v + (ptrdiff_t)first * TILE_KEYS + (ptrdiff_t)step->key_begin * width,
                          .b_stride = width,
@@ -211,9 +213,9 @@ static void tile_softmax(const fc_cpu_step *step)
 #define TILE_KERNELS                                                                                                   \
     {                                                                                                                  \
         .row_step = TILE_GROUP, .key_tile = TILE_KEYS, .key_step = TILE_PANEL, .dim_step = V_LANES, .part_count = 1,   \
-        .packed_bytes = sizeof(float), .score_bytes = sizeof(float), .pack_q = tile_pack_q, .pack_k = tile_pack_k,     \
-        .pack_v = tile_pack_v, .scores = tile_scores, .softmax = tile_softmax, .accumulate = tile_accumulate,          \
-        .finish = tile_finish                                                                                          \
+        .packed_bytes = sizeof(float), .scores_bytes = TILE_GROUP * SCORE_STRIDE * sizeof(float),                      \
+        .pack_q = tile_pack_q, .pack_k = tile_pack_k, .pack_v = tile_pack_v, .scores = tile_scores,                    \
+        .softmax = tile_softmax, .accumulate = tile_accumulate, .finish = tile_finish                                  \
     }
 
 #endif

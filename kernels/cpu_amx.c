@@ -172,8 +172,11 @@ typedef struct pair {
     int8_t left, right;
 } pair;
 
-static const pair pairs_of_1[] = {{0, 0}}, pairs_of_2[] = {{1, 0}, {1, 1}, {0, 1}, {0, 0}},
-                  pairs_of_3[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
+static const pair score_pairs_1[] = {{0, 0}}, score_pairs_2[] = {{1, 0}, {1, 1}, {0, 1}, {0, 0}},
+                  score_pairs_3[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
+/* The same for P . V, but that f16's output has no room for low x low, 2^-17 of the result. */
+static const pair out_pairs_1[] = {{0, 0}}, out_pairs_2[] = {{1, 0}, {0, 0}, {0, 1}},
+                  out_pairs_3[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
 
 /* Operands of one step along the summed axis: tiles of part p at base + p * part_bytes, the second tile (rows 16 to 31,
  * or columns 16 to 31) `second` further. */
@@ -289,9 +292,9 @@ ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const 
     static void scores_##n(const fc_cpu_step *step)                                                                    \
     {                                                                                                                  \
         if (step->rows > 16)                                                                                           \
-            scores(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), true);                                      \
+            scores(step, score_pairs_##n, sizeof score_pairs_##n / sizeof(pair), true);                                \
         else                                                                                                           \
-            scores(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), false);                                     \
+            scores(step, score_pairs_##n, sizeof score_pairs_##n / sizeof(pair), false);                               \
     }                                                                                                                  \
     static void softmax_##n(const fc_cpu_step *step)                                                                   \
     {                                                                                                                  \
@@ -300,9 +303,9 @@ ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const 
     static void accumulate_##n(const fc_cpu_step *step)                                                                \
     {                                                                                                                  \
         if (step->rows > 16)                                                                                           \
-            accumulate(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), true);                                  \
+            accumulate(step, out_pairs_##n, sizeof out_pairs_##n / sizeof(pair), true);                                \
         else                                                                                                           \
-            accumulate(step, pairs_of_##n, sizeof pairs_of_##n / sizeof(pair), false);                                 \
+            accumulate(step, out_pairs_##n, sizeof out_pairs_##n / sizeof(pair), false);                               \
     }                                                                                                                  \
     static const fc_cpu_kernels kernels_##n = {.row_step = TILE_GROUP,                                                 \
                                                .key_tile = TILE_KEYS,                                                  \

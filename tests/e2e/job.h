@@ -84,6 +84,6 @@ flashcore_result fc_job_finish(flashcore_call *call);
 flashcore_call *fc_job_submit(flashcore_client *client, fc_job *job);
 
 /* A spec whose one launch keeps a lane of this daemon busy for about that long, found by timing smaller ones. */
-fc_job_spec fc_job_long_spec(const char *url, double kernel_us);
+fc_job_spec fc_job_long_spec(const char *url, double launch_us);
 
 #endif

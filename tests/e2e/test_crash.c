@@ -288,7 +288,7 @@ int main(int argc, char **argv)
     tcase_add_test(clients, a_client_killed_mid_request_harms_nobody);
     tcase_add_loop_test(clients, readers_that_die_harm_nobody, 0, 2);
     TCase *daemons = fc_e2e_case(suite, "daemons");
-    tcase_add_loop_test(daemons, a_client_outlives_its_daemon, 0, 2);
+    tcase_add_loop_test(fc_e2e_case(suite, "restarts"), a_client_outlives_its_daemon, 0, 2);
     tcase_add_loop_test(daemons, a_request_on_a_dying_daemon_is_reported, 0, 2);
     tcase_add_test(daemons, nobody_at_home_is_unreachable);
     tcase_add_loop_test(daemons, a_living_socket_is_left_alone, 0, 2);

@@ -130,7 +130,7 @@ START_TEST(inflight_max_holds_back)
     fixture f;
     fixture_prepare(&f, 1);
     f.options.inflight_max = 2;
-    f.options.connect_timeout_us = 50 * 1000;
+    f.options.connect_timeout_us = 500 * 1000;
     fixture_start_server(&f, 0, script_hold);
     fixture_connect(&f);
     chain c = {.f = &f};

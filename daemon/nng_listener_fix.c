@@ -77,9 +77,13 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msgh
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
     ssize_t sent = send_now(fd, message, flags);
     size_t size_bytes = sent > 0 ? size_of(message) : 0;
-    if (sent <= 0 || (size_t)sent == size_bytes || message->msg_iovlen > PARTS_MAX || !is_local(fd))
+    /* A message's first call has its headers as parts of their own. The rest of one whose reader was too slow for us
+     * has not: nng sends that from threads all connections share, which must not wait. */
+    bool is_first = message->msg_iovlen > 1 && message->msg_iovlen <= PARTS_MAX;
+    if (sent <= 0 || (size_t)sent == size_bytes || !is_first)
         return sent;
-    enlarge(fd, size_bytes);
+    if (is_local(fd)) /* TCP sizes its buffers itself, and stops when told one */
+        enlarge(fd, size_bytes);
     uint64_t end_ns = fc_clock_now_ns() + PATIENCE_NS;
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
     while ((size_t)sent < size_bytes && fc_clock_now_ns() < end_ns && poll(&writable, 1, WAIT_MS) == 1) {

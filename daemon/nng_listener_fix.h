@@ -5,9 +5,9 @@
  * takes for "the listener was closed" and never accepts again. Ours says ECONNRESET: nng accepts the next peer.
  *
  * A peer that dies while nng is between two parts of a large reply makes the connection's destruction hang, and with it
- * the one thread that destroys connections. There are no two parts when a reply is written in one call: ours waits a
- * moment for a peer that reads. (Measured with 1,000 peers killed while they read 2 MB over ipc: one in some hundred
- * hung without, none with it.)
+ * the one thread that destroys connections. There are no two parts when a reply is written in one call: ours enlarges a
+ * local socket's buffer, and waits a moment for a peer that reads. (Measured with 4,000 peers killed while they read 2
+ * to 25 MB over ipc and tcp: within some hundred one hung without it, none with it.)
  *
  * Any thread.
  */

@@ -412,9 +412,9 @@ START_TEST(peers_that_die_mid_reply_are_forgotten)
     open_bench(&b, 16);
     fc_wire_request request = attend(1, 8192); /* 2 MiB */
     uint8_t some[4096];
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 400; i++) {
         sp_peer peer;
-        sp_peer_open(&peer, b.ipc_url);
+        sp_peer_open(&peer, i % 2 == 0 ? b.ipc_url : b.tcp_url);
         sp_peer_request(&peer, 1, &request);
         for (int reads = 0; reads < 1 + i % 97; reads++)
             ck_assert(sp_peer_read(&peer, some, sizeof some));

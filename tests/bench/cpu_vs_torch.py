@@ -3,7 +3,8 @@
 
 Both sides get the same tensors, one call at a time. A shape is measured in turns: a few calls of one, then of the other,
 so that a slow spell of the machine falls on both. The figure of a side is the median of its calls; the minimum is kept
-beside it. The kernel's time includes checking, planning and cutting the problem, as a lane does for each request.
+beside it. The kernel's time includes checking, planning and cutting the problem, as a lane does for each request. On a
+machine that others load, --threads 1 --cpu-time compares processor time instead.
 
     cpu_vs_torch.py --library build/flashcore-cpu.so --out docs/bench
 """
@@ -46,25 +47,24 @@ class Kernel:
         return call
 
 
-def timed(call, count, into):
-    clock = time.perf_counter
+def timed(call, count, into, clock):
     for _ in range(count):
         start = clock()
         call()
         into.append((clock() - start) * 1e6)
 
 
-def measure(ours, theirs, seconds):
+def measure(ours, theirs, seconds, clock=time.perf_counter):
     """Calls of both, turn by turn, for about `seconds`; every turn lasts some milliseconds."""
     probe = []
-    timed(ours, 3, probe)
-    timed(theirs, 3, probe)
+    timed(ours, 3, probe, clock)
+    timed(theirs, 3, probe, clock)
     turn = max(1, min(50, int(5000 / max(statistics.median(probe), 1.0))))
     a, b = [], []
     end = time.monotonic() + seconds
     while time.monotonic() < end or len(a) < 5:
-        timed(ours, turn, a)
-        timed(theirs, turn, b)
+        timed(ours, turn, a, clock)
+        timed(theirs, turn, b, clock)
     return a, b
 
 
@@ -81,7 +81,8 @@ def run_shapes(torch, kernel, args):
                     out = torch.empty_like(q)
                     lse = torch.empty(1, args.heads, length)
                     ours = kernel.prepare(dtype, is_causal, q, k, v, out, lse)
-                    a, b = measure(ours, lambda: attention(q, k, v, is_causal=is_causal), args.seconds)
+                    a, b = measure(ours, lambda: attention(q, k, v, is_causal=is_causal), args.seconds,
+                                   time.process_time if args.cpu_time else time.perf_counter)
                     want = attention(q.double(), k.double(), v.double(), is_causal=is_causal)
                     error = ((out.double() - want).norm() / want.norm()).item()
                     work = 4.0 * args.heads * length * length * head_dim * (0.5 if is_causal else 1.0)
@@ -146,7 +147,8 @@ def machine_name():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", default="build/flashcore-cpu.so")
-    parser.add_argument("--out", help="folder for cpu_vs_torch.json and .svg; none: print only")
+    parser.add_argument("--out", help="folder for a .json and a .svg; none: print only")
+    parser.add_argument("--name", default="cpu_vs_torch", help="of those files, without their endings")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--isa", type=int, default=-1, help="0 portable, 1 avx2, 2 avx512, 3 amx; -1 best")
     parser.add_argument("--heads", type=int, default=8)
@@ -154,7 +156,11 @@ def main():
     parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16", "f16"], choices=sorted(DTYPES))
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128])
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 256, 512, 1024, 2048, 4096])
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="processor time, for a machine that others load; with --threads 1")
     args = parser.parse_args()
+    if args.cpu_time and args.threads != 1:
+        parser.error("--cpu-time needs --threads 1: waiting threads burn processor time")
 
     import torch
     torch.set_num_threads(args.threads)
@@ -173,12 +179,14 @@ def main():
         out = pathlib.Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
         report = {"machine": machine_name(), "isa": kernel.isa, "torch": torch.__version__, "threads": args.threads,
-                  "batch": 1, "heads": args.heads, "load_average": os.getloadavg()[0], "geometric_means": means,
+                  "clock": "processor" if args.cpu_time else "wall", "batch": 1, "heads": args.heads, "load_average": os.getloadavg()[0], "geometric_means": means,
                   "geometric_means_of_minima": means_min,
                   "shapes": rows}
-        (out / "cpu_vs_torch.json").write_text(json.dumps(report, indent=1) + "\n")
-        title = "cpu kernel against PyTorch %s, B 1, H %d, %d threads" % (torch.__version__, args.heads, args.threads)
-        (out / "cpu_vs_torch.svg").write_text(svg(rows, means, title))
+        (out / (args.name + ".json")).write_text(json.dumps(report, indent=1) + "\n")
+        title = "cpu kernel against PyTorch %s, B 1, H %d, %s" % (
+            torch.__version__, args.heads,
+            "one thread, processor time" if args.cpu_time else "%d threads" % args.threads)
+        (out / (args.name + ".svg")).write_text(svg(rows, means, title))
 
 
 if __name__ == "__main__":

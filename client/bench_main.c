@@ -101,7 +101,7 @@ int main(int argc, char **argv)
     case FC_ARGS_RUN:
         return run(&options);
     case FC_ARGS_HELP:
-        fc_args_help(&FC_BENCH_TOOL, -1, fc_text_terminal_columns(stdout, 100), stdout);
+        fc_args_help(&FC_BENCH_TOOL, -1, fc_text_terminal_columns(stdout, 80), stdout);
         return EXIT_SUCCESS;
     case FC_ARGS_VERSION:
         printf("bench_client %s, client API %u\n", FC_VERSION, flashcore_api_version());

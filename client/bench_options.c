@@ -67,18 +67,18 @@ const fc_arg_tool FC_BENCH_TOOL = {
     .rows = ROWS,
     .row_count = sizeof ROWS / sizeof ROWS[0],
     .closing = "Examples:\n"
-               "  bench_client --verify                                    the benchmark problem, one client\n"
-               "  bench_client -c 16 --dtype bf16 --shape 4,32,1024,128 --kv-heads 8 --causal bottom_right\n"
-               "  bench_client --rate 500 --arrival poisson --plot latency.svg   does it hold 500/s?\n"
-               "  bench_client --op ping --json -                          the transport alone, for scripts\n"
+               "  bench_client --verify              the benchmark problem, one client\n"
+               "  bench_client -c 16 --dtype bf16 --shape 4,32,1024,128 --kv-heads 8\n"
+               "  bench_client --rate 500 --arrival poisson --plot latency.svg\n"
+               "  bench_client --op ping --json -    the transport alone, for scripts\n"
                "\n"
                "Environment:\n"
                "  " FC_SERVER_URL_VARIABLE "   URLs, with commas between, when there is no --url\n"
                "\n"
                "Exit status:\n"
                "  0  all answers came, and were right where checked\n"
-               "  1  a wrong answer, a failed request, a missed schedule, an unreachable server, an unwritable file, "
-               "an interrupt\n"
+               "  1  a wrong answer, a failed request, a missed schedule, an unreachable server,\n"
+               "     an unwritable file, an interrupt\n"
                "  2  a wrong command line\n",
 };
 

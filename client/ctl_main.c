@@ -43,7 +43,7 @@ int main(int argc, char **argv)
     case FC_ARGS_RUN:
         return run(&options, command);
     case FC_ARGS_HELP:
-        fc_args_help(&FC_CTL_TOOL, command, fc_text_terminal_columns(stdout, 100), stdout);
+        fc_args_help(&FC_CTL_TOOL, command, fc_text_terminal_columns(stdout, 80), stdout);
         return EXIT_SUCCESS;
     case FC_ARGS_VERSION:
         printf("flashcorectl %s, client API %u\n", FC_VERSION, flashcore_api_version());

@@ -66,7 +66,7 @@ const fc_arg_tool FC_CTL_TOOL = {
     .closing = "Examples:\n"
                "  flashcorectl ping --count 100\n"
                "  flashcorectl stats --watch\n"
-               "  flashcorectl attend --q q.npy --k k.npy --v v.npy -o o.npy --lse lse.npy --causal bottom_right\n"
+               "  flashcorectl attend --q q.npy --k k.npy --v v.npy -o o.npy --causal top_left\n"
                "  flashcorectl compare --kernel baseline --kernel vec --shape 1,8,512,64\n"
                "\n"
                "Environment:\n"

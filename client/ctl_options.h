@@ -17,12 +17,12 @@
       NULL)                                                                                                            \
     X(FC_CTL_ATTEND, "attend", fc_ctl_attend, "--q Q.npy --k K.npy --v V.npy -o O.npy [OPTION]...",                    \
       "Run attention on NumPy files.",                                                                                 \
-      "Files hold float16 or float32 arrays of 4 dimensions in C order: [batch, heads, tokens, head_dim], or with\n"   \
-      "--layout bshd [batch, tokens, heads, head_dim]. K and V have one shape; q's heads are a multiple of theirs.\n") \
+      "Files hold float16 or float32 arrays of 4 dimensions in C order: [batch, heads, tokens, head_dim], or with "    \
+      "--layout bshd [batch, tokens, heads, head_dim]. K and V have one shape; q's heads are a multiple of theirs.")   \
     X(FC_CTL_COMPARE, "compare", fc_ctl_compare, "--kernel A --kernel B [OPTION]...",                                  \
       "Run two kernels on the same inputs: their times, and how far their answers are apart.",                         \
-      "Inputs are random, N(0,1), or files as for attend. With two URLs the first kernel runs at the first and the\n"  \
-      "second at the second: a CPU server against a GPU server.\n")
+      "Inputs are random, N(0,1), or files as for attend. With two URLs the first kernel runs at the first and the "   \
+      "second at the second: a CPU server against a GPU server.")
 
 typedef enum fc_ctl_command {
 #define FC_CTL_ENUM(symbol, name, function, usage, summary, details) symbol,

@@ -56,7 +56,7 @@ typedef struct fc_arg_command {
     const char *name;
     const char *usage;   /* what follows the command's name */
     const char *summary; /* one line */
-    const char *details; /* help of the command alone; may be NULL */
+    const char *details; /* running text, in the help of the command alone; may be NULL */
 } fc_arg_command;
 
 typedef struct fc_arg_tool {

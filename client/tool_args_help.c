@@ -4,18 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-#define FLAG_COLUMNS 30 /* where the explanations begin */
+#define FLAG_COLUMNS 28 /* where the explanations begin */
+
+/* Stands for a blank where no line may break. */
+#define GLUE '\1'
 
 /* Prints text as words, wrapped at `width` with `indent` blanks in front of every line but the first. */
 static void print_wrapped(FILE *out, const char *text, size_t column, size_t indent, size_t width)
 {
     while (*text != '\0') {
         size_t word = strcspn(text, " ");
-        if (column + word + 1 > width && column > indent) {
+        if (column + (column > indent) + word > width && column > indent) {
             fprintf(out, "\n%*s", (int)indent, "");
             column = indent;
         }
-        fprintf(out, "%s%.*s", column > indent ? " " : "", (int)word, text);
+        if (column > indent)
+            fputc(' ', out);
+        for (size_t i = 0; i < word; i++)
+            fputc(text[i] == GLUE ? ' ' : text[i], out);
         column += word + (column > indent ? 1 : 0);
         text += word;
         text += strspn(text, " ");
@@ -23,7 +29,7 @@ static void print_wrapped(FILE *out, const char *text, size_t column, size_t ind
     fputc('\n', out);
 }
 
-/* The rest of an explanation that the row itself knows: "(1 to 64; default 1)". */
+/* The rest of an explanation that the row itself knows: "[default 1; 1 to 64]". */
 static void describe_limits(const fc_arg_row *row, char *out, size_t out_bytes)
 {
     char range[200] = "";
@@ -32,7 +38,7 @@ static void describe_limits(const fc_arg_row *row, char *out, size_t out_bytes)
     else if (row->type == FC_ARG_REAL && isinf(row->max))
         snprintf(range, sizeof range, "%g or more", row->min);
     else if (row->type == FC_ARG_REAL)
-        snprintf(range, sizeof range, "%g to %g", row->min, row->max);
+        snprintf(range, sizeof range, "%.10g to %.10g", row->min, row->max);
     else if (row->type == FC_ARG_TEXTS)
         snprintf(range, sizeof range, "repeatable");
     else if (row->type == FC_ARG_CHOICE)
@@ -41,8 +47,8 @@ static void describe_limits(const fc_arg_row *row, char *out, size_t out_bytes)
     if (range[0] == '\0' && !has_default)
         out[0] = '\0';
     else
-        snprintf(out, out_bytes, " [%s%s%s%s]", range, range[0] != '\0' && has_default ? "; " : "",
-                 has_default ? "default " : "", has_default ? row->default_text : "");
+        snprintf(out, out_bytes, " [%s%s%s%s%s]", has_default ? "default " : "", has_default ? row->default_text : "",
+                 range[0] != '\0' && has_default ? "; " : "", row->type == FC_ARG_CHOICE ? "one of " : "", range);
 }
 
 static void print_option(FILE *out, const char *flags, const char *text, size_t width)
@@ -64,6 +70,9 @@ static void print_row(FILE *out, const fc_arg_row *row, size_t width)
              row->metavar != NULL ? row->metavar : "");
     describe_limits(row, limits, sizeof limits);
     snprintf(text, sizeof text, "%s%s", row->help, limits);
+    /* What is in brackets reads best in one piece, if it fits a line. */
+    for (char *c = strlen(limits) <= width - FLAG_COLUMNS ? text + strlen(row->help) + 1 : ""; *c != '\0'; c++)
+        *c = *c == ' ' ? GLUE : *c;
     print_option(out, flags, text, width);
 }
 
@@ -95,10 +104,12 @@ void fc_args_help(const fc_arg_tool *tool, int command, size_t width_columns, FI
     size_t width = width_columns < 60 ? 60 : width_columns > 110 ? 110 : width_columns;
     if (command >= 0) {
         const fc_arg_command *one = &tool->commands[command];
-        fprintf(out, "Usage: %s %s %s\n\n", tool->name, one->name, one->usage);
+        fprintf(out, "Usage: %s %s%s%s\n\n", tool->name, one->name, one->usage[0] != '\0' ? " " : "", one->usage);
         print_wrapped(out, one->summary, 0, 0, width);
         if (one->details != NULL)
-            fprintf(out, "\n%s", one->details);
+            fputc('\n', out);
+        if (one->details != NULL)
+            print_wrapped(out, one->details, 0, 0, width);
         print_rows(tool, command, width, out);
         return;
     }

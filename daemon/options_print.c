@@ -74,7 +74,7 @@ void fc_options_print_help(FILE *out)
 {
     fprintf(out,
             "flashcored %s: serves exact attention to other processes over nng\n\n"
-            "usage: flashcored [OPTION]...\n",
+            "Usage: flashcored [OPTION]...\n",
             FC_VERSION);
     for (int group = 0; group < FC_GROUP_COUNT; group++) {
         fprintf(out, "\n%s:\n", fc_options_group_title((fc_option_group)group));

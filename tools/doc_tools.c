@@ -66,25 +66,14 @@ static void print_options(const fc_arg_tool *tool)
     puts(".El");
 }
 
-/* Lines broken for a terminal become running text. */
-static void print_details(const char *details)
-{
-    char text[FC_DOC_TEXT_BYTES];
-    if (details == NULL)
-        return;
-    snprintf(text, sizeof text, "%s", details);
-    for (char *c = text; *c != '\0'; c++)
-        *c = *c != '\n' ? *c : c[1] == '\0' ? '\0' : ' ';
-    fc_doc_mdoc(text);
-}
-
 static void print_commands(const fc_arg_tool *tool)
 {
     puts(".Bl -tag -width Ds");
     for (size_t i = 0; i < tool->command_count; i++) {
         printf(".It Cm %s\n", tool->commands[i].name);
         fc_doc_mdoc(tool->commands[i].summary);
-        print_details(tool->commands[i].details);
+        if (tool->commands[i].details != NULL)
+            fc_doc_mdoc(tool->commands[i].details);
     }
     puts(".El");
 }
@@ -107,16 +96,37 @@ static void print_examples(const char *part)
     puts(".Ed");
 }
 
-/* Lines of "  WORD  explanation". */
+/* Of an entry: up to the newline that no deeper indented line follows. */
+static int entry_bytes(const char *part)
+{
+    const char *end = strchr(part, '\n');
+    while (end != NULL && strncmp(end, "\n   ", 4) == 0)
+        end = strchr(end + 1, '\n');
+    return end != NULL ? (int)(end - part) : (int)strlen(part);
+}
+
+/* Lines broken for a terminal become running text. */
+static void join_lines(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from != '\0'; from++) {
+        *to++ = *from == '\n' ? ' ' : *from;
+        from += *from == '\n' ? strspn(from + 1, " ") : 0;
+    }
+    *to = '\0';
+}
+
+/* Entries "  WORD  explanation", their further lines indented deeper. */
 static void print_list(const char *part, const char *macro)
 {
     puts(".Bl -tag -width Ds");
     while (strncmp(part, "  ", 2) == 0) {
         char text[FC_DOC_TEXT_BYTES], sentence[FC_DOC_TEXT_BYTES];
-        int bytes = (int)strcspn(part, "\n"), word_bytes = (int)strcspn(part + 2, " ");
+        int bytes = entry_bytes(part), word_bytes = (int)strcspn(part + 2, " ");
         printf(".It %s%.*s\n", macro, word_bytes, part + 2);
         int blanks = (int)strspn(part + 2 + word_bytes, " ");
         snprintf(text, sizeof text, "%.*s", bytes - 2 - word_bytes - blanks, part + 2 + word_bytes + blanks);
+        join_lines(text);
         fc_doc_sentence(text, sentence);
         fc_doc_mdoc(sentence);
         part += bytes + (part[bytes] == '\n');

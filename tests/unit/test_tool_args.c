@@ -68,7 +68,7 @@ static const fc_arg_row ROWS[] = {
      .group = "Some",
      .help = "integers"},
 };
-static const fc_arg_command COMMANDS[] = {{"go", "", "goes", NULL}, {"stop", "[--real X]", "stops", "Really.\n"}};
+static const fc_arg_command COMMANDS[] = {{"go", "", "goes", NULL}, {"stop", "[--real X]", "stops", "Really."}};
 static const fc_arg_tool TOOL = {.name = "tool",
                                  .usage = "COMMAND",
                                  .summary = "Does things.",
@@ -195,8 +195,8 @@ START_TEST(help_shows_every_row_its_range_and_its_default)
         snprintf(flag, sizeof flag, "--%s", ROWS[i].name);
         ck_assert_ptr_nonnull(strstr(all, flag));
     }
-    ck_assert_ptr_nonnull(strstr(all, "[1 to 9; default 7]"));
-    ck_assert_ptr_nonnull(strstr(all, "[one, two, three; default two]"));
+    ck_assert_ptr_nonnull(strstr(all, "[default 7; 1 to 9]"));
+    ck_assert_ptr_nonnull(strstr(all, "[default two; one of one, two, three]"));
     ck_assert_ptr_nonnull(strstr(all, "Examples: none."));
     ck_assert_ptr_null(strstr(go, "--real"));
     ck_assert_ptr_nonnull(strstr(stop, "--real"));
@@ -219,7 +219,8 @@ START_TEST(the_tools_help_fits_its_width)
     for (size_t w = 0; w < 3; w++) {
         for (int tool = 0; tool < 2; tool++) {
             fc_arg_tool plain = tool == 0 ? FC_BENCH_TOOL : FC_CTL_TOOL;
-            plain.closing = NULL; /* printed as it is */
+            if (WIDTHS[w] < 80)
+                plain.closing = NULL; /* printed as it is */
             char *text = help_of(&plain, -1, WIDTHS[w]), *rest = NULL;
             ck_assert_ptr_nonnull(strstr(text, "Usage: "));
             for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))

@@ -67,8 +67,7 @@ static fc_status ping_all(const fc_bench_options *options, flashcore_client *cli
     for (uint32_t url = 0; url < options->urls.count; url++) {
         flashcore_status status = flashcore_ping(client, url, &us);
         if (status != FLASHCORE_OK)
-            return fc_fail((fc_status)status, out_reason, "%s: %s", options->urls.items[url],
-                           fc_server_error(status, flashcore_last_error()));
+            return fc_server_fail(options->urls.items[url], status, flashcore_last_error(), out_reason);
     }
     return FC_OK;
 }
@@ -98,6 +97,23 @@ static fc_status verify_inputs(run *r, flashcore_client *client, void *out, floa
     return FC_OK;
 }
 
+/* Sends one request, so that what would be refused every time is told at once. */
+static fc_status try_one(const run *r, flashcore_client *client, void *out, float *lse, fc_reason *out_reason)
+{
+    flashcore_request request;
+    flashcore_result result;
+    fc_shape_request(&r->options->shape, &r->inputs[0], r->options->kernel, out, lse, &request);
+    switch (flashcore_attend(client, &request, &result)) {
+    case FLASHCORE_INVALID_ARGUMENT:
+    case FLASHCORE_UNSUPPORTED:
+    case FLASHCORE_TOO_LARGE:
+    case FLASHCORE_UNAUTHORIZED:
+        return fail_call(r->options, result.status, "the first request failed", result.error, out_reason);
+    default:
+        return FC_OK; /* a failure that may pass is for the load to count */
+    }
+}
+
 /* Is every server there, and are its answers right? Works with a client of its own. */
 static fc_status look_first(run *r, fc_tally *tally, fc_reason *out_reason)
 {
@@ -109,17 +125,20 @@ static fc_status look_first(run *r, fc_tally *tally, fc_reason *out_reason)
     if (st != FC_OK)
         return st;
     st = ping_all(options, client, out_reason);
-    if (st != FC_OK || !options->wants_verify)
+    if (st != FC_OK || options->op != FC_BENCH_ATTEND)
         goto destroy_client;
-    st = fc_verifier_create(&options->shape, r->inputs, options->input_count, &r->shared.verifier, out_reason);
+    if (options->wants_verify)
+        st = fc_verifier_create(&options->shape, r->inputs, options->input_count, &r->shared.verifier, out_reason);
     if (st != FC_OK)
         goto destroy_client;
     out = malloc(fc_shape_q_bytes(&options->shape) + 1);
     lse = options->wants_lse ? malloc(fc_shape_lse_count(&options->shape) * sizeof *lse + 1) : NULL;
     if (out == NULL || (options->wants_lse && lse == NULL))
         st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    else
+    else if (options->wants_verify)
         st = verify_inputs(r, client, out, lse, tally, out_reason);
+    else
+        st = try_one(r, client, out, lse, out_reason);
     free(out);
     free(lse);
 destroy_client:

@@ -78,6 +78,8 @@ static bool is_over(const flashcore_call *call)
 
 int flashcore_has_ended(flashcore_call *call)
 {
+    if (call == NULL)
+        return 1;
     pthread_mutex_lock(&call->lock);
     bool result = is_over(call);
     pthread_mutex_unlock(&call->lock);
@@ -86,6 +88,8 @@ int flashcore_has_ended(flashcore_call *call)
 
 flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flashcore_result *out_result)
 {
+    if (call == NULL)
+        return FLASHCORE_INVALID_ARGUMENT;
     uint64_t until_ns = fc_client_later_ns(fc_link_now_ns(), timeout_us);
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     pthread_mutex_lock(&call->lock);
@@ -108,6 +112,8 @@ flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flash
 
 flashcore_status flashcore_cancel(flashcore_call *call)
 {
+    if (call == NULL)
+        return FLASHCORE_INVALID_ARGUMENT;
     pthread_mutex_lock(&call->lock);
     bool has_result = call->has_result;
     pthread_mutex_unlock(&call->lock);

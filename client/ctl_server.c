@@ -11,7 +11,7 @@
 fc_status fc_ctl_fail(const fc_ctl_options *options, uint32_t url, flashcore_status status, const char *error,
                       fc_reason *out_reason)
 {
-    return fc_fail((fc_status)status, out_reason, "%s: %s", options->urls.items[url], fc_server_error(status, error));
+    return fc_server_fail(options->urls.items[url], status, error, out_reason);
 }
 
 /* --- ping ------------------------------------------------------------------------------------------------------ */

@@ -157,14 +157,14 @@ FLASHCORE_API flashcore_status flashcore_submit(flashcore_client *client, const 
 /* Waits up to timeout_us (UINT64_MAX: for ever; 0: just looks) for the call to end and for its callback to return; in
  * the call's own callback it returns at once. TIMED_OUT and *out_result untouched: not yet, wait again. Else the call's
  * status, with *out_result filled (may be NULL). A call may itself have ended with TIMED_OUT: flashcore_has_ended()
- * tells the two apart. */
+ * tells the two apart. NULL, as a failed submit leaves it, is INVALID_ARGUMENT. */
 FLASHCORE_API flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flashcore_result *out_result);
 
-/* 1 once the call has ended and its callback (if any) has returned: wait no longer waits. Else 0. */
+/* 1 once the call has ended and its callback (if any) has returned: wait no longer waits; and for NULL. Else 0. */
 FLASHCORE_API int flashcore_has_ended(flashcore_call *call);
 
 /* Asks the server to take a queued request back; returns without waiting. The call ends with CANCELLED if it had not
- * started, with its ordinary result otherwise. */
+ * started, with its ordinary result otherwise. NULL is INVALID_ARGUMENT. */
 FLASHCORE_API flashcore_status flashcore_cancel(flashcore_call *call);
 
 /* Gives the call back. One still under way goes on unobserved, so what its request points to must stay valid: wait

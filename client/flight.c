@@ -124,6 +124,18 @@ static fc_status out_of_time(const flashcore_call *call, fc_reason *out_reason)
     return fc_fail(FC_TIMED_OUT, out_reason, "timed out; the request was never started");
 }
 
+static fc_status unreachable(const flashcore_call *call, fc_reason *out_reason)
+{
+    const flashcore_client *client = call->client;
+    bool is_pinned = call->pinned_url != FC_CALL_ANY_URL;
+    uint32_t url = is_pinned ? call->pinned_url : 0;
+    fc_reason why;
+    fc_link_explain(client->urls[url].link, &why);
+    return fc_fail(FC_UNREACHABLE, out_reason, "no connection to %.120s%s within %g s%s%.80s", client->urls[url].text,
+                   client->url_count > 1 && !is_pinned ? " or the other URLs" : "",
+                   (double)client->connect_timeout_us / 1e6, why.text[0] != '\0' ? ": " : "", why.text);
+}
+
 /* Puts the call asleep until a URL comes up, or says that it has waited long enough. */
 static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_reason *out_reason)
 {
@@ -136,10 +148,7 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     if (now_ns >= until_ns && call->excluded_mask != 0)
         return fc_fail(FC_DRAINING, out_reason, "the server is draining and no other URL is connected");
     if (now_ns >= call->connect_deadline_ns)
-        return fc_fail(FC_UNREACHABLE, out_reason, "no connection to %.120s%s within %llu ms",
-                       client->urls[call->pinned_url == FC_CALL_ANY_URL ? 0 : call->pinned_url].text,
-                       client->url_count > 1 && call->pinned_url == FC_CALL_ANY_URL ? " or the other URLs" : "",
-                       (unsigned long long)(client->connect_timeout_us / 1000));
+        return unreachable(call, out_reason);
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
     set_state(call, FC_CALL_WAITING);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -173,13 +174,14 @@ static void fail_exchanges(fc_link *link)
     }
 }
 
-/* The connection, or the attempt at one, is over; the next comes after a pause with jitter. */
-static void drop(fc_link *link, uint64_t now_ns)
+/* The connection, or the attempt at one, is over, error says why; the next comes after a pause with jitter. */
+static void drop(fc_link *link, int error, uint64_t now_ns)
 {
     fc_net *net = link->net;
     bool was_up = link->state == FC_LINK_UP;
     pthread_mutex_lock(&net->lock);
     close_fd(link);
+    link->down_error = error;
     link->is_up = false;
     link->is_broken = false;
     fail_exchanges(link);
@@ -216,7 +218,7 @@ static void greet(fc_link *link, uint64_t now_ns)
     link->greeting_bytes = 0;
     /* A fresh connection takes eight bytes. */
     if (send(link->fd, greeting, sizeof greeting, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof greeting)
-        drop(link, now_ns);
+        drop(link, ECONNRESET, now_ns);
 }
 
 static void read_greeting(fc_link *link, uint64_t now_ns)
@@ -229,7 +231,7 @@ static void read_greeting(fc_link *link, uint64_t now_ns)
     if (got > 0)
         link->greeting_bytes += (uint32_t)got;
     if (got <= 0 || memcmp(link->greeting, expected, link->greeting_bytes) != 0)
-        drop(link, now_ns);
+        drop(link, got <= 0 ? ECONNRESET : EPROTO, now_ns);
     else if (link->greeting_bytes == sizeof link->greeting)
         come_up(link);
 }
@@ -238,6 +240,7 @@ static void start_connecting(fc_link *link, uint64_t now_ns)
 {
     const fc_link_address *address = &link->addresses[link->address_next++ % link->address_count];
     int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = fd < 0 ? errno : 0;
     int on = 1, send_buffer_bytes = SEND_BUFFER_BYTES;
     int idle_s = 15, interval_s = 5, probes = 3; /* a host that vanished is noticed within 30 s */
     if (fd >= 0) {
@@ -255,10 +258,12 @@ static void start_connecting(fc_link *link, uint64_t now_ns)
     pthread_mutex_unlock(&link->net->lock);
     link->state = FC_LINK_CONNECTING;
     link->next_ns = now_ns + GREETING_NS_MAX;
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address->storage, address->bytes) == 0)
+    if (error == 0 && connect(fd, (const struct sockaddr *)&address->storage, address->bytes) != 0)
+        error = errno;
+    if (error == 0)
         greet(link, now_ns);
-    else if (fd < 0 || errno != EINPROGRESS)
-        drop(link, now_ns);
+    else if (error != EINPROGRESS)
+        drop(link, error, now_ns);
 }
 
 static void finish_connecting(fc_link *link, uint64_t now_ns)
@@ -266,7 +271,7 @@ static void finish_connecting(fc_link *link, uint64_t now_ns)
     int error = 0;
     socklen_t bytes = sizeof error;
     if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0 || error != 0)
-        drop(link, now_ns);
+        drop(link, error, now_ns);
     else
         greet(link, now_ns);
 }
@@ -397,7 +402,7 @@ static void progress_up(fc_link *link, short revents, uint64_t now_ns)
     is_over = is_over || link->is_broken;
     pthread_mutex_unlock(&link->net->lock);
     if (is_over)
-        drop(link, now_ns);
+        drop(link, ECONNRESET, now_ns);
 }
 
 void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
@@ -411,18 +416,41 @@ void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
         if (revents != 0)
             finish_connecting(link, now_ns);
         else if (now_ns >= link->next_ns)
-            drop(link, now_ns);
+            drop(link, ETIMEDOUT, now_ns);
         break;
     case FC_LINK_GREETING:
         if (revents != 0)
             read_greeting(link, now_ns);
         else if (now_ns >= link->next_ns)
-            drop(link, now_ns);
+            drop(link, ETIMEDOUT, now_ns);
         break;
     case FC_LINK_UP:
         progress_up(link, revents, now_ns);
         break;
     }
+}
+
+void fc_link_explain(fc_link *link, fc_reason *out_reason)
+{
+    static const struct {
+        int error;
+        const char *text;
+    } rows[] = {
+        {ENOENT, "no such socket; is flashcored running?"},
+        {ECONNREFUSED, "nobody listens there; is flashcored running?"},
+        {EACCES, "permission denied; connecting needs write permission on the socket"},
+        {ECONNRESET, "it ends every connection"},
+        {EPROTO, "what listens there does not speak REQ/REP"},
+        {ETIMEDOUT, "no answer"},
+    };
+    char buffer[128];
+    pthread_mutex_lock(&link->net->lock);
+    int error = link->down_error;
+    pthread_mutex_unlock(&link->net->lock);
+    const char *text = error != 0 ? strerror_r(error, buffer, sizeof buffer) : "";
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        text = rows[i].error == error ? rows[i].text : text;
+    snprintf(out_reason->text, sizeof out_reason->text, "%s", text);
 }
 
 fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason)

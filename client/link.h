@@ -59,6 +59,9 @@ void fc_net_destroy(fc_net *net);
  * FC_INVALID_ARGUMENT: not such a URL, or no such host; FC_NO_MEMORY. Only before start. */
 fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason);
 
+/* Why the link is not up, for people; "" when no attempt has ended yet. Any thread. */
+void fc_link_explain(fc_link *link, fc_reason *out_reason);
+
 typedef enum fc_exchange_event {
     FC_EXCHANGE_UNSENT,  /* nothing was written; message: the request, the receiver's again */
     FC_EXCHANGE_REPLIED, /* message: the reply, now the receiver's */

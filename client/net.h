@@ -52,7 +52,8 @@ struct fc_link {
     uint64_t body_done_bytes, body_size_bytes;
 
     /* net->lock; written by the net's thread alone, but for the queue and is_broken. */
-    int fd; /* -1: none */
+    int fd;         /* -1: none */
+    int down_error; /* errno of the last attempt or connection that ended; 0: none has */
     bool is_up, is_broken;
     fc_message *queue_first, **queue_last;
 };

@@ -42,11 +42,18 @@ fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t in
     flashcore_status st = flashcore_client_create(&options, out_client);
     if (st == FLASHCORE_OK)
         return FC_OK;
-    return fc_fail((fc_status)st, out_reason, "%s%s: %s", urls->items[0], urls->count > 1 ? ", ..." : "",
-                   fc_server_error(st, flashcore_last_error()));
+    return fc_fail((fc_status)st, out_reason, "%s", fc_server_error(st, flashcore_last_error()));
 }
 
 const char *fc_server_error(flashcore_status status, const char *error)
 {
     return error != NULL && error[0] != '\0' ? error : flashcore_status_text(status);
+}
+
+fc_status fc_server_fail(const char *url, flashcore_status status, const char *error, fc_reason *out_reason)
+{
+    const char *text = fc_server_error(status, error);
+    if (strstr(text, url) != NULL)
+        return fc_fail((fc_status)status, out_reason, "%s", text);
+    return fc_fail((fc_status)status, out_reason, "%s: %s", url, text);
 }

@@ -4,6 +4,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/queue.h"
+#include "proto/codec_scan.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -121,7 +122,8 @@ fc_status fc_admission_kernel(fc_wire_text name, fc_kernel default_kernel, const
     char names[128];
     if (name.text != NULL && !fc_kernel_from_name(name.text, name.bytes, &kernel)) {
         fc_admission_kernel_list(info, names, sizeof names);
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: unknown name; this server has %s", names);
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: unknown name \"%s\"; this server has %s",
+                       fc_scan_quote(name.text, name.bytes).text, names);
     }
     if (kernel == FC_KERNEL_AUTO)
         kernel = default_kernel;

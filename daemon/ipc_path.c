@@ -35,7 +35,7 @@ static fc_status lock_file(const char *lock_path, const char *path, int *out_fd,
     for (;;) {
         int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
-            return fc_fail(FC_IO, out_reason, "%s: %s", lock_path, strerror(errno));
+            return fc_fail(FC_IO, out_reason, "cannot make the lock file %s: %s", lock_path, strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
             int error = errno;
             close(fd);

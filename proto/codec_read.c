@@ -50,7 +50,7 @@ static const char *describe(const fc_item *item, char *out, size_t out_bytes)
         snprintf(out, out_bytes, "%" PRId64, item->negative);
         return out;
     case FC_ITEM_FLOAT:
-        snprintf(out, out_bytes, "%g", item->number);
+        snprintf(out, out_bytes, "the float %g", item->number);
         return out;
     case FC_ITEM_TEXT:
         snprintf(out, out_bytes, "\"%s\"", fc_scan_quote(item->bytes, item->count).text);

@@ -213,7 +213,9 @@ START_TEST(kernels_by_name)
         if (rows[i].status == FC_OK)
             ck_assert_int_eq(kernel, rows[i].kernel);
         else
-            ck_assert_msg(strstr(reason.text, "auto, baseline, vec") != NULL, "%s", reason.text);
+            ck_assert_msg(strstr(reason.text, "auto, baseline, vec") != NULL &&
+                              strstr(reason.text, rows[i].name != NULL ? rows[i].name : "") != NULL,
+                          "%s", reason.text);
     }
     char names[10];
     fc_admission_kernel_list(&info, names, sizeof names);

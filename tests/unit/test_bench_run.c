@@ -213,6 +213,8 @@ START_TEST(a_refusal_before_the_load_is_told)
     server = fake_server_start(url, script_refuses, NULL);
     ck_assert_int_eq(run(0, &outcome, &options, &reason), FC_UNSUPPORTED);
     ck_assert_str_ne(reason.text, "");
+    options.wants_verify = false;
+    ck_assert_int_eq(fc_bench_run(&options, NULL, NULL, &outcome, &reason), FC_UNSUPPORTED);
 }
 END_TEST
 

@@ -385,6 +385,7 @@ START_TEST(no_server_is_unreachable)
     flashcore_result result;
     ck_assert_int_eq(flashcore_attend(f.client, &f.request, &result), FLASHCORE_UNREACHABLE);
     ck_assert_ptr_nonnull(strstr(result.error, f.urls[0]));
+    ck_assert_ptr_nonnull(strstr(result.error, "is flashcored running?"));
     ck_assert_int_eq(flashcore_ping(f.client, 1, NULL), FLASHCORE_UNREACHABLE);
     ck_assert_ptr_nonnull(strstr(flashcore_last_error(), f.urls[1]));
     fixture_close(&f);
@@ -544,6 +545,9 @@ START_TEST(wrong_options_are_refused)
     ck_assert_int_eq(flashcore_client_create(NULL, &client), FLASHCORE_INVALID_ARGUMENT);
     flashcore_client_destroy(NULL);
     flashcore_call_release(NULL);
+    ck_assert_int_eq(flashcore_wait(NULL, 0, NULL), FLASHCORE_INVALID_ARGUMENT);
+    ck_assert_int_eq(flashcore_cancel(NULL), FLASHCORE_INVALID_ARGUMENT);
+    ck_assert_int_eq(flashcore_has_ended(NULL), 1);
 }
 END_TEST
 

@@ -16,4 +16,10 @@ static inline uint64_t fc_clock_now_ns(void)
     return (uint64_t)now.tv_sec * FC_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+/* How long ago then_ns was at now_ns. 0 where it lies ahead: another thread noted it after now_ns was read. */
+static inline uint64_t fc_clock_elapsed_ns(uint64_t then_ns, uint64_t now_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
 #endif

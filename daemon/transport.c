@@ -290,7 +290,7 @@ static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t n
         uint64_t *kept_ns = fc_id_table_put(&still, id);
         if (kept_ns != NULL)
             *kept_ns = *closed_ns;
-        stuck += now_ns - *closed_ns >= patience_ns;
+        stuck += fc_clock_elapsed_ns(*closed_ns, now_ns) >= patience_ns;
     }
     fc_id_table_fini(&transport->closing);
     transport->closing = still;
@@ -312,7 +312,8 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
     for (uint32_t i = 0; i < transport->slot_count; i++) {
         uint64_t since_ns = atomic_load(&transport->slots[i]->sending_since_ns);
         nng_pipe pipe = {.id = atomic_load(&transport->slots[i]->sending_to)};
-        if (since_ns == 0 || since_ns + UNREAD_AFTER_NS > now_ns || fc_id_table_find(&cut, pipe.id) != NULL)
+        if (since_ns == 0 || fc_clock_elapsed_ns(since_ns, now_ns) < UNREAD_AFTER_NS ||
+            fc_id_table_find(&cut, pipe.id) != NULL)
             continue;
         fc_id_table_put(&cut, pipe.id);
         nng_pipe_close(pipe);

@@ -8,6 +8,7 @@
 #include "tests/support/sp_peer.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -426,6 +427,36 @@ START_TEST(peers_that_die_mid_reply_are_forgotten)
 }
 END_TEST
 
+enum { CHURN = 1000 };
+
+static void *come_and_go(void *ipc_url)
+{
+    for (int i = 0; i < CHURN; i++) {
+        sp_peer peer;
+        sp_peer_open(&peer, ipc_url);
+        sp_peer_close(&peer);
+    }
+    return NULL;
+}
+
+/* The time given to a tick is read before it looks; connections go on closing in between. */
+START_TEST(what_closes_during_a_tick_is_not_leaked)
+{
+    bench b;
+    pthread_t thread;
+    open_bench(&b, 16);
+    fc_stats *stats = fc_service_stats(b.service);
+    uint64_t before_ns = fc_clock_now_ns();
+    ck_assert_int_eq(pthread_create(&thread, NULL, come_and_go, b.ipc_url), 0);
+    while (fc_stats_get(stats, FC_COUNT_PIPES_CLOSED) < CHURN) {
+        fc_transport_tick(b.transport, before_ns);
+        ck_assert_uint_eq(fc_stats_get(stats, FC_GAUGE_PIPES_LEAKED), 0);
+    }
+    pthread_join(thread, NULL);
+    close_bench(&b);
+}
+END_TEST
+
 START_TEST(more_contexts_after_a_larger_queue)
 {
     bench b;
@@ -572,6 +603,7 @@ int main(void)
     tcase_add_test(hostile, a_peer_that_leaves_loses_its_place);
     tcase_add_test(hostile, a_peer_that_reads_nothing_does_not_starve_others);
     tcase_add_test(hostile, peers_that_die_mid_reply_are_forgotten);
+    tcase_add_test(hostile, what_closes_during_a_tick_is_not_leaked);
     suite_add_tcase(suite, hostile);
     TCase *ends = tcase_create("ends");
     tcase_set_timeout(ends, 60);

@@ -315,6 +315,9 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
         if (since_ns == 0 || fc_clock_elapsed_ns(since_ns, now_ns) < UNREAD_AFTER_NS ||
             fc_id_table_find(&cut, pipe.id) != NULL)
             continue;
+        /* Sent meanwhile, the slot may be at another reply, to somebody who reads. */
+        if (atomic_load(&transport->slots[i]->sending_since_ns) != since_ns)
+            continue;
         fc_id_table_put(&cut, pipe.id);
         nng_pipe_close(pipe);
         fc_stats_add(transport->stats, FC_COUNT_PIPES_CUT, 1);

@@ -39,10 +39,11 @@ void fc_request_set_state(fc_request *request, fc_request_state next)
     const state_row *from = &STATES[request->state];
     const state_row *to = &STATES[next];
     assert(fc_request_state_may_follow(request->state, next));
-    if (from->gauge != FC_STAT_COUNT)
-        fc_stats_sub(request->stats, from->gauge, 1);
+    /* In before out: who reads the gauges meanwhile may see the request twice, never nowhere. */
     if (to->gauge != FC_STAT_COUNT)
         fc_stats_add(request->stats, to->gauge, 1);
+    if (from->gauge != FC_STAT_COUNT)
+        fc_stats_sub(request->stats, from->gauge, 1);
     request->state = next;
     fc_log(FC_LOG_TRACE, "request", fc_log_uint("peer", request->item.peer), fc_log_uint("id", request->item.id),
            fc_log_text("op", fc_op_name(request->op)), fc_log_text("state", to->name));

@@ -337,18 +337,26 @@ START_TEST(busy_is_tried_again)
 }
 END_TEST
 
+/* Busy for a moment, then for longer than any timeout. */
+static void script_busy_for_long(void *context, fake_request *request)
+{
+    fixture_server *server = context;
+    if (request->wire.op == FC_OP_ATTEND)
+        fake_answer_status(request, FC_BUSY, server->turns++ == 0 ? 1000 : 3600000000u);
+    else
+        fake_answer_well(request);
+}
+
 START_TEST(busy_is_reported_when_the_timeout_ends_it)
 {
     fixture f;
     fixture_prepare(&f, 1);
-    f.options.timeout_us = 1000 * 1000;
-    f.servers[0].variant = 1000000;
-    fixture_start_server(&f, 0, script_busy);
+    fixture_start_server(&f, 0, script_busy_for_long);
     fixture_connect(&f);
     flashcore_result result;
     ck_assert_int_eq(flashcore_attend(f.client, &f.request, &result), FLASHCORE_BUSY);
-    ck_assert_uint_eq(result.retry_after_us, 1000);
-    ck_assert_uint_gt(fake_server_count(f.servers[0].server, FC_OP_ATTEND), 1);
+    ck_assert_uint_eq(result.retry_after_us, 3600000000u);
+    ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_ATTEND), 2);
     fixture_check_untouched(&f);
     fixture_close(&f);
 }

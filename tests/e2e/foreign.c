@@ -406,18 +406,35 @@ void fc_raw_send_frame(int fd, bool is_ipc, const void *payload, size_t size)
     fc_raw_send(fd, payload, size);
 }
 
-bool fc_raw_wait_closed(int fd, int limit_ms)
+/* False: still open when the time is up. */
+static bool read_until_closed(int fd, int limit_ms, size_t *out_bytes)
 {
+    static char sink[1 << 16];
     uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(limit_ms) * 1000u;
+    *out_bytes = 0;
     for (;;) {
         uint64_t now_us = fc_e2e_now_us();
-        char sink[4096];
         struct pollfd wait_for = {.fd = fd, .events = POLLIN};
         if (now_us >= end_us)
             return false;
         if (poll(&wait_for, 1, (int)((end_us - now_us) / 1000u) + 1) <= 0)
             continue;
-        if (recv(fd, sink, sizeof sink, 0) <= 0)
+        ssize_t got = recv(fd, sink, sizeof sink, 0);
+        if (got <= 0)
             return true;
+        *out_bytes += (size_t)got;
     }
+}
+
+bool fc_raw_wait_closed(int fd, int limit_ms)
+{
+    size_t bytes;
+    return read_until_closed(fd, limit_ms, &bytes);
+}
+
+size_t fc_raw_read_all(int fd)
+{
+    size_t bytes;
+    ck_assert_msg(read_until_closed(fd, FC_E2E_STOP_MS, &bytes), "the connection stays open");
+    return bytes;
 }

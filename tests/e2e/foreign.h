@@ -85,6 +85,9 @@ void fc_raw_send(int fd, const void *data, size_t size);
 void fc_raw_greet(int fd);
 void fc_raw_send_frame(int fd, bool is_ipc, const void *payload, size_t size);
 
+/* Reads until the far side closes the connection; how many bytes came. Fails after FC_E2E_STOP_MS. */
+size_t fc_raw_read_all(int fd);
+
 /* Waits until the far side closes the connection; false when it stays open past the limit. */
 bool fc_raw_wait_closed(int fd, int limit_ms);
 

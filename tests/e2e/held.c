@@ -65,5 +65,5 @@ void fc_held_run(const char *const *args, int transport, fc_held_look look, cons
         if (is_seen)
             return;
     }
-    ck_abort_msg("the lane came free too early, %d times", TRIES);
+    ck_abort_msg("%d times the lane came free before what is looked for was seen", TRIES);
 }

@@ -6,6 +6,7 @@
 #include "tests/e2e/held.h"
 #include "tests/e2e/job.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -242,6 +243,40 @@ START_TEST(a_deaf_peer_keeps_nobody)
 }
 END_TEST
 
+/* A slow reader gets its whole reply: the daemon stays until the last byte has left, then goes. */
+START_TEST(a_slow_reader_gets_its_reply)
+{
+    enum { BYTES = 8 << 20, PATIENCE_MS = 700 };
+    static const char *const args[] = {"--drain-timeout", "60s", NULL};
+    bool is_ipc = _i == 0;
+    fc_e2e_daemon daemon;
+    fc_bytes request = {0};
+    fc_e2e_start(&daemon, args);
+    const char *url = daemon.ipc_url;
+    flashcore_client *client = fc_job_client(&url, 1);
+    fc_pack_head(&request, 1, "attend", 3);
+    fc_pack_tensor(&request, "q", "f32", (uint64_t[]){1, 1, BYTES / 128, 32}, BYTES);
+    fc_pack_tensor(&request, "k", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
+    fc_pack_tensor(&request, "v", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
+    int fd = fc_raw_connect(is_ipc ? daemon.ipc_url : daemon.tcp_url);
+    ck_assert_int_ge(fd, 0);
+    fc_raw_greet(fd);
+    fc_raw_send_frame(fd, is_ipc, request.data, request.size);
+    fc_job_wait_counter(client, "launched_requests", 1);
+    fc_job_wait_counter_down(client, "running", 0);
+    flashcore_client_destroy(client);
+    fc_e2e_signal(&daemon, SIGTERM);
+    /* Nothing may happen for a while: the reply has not been read. */
+    struct pollfd ended = {.fd = daemon.pid_fd, .events = POLLIN};
+    ck_assert_msg(poll(&ended, 1, PATIENCE_MS) == 0, "the daemon left before its reply did");
+    size_t got = fc_raw_read_all(fd);
+    ck_assert_msg(got > BYTES, "%zu bytes of the reply came", got);
+    close(fd);
+    end_well(&daemon);
+    fc_bytes_fini(&request);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("drain");
@@ -252,5 +287,6 @@ int main(void)
     tcase_add_test(tcase, another_daemon_takes_over);
     tcase_add_loop_test(tcase, patience_has_an_end, 0, 2);
     tcase_add_loop_test(tcase, a_deaf_peer_keeps_nobody, 0, 2);
+    tcase_add_loop_test(tcase, a_slow_reader_gets_its_reply, 0, 2);
     return fc_e2e_main(suite);
 }

@@ -293,6 +293,17 @@ static void on_broken(flashcore_call *call, fc_status status)
     finish(call, status, &reason);
 }
 
+/* It did not run, and yet is not sent again: a server hangs up on a message above its limit, and would on each. */
+static void on_cut(flashcore_call *call)
+{
+    fc_reason reason;
+    fc_fail(FC_CONNECTION_LOST, &reason,
+            "the connection to %.100s broke within the request, which did not run; a server "
+            "hangs up on a message above its limit (message_bytes)",
+            call->client->urls[call->url_index].text);
+    finish(call, FC_CONNECTION_LOST, &reason);
+}
+
 /* True: the call sleeps and will try again. */
 static bool try_back_off(flashcore_call *call)
 {
@@ -365,6 +376,9 @@ static void on_exchange(void *owner, fc_exchange_event event, fc_status status, 
         break;
     case FC_EXCHANGE_BROKEN:
         on_broken(call, status);
+        break;
+    case FC_EXCHANGE_CUT:
+        on_cut(call);
         break;
     case FC_EXCHANGE_WOKE:
         on_woke(call);

@@ -155,16 +155,19 @@ static void close_fd(fc_link *link)
     link->fd = -1;
 }
 
-/* Under net->lock: every exchange on the link ends, as unsent or as broken. */
+/* Under net->lock: every exchange on the link ends, as unsent, cut or broken. */
 static void fail_exchanges(fc_link *link)
 {
     while (link->queue_first != NULL) {
         fc_message *frame = link->queue_first;
         pop_frame(link);
-        if (frame->exchange != NULL && frame->written_bytes == 0)
+        if (frame->exchange != NULL && frame->written_bytes == 0) {
             fc_net_end_exchange(frame->exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, frame);
-        else
-            fc_message_destroy(frame);
+            continue;
+        }
+        if (frame->exchange != NULL)
+            fc_net_end_exchange(frame->exchange, FC_EXCHANGE_CUT, FC_CONNECTION_LOST, NULL);
+        fc_message_destroy(frame);
     }
     fc_exchange *following;
     for (fc_exchange *exchange = link->net->active; exchange != NULL; exchange = following) {

@@ -66,10 +66,11 @@ typedef enum fc_exchange_event {
     FC_EXCHANGE_UNSENT,  /* nothing was written; message: the request, the receiver's again */
     FC_EXCHANGE_REPLIED, /* message: the reply, now the receiver's */
     FC_EXCHANGE_BROKEN,  /* no reply will come; it may have run. message NULL */
+    FC_EXCHANGE_CUT,     /* the connection ended in the middle of the request: it did not run. message NULL */
     FC_EXCHANGE_WOKE     /* sleep ended or was aborted. message NULL */
 } fc_exchange_event;
 
-/* status, of UNSENT and BROKEN: FC_CANCELLED (aborted), FC_TIMED_OUT, FC_CONNECTION_LOST. Else FC_OK. */
+/* status, of UNSENT, BROKEN and CUT: FC_CANCELLED (aborted), FC_TIMED_OUT, FC_CONNECTION_LOST. Else FC_OK. */
 typedef void (*fc_exchange_notify)(void *owner, fc_exchange_event event, fc_status status, fc_message *message);
 
 /* FC_NO_MEMORY, also past 65,536 of them in one net. */

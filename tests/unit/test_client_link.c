@@ -361,6 +361,27 @@ START_TEST(a_stuck_request_goes_on_without_its_call)
 }
 END_TEST
 
+START_TEST(a_request_cut_off_did_not_run)
+{
+    peer p;
+    uint8_t some[1000];
+    flashcore_result result;
+    peer_listen(&p, true);
+    flashcore_client *client = make_client(&p, 0);
+    flashcore_call *cut = submit(client, LARGE);
+    peer_accept(&p);
+    peer_write(&p, GREETING, sizeof GREETING);
+    peer_read(&p, some, sizeof some);
+    peer_hang_up(&p);
+    ck_assert_int_eq(flashcore_wait(cut, UINT64_MAX, &result), FLASHCORE_CONNECTION_LOST);
+    ck_assert_ptr_nonnull(strstr(result.error, "did not run"));
+    ck_assert_ptr_nonnull(strstr(result.error, "message_bytes"));
+    flashcore_call_release(cut);
+    flashcore_client_destroy(client);
+    peer_close(&p);
+}
+END_TEST
+
 /* A refusal that comes before the request is through: it counts, and the request still ends where it must. */
 START_TEST(an_early_reply_counts)
 {
@@ -494,6 +515,7 @@ int main(void)
     tcase_add_test(wire, replies_find_their_calls);
     tcase_add_loop_test(wire, a_bad_frame_loses_the_connection, 0, sizeof BAD_FRAMES / sizeof BAD_FRAMES[0]);
     tcase_add_test(wire, a_stuck_request_goes_on_without_its_call);
+    tcase_add_test(wire, a_request_cut_off_did_not_run);
     tcase_add_test(wire, an_early_reply_counts);
     tcase_add_test(wire, connections_that_flap_trap_nobody);
     tcase_add_test(wire, urls_lead_where_they_say);

@@ -11,10 +11,10 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define PROTOCOL_REQ 0x30
@@ -47,21 +47,17 @@ static uint64_t get_be(const uint8_t *from, int bytes)
 
 /* --- writing, under net->lock ------------------------------------------------------------------------------------- */
 
-/* Writes a piece of the frame; 0: the socket takes nothing now, -1: it is broken. */
-static ssize_t write_piece(int fd, fc_message *frame)
+_Static_assert(offsetof(fc_message, bytes) == offsetof(fc_message, header) + FC_FRAME_HEADER_MAX,
+               "header and body are one piece");
+
+/* Writes a piece of the frame; 0: the socket takes nothing now, -1: it is broken. With send(), not sendmsg(), which
+ * programs that work around nng 1.5 replace. */
+static ssize_t write_piece(int fd, const fc_message *frame)
 {
-    struct iovec pieces[2];
-    size_t count = 0, skip = frame->written_bytes;
-    if (skip < frame->header_bytes) {
-        pieces[count++] = (struct iovec){frame->header + skip, frame->header_bytes - skip};
-        skip = frame->header_bytes;
-    }
-    skip -= frame->header_bytes;
-    if (skip < frame->size_bytes)
-        pieces[count++] = (struct iovec){frame->bytes + skip, frame->size_bytes - skip};
-    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+    const uint8_t *from = (const uint8_t *)frame + offsetof(fc_message, bytes) - frame->header_bytes;
+    size_t left = frame->header_bytes + frame->size_bytes - frame->written_bytes;
     for (;;) {
-        ssize_t written = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t written = send(fd, from + frame->written_bytes, left, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (written >= 0)
             return written;
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -109,7 +105,7 @@ void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message)
         fc_net_end_exchange(exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, message);
         return;
     }
-    uint8_t *header = message->header;
+    uint8_t *header = message->header + FC_FRAME_HEADER_MAX - header_bytes(link);
     if (link->is_ipc)
         *header++ = 1;
     put_be(header, ID_BYTES + (uint64_t)message->size_bytes, 8);

@@ -16,14 +16,15 @@
 #define FC_FRAME_HEADER_MAX 13 /* ipc: 1, length 8, request id 4 */
 #define FC_RECEIVE_BYTES 16384
 
-/* Also a frame: what a link writes is a queue of these. */
+/* Also a frame: what a link writes is a queue of these. The header lies right before the body, at its end of header[],
+ * so that both go out with one send(). */
 struct fc_message {
     fc_message *next;
     fc_exchange *exchange; /* NULL: nobody waits for the reply any more */
     size_t written_bytes;  /* of header and body */
-    uint8_t header[FC_FRAME_HEADER_MAX];
+    size_t size_bytes;     /* of the body */
     uint8_t header_bytes;
-    size_t size_bytes;
+    uint8_t header[FC_FRAME_HEADER_MAX];
     uint8_t bytes[];
 };
 

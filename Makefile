@@ -167,9 +167,9 @@ $(BUILD)/flashcorectl: $(call objects,$(CTL_SRC)) $(TOOL_OBJ) $(CLIENT_OBJ)
 # Examples are C99 and, where a compiler is, C++; they link the shared library and nothing else.
 $(BUILD)/examples/%: client/examples/%.c client/flashcore.h $(BUILD)/libflashcore-client.so
 	@mkdir -p $(@D)
-	$(CC) -std=c99 -pedantic $(WARNINGS) $(SANITIZE) -Iclient -o $@ $< -L$(BUILD) -lflashcore-client \
+	$(call say,CC,$<)$(CC) -std=c99 -pedantic $(WARNINGS) $(SANITIZE) -Iclient -o $@ $< -L$(BUILD) -lflashcore-client \
 	    -Wl,-rpath,$(abspath $(BUILD))
-	$(if $(CXX_FOUND),$(CXX_FOUND) -std=c++11 -Wall -Wextra -Werror -Iclient -fsyntax-only -x c++ $<)
+	$(if $(CXX_FOUND),$(if $(V),,@)$(CXX_FOUND) -std=c++11 -Wall -Wextra -Werror -Iclient -fsyntax-only -x c++ $<)
 
 # --- the CUDA engine -----------------------------------------------------------------------------------------------
 

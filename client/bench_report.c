@@ -83,8 +83,7 @@ static void print_counts(const fc_bench_options *o, const fc_bench_outcome *outc
     fputc('\n', out);
     print_errors(t, out);
     if (o->wants_verify && t->wrong == 0)
-        fprintf(out,
-                "Verified  %s answers, all right: %llu against the reference, the others bit for bit against those\n",
+        fprintf(out, "Verified  %s answers, all right (%llu by the reference, the rest bit for bit)\n",
                 fc_text_count(t->checked).text, (unsigned long long)outcome->reference_count);
     else if (o->wants_verify)
         fprintf(out, "WRONG     %s of %s answers; first: %s\n", fc_text_count(t->wrong).text,

@@ -72,7 +72,7 @@ uninstall: ## remove what install put there; an edited configuration stays
 DOCS := $(BUILD)/tools/docs
 $(DOCS): $(call objects,$(wildcard tools/doc*.c)) $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(TOOL_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(TOOL_LIBS)
 
 docs: $(DOCS) ## write the sample config and the manual pages' lists anew from the option tables
 	@$(DOCS) config > deploy/flashcored.conf

@@ -145,7 +145,7 @@ START_TEST(the_report_says_what_was_counted)
     static const char *const WANTED[] = {"1,8,512,64 f16",
                                          "2,000, 1,000 requests/s",
                                          "Errors    none",
-                                         "2,000 answers, all right: 4 against the reference",
+                                         "2,000 answers, all right (4 by the reference",
                                          "closed loop",
                                          "kernel                  20.0 us   10.0 %",
                                          "rest of the daemon      20.0 us"};

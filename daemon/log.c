@@ -65,11 +65,6 @@ bool fc_log_is_on(fc_log_level level)
     return (int)level <= atomic_load_explicit(&log_state.level, memory_order_relaxed);
 }
 
-const char *fc_log_level_name(fc_log_level level)
-{
-    return (unsigned)level < FC_LOG_LEVEL_COUNT ? LEVELS[level].name : "unknown";
-}
-
 static void append(line *out, const char *bytes, size_t size_bytes)
 {
     if (out->is_cut || size_bytes > sizeof out->text - 2 - out->used_bytes) {

@@ -82,6 +82,4 @@ bool fc_log_is_on(fc_log_level level);
 #define FC_LOG_LINE_BYTES 2048
 void fc_log_write(fc_log_level level, const char *event, const fc_log_field *fields, size_t field_count);
 
-const char *fc_log_level_name(fc_log_level level); /* "unknown" outside the enum */
-
 #endif

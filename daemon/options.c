@@ -311,7 +311,8 @@ static fc_status fit_staging(fc_options *options, fc_reason *out_reason)
                    staging_for(options->tensor_bytes), options->tensor_bytes, options->lane_staging_bytes);
 }
 
-fc_status fc_options_finish(fc_options *options, fc_reason *out_reason)
+/* Checks what depends on more than one option and works out lane_staging_bytes. */
+static fc_status finish(fc_options *options, fc_reason *out_reason)
 {
     fc_status st = fit_below(options, FC_OPTION_tensor_bytes, FC_OPTION_message_bytes, out_reason);
     if (st == FC_OK)
@@ -332,7 +333,7 @@ fc_status fc_options_parse(int argc, char **argv, fc_options *out_options, fc_re
     if (st == FC_OK && is_asked_to_work && options.config[0] != '\0')
         st = fc_config_file_read(options.config, &options, out_reason);
     if (st == FC_OK && is_asked_to_work)
-        st = fc_options_finish(&options, out_reason);
+        st = finish(&options, out_reason);
     if (st == FC_OK)
         *out_options = options;
     return st;

@@ -69,9 +69,6 @@ fc_status fc_options_parse(int argc, char **argv, fc_options *out_options, fc_re
 fc_status fc_options_set(fc_options *options, const char *name, const char *value, fc_option_source source,
                          fc_reason *out_reason);
 
-/* Checks what depends on more than one option and works out lane_staging_bytes. */
-fc_status fc_options_finish(fc_options *options, fc_reason *out_reason);
-
 /* Reads `name = value` lines through fc_options_set(). Implemented by config_file.c, the only user of inih. */
 fc_status fc_config_file_read(const char *path, fc_options *options, fc_reason *out_reason);
 

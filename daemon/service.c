@@ -225,7 +225,7 @@ static fc_wire_text text_of(const char *text)
     return (fc_wire_text){.text = text, .bytes = strlen(text)};
 }
 
-void fc_service_describe(fc_service *service, fc_wire_hello *out_hello)
+static void describe(fc_service *service, fc_wire_hello *out_hello)
 {
     *out_hello = (fc_wire_hello){
         .server = text_of("flashcored"),
@@ -259,7 +259,7 @@ void fc_service_describe(fc_service *service, fc_wire_hello *out_hello)
 static void answer_hello(fc_service *service, fc_request *request)
 {
     fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_HELLO};
-    fc_service_describe(service, &reply.hello);
+    describe(service, &reply.hello);
     fc_reply_message(service->dispatch, request, &reply);
 }
 

@@ -80,9 +80,6 @@ void fc_service_tick(fc_service *service, uint64_t now_ns);
 /* The counters; the transport adds its own to them. Live until destroy. */
 fc_stats *fc_service_stats(fc_service *service);
 
-/* What hello states, for the start-up line. Texts live until destroy. */
-void fc_service_describe(fc_service *service, fc_wire_hello *out_hello);
-
 /* Tells the control plane. Any thread. */
 void fc_service_raise(fc_service *service, fc_service_event event);
 

@@ -11,14 +11,6 @@ static const char *const NAMES[FC_STAT_COUNT] = {
 #undef FC_STATS_GAUGE
 };
 
-static const char *const HELPS[FC_STAT_COUNT] = {
-#define FC_STATS_COUNTER(symbol, name, help) [symbol] = help,
-#define FC_STATS_GAUGE(symbol, name, help) [symbol] = help,
-#include "daemon/stats.def"
-#undef FC_STATS_COUNTER
-#undef FC_STATS_GAUGE
-};
-
 static const char *const REQUEST_NAMES[FC_OP_COUNT] = {
 #define FC_OP_WORD(symbol, name, note) [symbol] = "requests_" name,
 #include "proto/vocab.def"
@@ -41,11 +33,6 @@ void fc_stats_init(fc_stats *stats, uint64_t now_ns)
 const char *fc_stat_name(fc_stat stat)
 {
     return (unsigned)stat < FC_STAT_COUNT ? NAMES[stat] : "unknown";
-}
-
-const char *fc_stat_help(fc_stat stat)
-{
-    return (unsigned)stat < FC_STAT_COUNT ? HELPS[stat] : "";
 }
 
 static void append(fc_wire_stats *stats, const char *name, double value)

@@ -50,7 +50,6 @@ static inline uint64_t fc_stats_get(const fc_stats *stats, fc_stat stat)
 }
 
 const char *fc_stat_name(fc_stat stat); /* "unknown" outside the enum */
-const char *fc_stat_help(fc_stat stat);
 
 /* Writes every number as a wire counter: uptime_s, requests_<op>, replies_<status>, then the lists of stats.def. Names
  * are static strings. */

@@ -1,7 +1,6 @@
 /* The words the wire, the kernels and the client share: element types, layouts, causal modes, operations.
  *
- * Pure values: no state, any thread. fc_<list>_name() gives the wire name ("unknown" outside the enum, static string);
- * fc_<list>_from_name() looks one up by name_bytes bytes that need not end in NUL, false when there is none.
+ * Pure values: no state, any thread. fc_<list>_name() gives the wire name ("unknown" outside the enum, static string).
  */
 #ifndef FC_PROTO_VOCAB_H
 #define FC_PROTO_VOCAB_H
@@ -45,11 +44,6 @@ const char *fc_dtype_name(fc_dtype dtype);
 const char *fc_layout_name(fc_layout layout);
 const char *fc_causal_name(fc_causal causal);
 const char *fc_op_name(fc_op op);
-
-bool fc_dtype_from_name(const char *name, size_t name_bytes, fc_dtype *out_dtype);
-bool fc_layout_from_name(const char *name, size_t name_bytes, fc_layout *out_layout);
-bool fc_causal_from_name(const char *name, size_t name_bytes, fc_causal *out_causal);
-bool fc_op_from_name(const char *name, size_t name_bytes, fc_op *out_op);
 
 /* Bytes of one element: 2 or 4; 0 outside the enum. */
 size_t fc_dtype_bytes(fc_dtype dtype);

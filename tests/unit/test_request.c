@@ -132,10 +132,8 @@ START_TEST(a_snapshot_names_every_number)
         ck_assert_msg(found == 1, "%s: %d times", rows[row].name, found);
     }
     ck_assert_uint_lt(snapshot.counter_count, FC_COUNTER_MAX);
-    for (int stat = 0; stat < FC_STAT_COUNT; stat++) {
+    for (int stat = 0; stat < FC_STAT_COUNT; stat++)
         ck_assert_str_ne(fc_stat_name((fc_stat)stat), "unknown");
-        ck_assert_str_ne(fc_stat_help((fc_stat)stat), "");
-    }
 }
 END_TEST
 

@@ -1,4 +1,4 @@
-/* proto/vocab and proto/status: every word goes to its name and back, and nothing else does. */
+/* proto/vocab, proto/status and proto/half: every word has its name, every half its float, and back. */
 #include "proto/half.h"
 #include "proto/status.h"
 #include "proto/vocab.h"
@@ -8,44 +8,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-START_TEST(every_word_survives_the_round_trip)
+START_TEST(every_word_has_its_name)
 {
-    for (int i = 0; i < FC_DTYPE_COUNT; i++) {
-        fc_dtype word = FC_DTYPE_COUNT;
-        const char *name = fc_dtype_name((fc_dtype)i);
-        ck_assert(fc_dtype_from_name(name, strlen(name), &word));
-        ck_assert_int_eq(word, i);
-    }
-    for (int i = 0; i < FC_LAYOUT_COUNT; i++) {
-        fc_layout word = FC_LAYOUT_COUNT;
-        const char *name = fc_layout_name((fc_layout)i);
-        ck_assert(fc_layout_from_name(name, strlen(name), &word));
-        ck_assert_int_eq(word, i);
-    }
-    for (int i = 0; i < FC_CAUSAL_COUNT; i++) {
-        fc_causal word = FC_CAUSAL_COUNT;
-        const char *name = fc_causal_name((fc_causal)i);
-        ck_assert(fc_causal_from_name(name, strlen(name), &word));
-        ck_assert_int_eq(word, i);
-    }
-    for (int i = 0; i < FC_OP_COUNT; i++) {
-        fc_op word = FC_OP_COUNT;
-        const char *name = fc_op_name((fc_op)i);
-        ck_assert(fc_op_from_name(name, strlen(name), &word));
-        ck_assert_int_eq(word, i);
-    }
+    for (int i = 0; i < FC_DTYPE_COUNT; i++)
+        ck_assert_str_ne(fc_dtype_name((fc_dtype)i), "unknown");
+    for (int i = 0; i < FC_LAYOUT_COUNT; i++)
+        ck_assert_str_ne(fc_layout_name((fc_layout)i), "unknown");
+    for (int i = 0; i < FC_CAUSAL_COUNT; i++)
+        ck_assert_str_ne(fc_causal_name((fc_causal)i), "unknown");
+    for (int i = 0; i < FC_OP_COUNT; i++)
+        ck_assert_str_ne(fc_op_name((fc_op)i), "unknown");
+    ck_assert_str_eq(fc_dtype_name(FC_BF16), "bf16");
+    ck_assert_str_eq(fc_layout_name(FC_BSHD), "bshd");
+    ck_assert_str_eq(fc_causal_name(FC_CAUSAL_TOP_LEFT), "top_left");
+    ck_assert_str_eq(fc_op_name(FC_OP_CANCEL), "cancel");
 }
 END_TEST
 
-START_TEST(unknown_words_are_refused)
+START_TEST(what_is_no_word_has_none)
 {
-    fc_dtype dtype = FC_BF16;
-    ck_assert(!fc_dtype_from_name("f64", 3, &dtype));
-    ck_assert(!fc_dtype_from_name("f16x", 4, &dtype));
-    ck_assert(!fc_dtype_from_name("f1", 2, &dtype));
-    ck_assert(!fc_dtype_from_name("", 0, &dtype));
-    ck_assert_int_eq(dtype, FC_BF16);
     ck_assert_str_eq(fc_dtype_name(FC_DTYPE_COUNT), "unknown");
+    ck_assert_str_eq(fc_layout_name(FC_LAYOUT_COUNT), "unknown");
+    ck_assert_str_eq(fc_causal_name(FC_CAUSAL_COUNT), "unknown");
+    ck_assert_str_eq(fc_op_name(FC_OP_COUNT), "unknown");
     ck_assert_uint_eq(fc_dtype_bytes(FC_DTYPE_COUNT), 0);
     ck_assert_uint_eq(fc_dtype_bytes(FC_F16), 2);
     ck_assert_uint_eq(fc_dtype_bytes(FC_F32), 4);
@@ -109,8 +94,8 @@ int main(void)
 {
     Suite *suite = suite_create("vocab");
     TCase *words = tcase_create("words");
-    tcase_add_test(words, every_word_survives_the_round_trip);
-    tcase_add_test(words, unknown_words_are_refused);
+    tcase_add_test(words, every_word_has_its_name);
+    tcase_add_test(words, what_is_no_word_has_none);
     tcase_add_test(words, only_wire_statuses_have_wire_names);
     tcase_add_test(words, a_reason_is_cut_to_fit);
     tcase_add_test(words, halves_round_to_nearest_even);

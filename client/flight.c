@@ -41,15 +41,6 @@ static bool is_called_off(const flashcore_call *call)
     return call->is_cancelled || call->client->is_closing;
 }
 
-static uint64_t next_random(flashcore_client *client)
-{
-    uint64_t x = client->jitter_state; /* xorshift64, Marsaglia 2003 */
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    return client->jitter_state = x;
-}
-
 static fc_status make_slot(flashcore_client *client)
 {
     fc_slot *slot = calloc(1, sizeof *slot);
@@ -317,7 +308,7 @@ static bool try_back_off(flashcore_call *call)
     pthread_mutex_lock(&client->lock);
     /* Up to half as long again, so that those refused together do not come back together. */
     if (delay_us < UINT64_MAX / 2)
-        delay_us += next_random(client) % (delay_us / 2 + 1);
+        delay_us += fc_link_random(&client->jitter_state) % (delay_us / 2 + 1);
     bool is_worth_it = !is_called_off(call) && fc_client_later_ns(now_ns, delay_us) < call->deadline_ns;
     if (is_worth_it) {
         set_state(call, FC_CALL_BACKOFF);

@@ -189,10 +189,7 @@ static void drop(fc_link *link, int error, uint64_t now_ns)
     link->body = NULL;
     link->is_in_body = false;
     link->state = FC_LINK_DOWN;
-    net->random_state ^= net->random_state << 13; /* xorshift64, Marsaglia 2003 */
-    net->random_state ^= net->random_state >> 7;
-    net->random_state ^= net->random_state << 17;
-    link->next_ns = now_ns + link->retry_delay_ns / 2 + net->random_state % (link->retry_delay_ns / 2);
+    link->next_ns = now_ns + link->retry_delay_ns / 2 + fc_link_random(&net->random_state) % (link->retry_delay_ns / 2);
     link->retry_delay_ns = link->retry_delay_ns * 2 < RETRY_NS_MAX ? link->retry_delay_ns * 2 : RETRY_NS_MAX;
     if (was_up)
         net->options.notify(net->options.owner, link->index, link->connection_id, false);

@@ -31,6 +31,15 @@ typedef struct fc_message fc_message; /* bytes on their way; one owner at a time
 /* CLOCK_MONOTONIC; deadlines below are on this clock. */
 uint64_t fc_link_now_ns(void);
 
+/* The next of a sequence that spreads retries; no secret is made of it. state: never 0. xorshift64, Marsaglia 2003. */
+static inline uint64_t fc_link_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 /* capacity_bytes of room; fc_message_trim() cuts to what was used. FC_NO_MEMORY. */
 fc_status fc_message_create(size_t capacity_bytes, fc_message **out_message);
 void *fc_message_bytes(fc_message *message, size_t *out_size_bytes);

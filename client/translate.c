@@ -75,7 +75,7 @@ fc_status fc_translate_request(const flashcore_request *request, fc_wire_attend 
     if (request->out == NULL && out_attend->q.data_bytes != 0)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "out is NULL");
     if (request->kernel != NULL)
-        out_attend->kernel = (fc_wire_text){request->kernel, strlen(request->kernel)};
+        out_attend->kernel = fc_wire_text_make(request->kernel);
     if (request->kv_len != NULL) {
         out_attend->has_kv_len = true;
         out_attend->kv_len_count = (uint32_t)request->q.shape[0];

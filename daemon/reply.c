@@ -5,11 +5,6 @@
 
 #include <string.h>
 
-static fc_wire_text text_of(const char *text)
-{
-    return (fc_wire_text){.text = text, .bytes = strlen(text)};
-}
-
 /* No reply can be made: the peer's connection is cut rather than left waiting. */
 static void give_up(fc_dispatch *dispatch, fc_request *request)
 {
@@ -54,7 +49,7 @@ void fc_reply_status(fc_dispatch *dispatch, fc_request *request, fc_status statu
 {
     fc_wire_reply reply = {.status = fc_status_on_wire(status), .body = FC_BODY_NONE};
     if (status != FC_OK) {
-        reply.error = text_of(error != NULL && error[0] != '\0' ? error : fc_status_text(status));
+        reply.error = fc_wire_text_make(error != NULL && error[0] != '\0' ? error : fc_status_text(status));
         reply.retry_after_us = retry_after_us;
     }
     fc_reply_message(dispatch, request, &reply);
@@ -94,8 +89,8 @@ static void describe(const fc_request *request, const char *kernel, const char *
             .data_bytes = sizeof(float) * (size_t)problem->batch * (size_t)problem->q_heads * (size_t)problem->q_len,
         };
     }
-    out_reply->attend.kernel = text_of(kernel);
-    out_reply->attend.device = text_of(device);
+    out_reply->attend.kernel = fc_wire_text_make(kernel);
+    out_reply->attend.device = fc_wire_text_make(device);
 }
 
 fc_status fc_reply_attend_begin(fc_request *request, const char *kernel, const char *device)

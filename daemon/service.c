@@ -220,28 +220,23 @@ fc_stats *fc_service_stats(fc_service *service)
 /* --- operations ----------------------------------------------------------------------------------------------------
  */
 
-static fc_wire_text text_of(const char *text)
-{
-    return (fc_wire_text){.text = text, .bytes = strlen(text)};
-}
-
 static void describe(fc_service *service, fc_wire_hello *out_hello)
 {
     *out_hello = (fc_wire_hello){
-        .server = text_of("flashcored"),
-        .version = text_of(FC_VERSION),
-        .device = text_of(service->info.device_name),
+        .server = fc_wire_text_make("flashcored"),
+        .version = fc_wire_text_make(FC_VERSION),
+        .device = fc_wire_text_make(service->info.device_name),
     };
     fc_kernel default_kernel = (fc_kernel)atomic_load(&service->default_kernel);
     if (default_kernel == FC_KERNEL_AUTO)
         default_kernel = service->info.default_kernel;
-    out_hello->default_kernel = text_of(fc_kernel_name(default_kernel));
+    out_hello->default_kernel = fc_wire_text_make(fc_kernel_name(default_kernel));
     for (int i = 0; i < FC_KERNEL_COUNT && out_hello->kernel_count < FC_NAME_LIST_MAX; i++) {
         if (service->info.has_kernel[i])
-            out_hello->kernels[out_hello->kernel_count++] = text_of(fc_kernel_name((fc_kernel)i));
+            out_hello->kernels[out_hello->kernel_count++] = fc_wire_text_make(fc_kernel_name((fc_kernel)i));
     }
     for (size_t i = 0; i < sizeof FEATURES / sizeof FEATURES[0]; i++)
-        out_hello->features[out_hello->feature_count++] = text_of(FEATURES[i]);
+        out_hello->features[out_hello->feature_count++] = fc_wire_text_make(FEATURES[i]);
     pthread_mutex_lock(&service->tunables_lock);
     out_hello->limits = (fc_wire_limits){
         .message_bytes = service->config.message_bytes,

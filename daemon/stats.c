@@ -39,8 +39,7 @@ static void append(fc_wire_stats *stats, const char *name, double value)
 {
     if (stats->counter_count == FC_COUNTER_MAX)
         return;
-    stats->counters[stats->counter_count++] =
-        (fc_wire_counter){.name = {.text = name, .bytes = strlen(name)}, .value = value};
+    stats->counters[stats->counter_count++] = (fc_wire_counter){.name = fc_wire_text_make(name), .value = value};
 }
 
 static double read_value(const atomic_uint_fast64_t *value)

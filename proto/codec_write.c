@@ -81,7 +81,7 @@ void fc_write_text(fc_writer *writer, fc_wire_text text)
 
 void fc_write_key(fc_writer *writer, const char *key)
 {
-    fc_write_text(writer, (fc_wire_text){key, strlen(key)});
+    fc_write_text(writer, fc_wire_text_make(key));
 }
 
 void fc_write_uint(fc_writer *writer, uint64_t value)

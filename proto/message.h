@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FC_PROTO_VERSION 1
 #define FC_TENSOR_RANK 4
@@ -25,6 +26,11 @@ typedef struct fc_wire_text {
     const char *text;
     size_t bytes;
 } fc_wire_text;
+
+static inline fc_wire_text fc_wire_text_make(const char *text)
+{
+    return (fc_wire_text){text, strlen(text)};
+}
 
 /* A contiguous little-endian tensor. The codec has checked: shape entries in [0, 2^31-1], data_bytes == product of
  * shape times element size. rank is 4 for q, k, v, out and 3 for lse. */

@@ -190,11 +190,6 @@ void fake_answer_status(fake_request *request, fc_status status, uint64_t retry_
     fake_answer(request, &reply);
 }
 
-static fc_wire_text text(const char *string)
-{
-    return (fc_wire_text){string, strlen(string)};
-}
-
 uint64_t fake_row_count(const fake_request *request)
 {
     const fc_wire_tensor *q = &request->wire.attend.q;
@@ -214,8 +209,8 @@ fc_wire_reply fake_attend_reply(const fake_request *request, float *lse)
                                         .shape = {asked->q.shape[0], asked->q.shape[1], asked->q.shape[2]},
                                         .data = (const uint8_t *)lse,
                                         .data_bytes = fake_row_count(request) * sizeof *lse};
-    reply.attend.kernel = text("fake");
-    reply.attend.device = text("none");
+    reply.attend.kernel = fc_wire_text_make("fake");
+    reply.attend.device = fc_wire_text_make("none");
     reply.attend.timing = (fc_wire_timing){1, 2, 3, 4, 20, 5};
     return reply;
 }
@@ -231,20 +226,20 @@ void fake_answer_well(fake_request *request)
         break;
     case FC_OP_HELLO:
         reply.body = FC_BODY_HELLO;
-        reply.hello.server = text("fake");
-        reply.hello.version = text("1");
-        reply.hello.default_kernel = text("cpu");
-        reply.hello.device = text("none");
+        reply.hello.server = fc_wire_text_make("fake");
+        reply.hello.version = fc_wire_text_make("1");
+        reply.hello.default_kernel = fc_wire_text_make("cpu");
+        reply.hello.device = fc_wire_text_make("none");
         reply.hello.kernel_count = 2;
-        reply.hello.kernels[0] = text("cpu");
-        reply.hello.kernels[1] = text("reference");
+        reply.hello.kernels[0] = fc_wire_text_make("cpu");
+        reply.hello.kernels[1] = fc_wire_text_make("reference");
         reply.hello.limits.message_bytes = 1 << 20;
         break;
     case FC_OP_STATS:
         reply.body = FC_BODY_STATS;
         reply.stats.counter_count = 2;
-        reply.stats.counters[0] = (fc_wire_counter){text("requests"), 3};
-        reply.stats.counters[1] = (fc_wire_counter){text("uptime_s"), 0.5};
+        reply.stats.counters[0] = (fc_wire_counter){fc_wire_text_make("requests"), 3};
+        reply.stats.counters[1] = (fc_wire_counter){fc_wire_text_make("uptime_s"), 0.5};
         break;
     case FC_OP_PING:
     case FC_OP_CANCEL:

@@ -43,11 +43,6 @@ void *__wrap_realloc(void *memory, size_t bytes)
 
 /* --- messages ----------------------------------------------------------------------------------------------------- */
 
-static fc_wire_text text(const char *string)
-{
-    return (fc_wire_text){string, strlen(string)};
-}
-
 static const uint8_t DATA[2 * 2 * 3 * 8 * 2] = {1, 2, 3};
 static const uint32_t KV_LEN[2] = {3, 70000};
 
@@ -68,7 +63,7 @@ static fc_wire_request full_request(void)
         .softcap = 30,
         .has_kv_len = true,
         .kv_len_count = 2,
-        .kernel = text("cpu"),
+        .kernel = fc_wire_text_make("cpu"),
         .wants_lse = true,
         .deadline_us = 123456789,
     };
@@ -81,8 +76,8 @@ static fc_wire_reply attend_reply(void)
     reply.attend.out = (fc_wire_tensor){FC_F16, 4, {2, 2, 3, 8}, DATA, sizeof DATA};
     reply.attend.has_lse = true;
     reply.attend.lse = (fc_wire_tensor){FC_F32, 3, {2, 2, 3, 0}, DATA, 48};
-    reply.attend.kernel = text("vec");
-    reply.attend.device = text("a device");
+    reply.attend.kernel = fc_wire_text_make("vec");
+    reply.attend.device = fc_wire_text_make("a device");
     reply.attend.timing = (fc_wire_timing){1.5, 2.5, 3.5, 4.5, 12.5, 300};
     return reply;
 }
@@ -186,11 +181,13 @@ START_TEST(a_hello_and_stats_survive)
     fc_reason reason = {""};
     uint8_t buffer[8192];
     size_t size = 0;
-    reply.hello = (fc_wire_hello){.server = text("s"), .version = text("v"), .default_kernel = text("auto")};
-    reply.hello.device = text("d");
+    reply.hello = (fc_wire_hello){.server = fc_wire_text_make("s"),
+                                  .version = fc_wire_text_make("v"),
+                                  .default_kernel = fc_wire_text_make("auto")};
+    reply.hello.device = fc_wire_text_make("d");
     reply.hello.kernel_count = reply.hello.feature_count = FC_NAME_LIST_MAX;
     for (int i = 0; i < FC_NAME_LIST_MAX; i++)
-        reply.hello.kernels[i] = reply.hello.features[i] = text("a name");
+        reply.hello.kernels[i] = reply.hello.features[i] = fc_wire_text_make("a name");
     reply.hello.limits.tokens = 1ull << 40;
     ck_assert_int_eq(fc_codec_encode_reply(&reply, buffer, sizeof buffer, &size), FC_OK);
     ck_assert_msg(fc_codec_decode_reply(buffer, size, &back, &reason) == FC_OK, "%s", reason.text);
@@ -204,7 +201,7 @@ START_TEST(a_hello_and_stats_survive)
     reply.stats.counter_count = FC_COUNTER_MAX;
     for (int i = 0; i < FC_COUNTER_MAX; i++) {
         snprintf(names[i], sizeof names[i], "n%d", i);
-        reply.stats.counters[i] = (fc_wire_counter){text(names[i]), i * 0.5};
+        reply.stats.counters[i] = (fc_wire_counter){fc_wire_text_make(names[i]), i * 0.5};
     }
     ck_assert_int_eq(fc_codec_encode_reply(&reply, buffer, sizeof buffer, &size), FC_OK);
     ck_assert_msg(fc_codec_decode_reply(buffer, size, &back, &reason) == FC_OK, "%s", reason.text);
@@ -224,7 +221,7 @@ START_TEST(counters_of_any_size_survive)
     uint8_t buffer[512];
     size_t size = 0;
     for (int i = 0; i < 10; i++)
-        reply.stats.counters[reply.stats.counter_count++] = (fc_wire_counter){text(NAMES[i]), VALUES[i]};
+        reply.stats.counters[reply.stats.counter_count++] = (fc_wire_counter){fc_wire_text_make(NAMES[i]), VALUES[i]};
     ck_assert_int_eq(fc_codec_encode_reply(&reply, buffer, sizeof buffer, &size), FC_OK);
     ck_assert_int_eq(fc_codec_decode_reply(buffer, size, &back, NULL), FC_OK);
     for (int i = 0; i < 10; i++)
@@ -236,7 +233,8 @@ END_TEST
 START_TEST(every_status_survives)
 {
     for (int i = 0; i < FC_STATUS_COUNT; i++) {
-        fc_wire_reply reply = {.id = 5, .status = (fc_status)i, .error = text("why"), .retry_after_us = 9}, back;
+        fc_wire_reply reply = {.id = 5, .status = (fc_status)i, .error = fc_wire_text_make("why"), .retry_after_us = 9},
+                      back;
         fc_reason reason = {""};
         uint8_t buffer[256];
         size_t size = 0;

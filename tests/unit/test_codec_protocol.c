@@ -13,11 +13,6 @@
 
 #define PROTOCOL "proto/PROTOCOL.md"
 
-static fc_wire_text text(const char *string)
-{
-    return (fc_wire_text){string, strlen(string)};
-}
-
 static bool same_text(fc_wire_text a, fc_wire_text b)
 {
     return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.text, b.text, a.bytes) == 0);
@@ -182,7 +177,7 @@ static fc_wire_attend every_key_attend(void)
                             .softcap = 30,
                             .has_kv_len = true,
                             .kv_len_count = 2,
-                            .kernel = text("cpu"),
+                            .kernel = fc_wire_text_make("cpu"),
                             .wants_lse = true,
                             .deadline_us = 250000};
 }
@@ -277,14 +272,14 @@ static fc_wire_reply hello_reply(void)
 {
     fc_wire_reply reply = {.id = 1, .body = FC_BODY_HELLO};
     reply.hello = (fc_wire_hello){
-        .server = text("flashcored"),
-        .version = text("0.1.0"),
-        .default_kernel = text("cpu"),
-        .device = text("cpu: 2 threads"),
+        .server = fc_wire_text_make("flashcored"),
+        .version = fc_wire_text_make("0.1.0"),
+        .default_kernel = fc_wire_text_make("cpu"),
+        .device = fc_wire_text_make("cpu: 2 threads"),
         .kernel_count = 1,
-        .kernels = {text("cpu")},
+        .kernels = {fc_wire_text_make("cpu")},
         .feature_count = 1,
-        .features = {text("inline")},
+        .features = {fc_wire_text_make("inline")},
         .limits = {.message_bytes = 268435456,
                    .tensor_bytes = 33554432,
                    .tokens = 1048576,
@@ -303,8 +298,8 @@ static fc_wire_reply least_attend_reply(void)
 {
     fc_wire_reply reply = {.id = 2, .body = FC_BODY_ATTEND};
     reply.attend.out = tensor_f32(1, OUT_F32);
-    reply.attend.kernel = text("cpu");
-    reply.attend.device = text("cpu: 2 threads");
+    reply.attend.kernel = fc_wire_text_make("cpu");
+    reply.attend.device = fc_wire_text_make("cpu: 2 threads");
     reply.attend.timing = (fc_wire_timing){12.5, 0, 48.25, 0, 75, 1};
     return reply;
 }
@@ -324,10 +319,10 @@ static fc_wire_reply stats_reply(void)
 {
     fc_wire_reply reply = {.id = 9, .body = FC_BODY_STATS};
     reply.stats.counter_count = 4;
-    reply.stats.counters[0] = (fc_wire_counter){text("uptime_s"), 3.5};
-    reply.stats.counters[1] = (fc_wire_counter){text("requests_attend"), 1000};
-    reply.stats.counters[2] = (fc_wire_counter){text("queue_us"), 70000};
-    reply.stats.counters[3] = (fc_wire_counter){text("queued"), 0};
+    reply.stats.counters[0] = (fc_wire_counter){fc_wire_text_make("uptime_s"), 3.5};
+    reply.stats.counters[1] = (fc_wire_counter){fc_wire_text_make("requests_attend"), 1000};
+    reply.stats.counters[2] = (fc_wire_counter){fc_wire_text_make("queue_us"), 70000};
+    reply.stats.counters[3] = (fc_wire_counter){fc_wire_text_make("queued"), 0};
     return reply;
 }
 
@@ -344,14 +339,17 @@ static size_t make_replies(reply_row rows[16])
     rows[count++] = (reply_row){"attend-reply", least_attend_reply()};
     rows[count++] = (reply_row){"attend-every-key-reply", every_key_reply()};
     rows[count++] = (reply_row){"cancel-reply", {.id = 3}};
-    rows[count++] =
-        (reply_row){"cancelled-reply", {.id = 2, .status = FC_CANCELLED, .error = text("taken back by the caller")}};
+    rows[count++] = (reply_row){
+        "cancelled-reply", {.id = 2, .status = FC_CANCELLED, .error = fc_wire_text_make("taken back by the caller")}};
     rows[count++] = (reply_row){"stats-reply", stats_reply()};
+    rows[count++] = (reply_row){"busy-reply",
+                                {.id = 2,
+                                 .status = FC_BUSY,
+                                 .error = fc_wire_text_make("256 requests are waiting already"),
+                                 .retry_after_us = 1500}};
     rows[count++] = (reply_row){
-        "busy-reply",
-        {.id = 2, .status = FC_BUSY, .error = text("256 requests are waiting already"), .retry_after_us = 1500}};
-    rows[count++] = (reply_row){
-        "refused-reply", {.id = 2, .status = FC_INVALID_ARGUMENT, .error = text("q.data: expected 32 bytes, got 31")}};
+        "refused-reply",
+        {.id = 2, .status = FC_INVALID_ARGUMENT, .error = fc_wire_text_make("q.data: expected 32 bytes, got 31")}};
     return count;
 }
 

@@ -4,8 +4,8 @@
 #include "daemon/clock.h"
 #include "daemon/nng_listener_fix.h"
 #include "daemon/transport.h"
-#include "tests/support/fake_engine.h"
 #include "tests/support/sp_peer.h"
+#include "tests/support/transport_bench.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -18,129 +18,30 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { Q_TOKENS_MAX = 32768, D = 64 };
-static uint8_t tensor_bytes[(size_t)Q_TOKENS_MAX * D * 4];
-
-typedef struct bench {
-    char directory[64];
-    char ipc_url[128], tcp_url[FC_TRANSPORT_URL_BYTES];
-    fake_engine engine;
-    fc_service *service;
-    fc_transport *transport;
-} bench;
-
-static void open_service(bench *b, uint64_t queue_requests)
-{
-    fc_reason reason = {""};
-    fc_service_config config = {
-        .ops = fake_engine_ops(),
-        .engine = fake_engine_handle(&b->engine),
-        .engine_config = {.lane_staging_bytes = 1000, .lane_segments = 64},
-        .message_bytes = sizeof tensor_bytes + 4096,
-        .tensor_bytes = sizeof tensor_bytes,
-        .tokens = Q_TOKENS_MAX,
-        .head_dim = 256,
-        .tunables = {.default_kernel = FC_KERNEL_AUTO,
-                     .queue_requests = queue_requests,
-                     .queue_bytes = UINT64_MAX,
-                     .inflight_per_peer = 1000,
-                     .batch_requests = 4},
-    };
-    fake_engine_init(&b->engine);
-    ck_assert_msg(fc_service_create(&config, &b->service, &reason) == FC_OK, "%s", reason.text);
-    fc_transport_config transport = {
-        .service = b->service, .message_bytes = config.message_bytes, .ipc_mode = 0620, .pipes_leaked_max = 8};
-    ck_assert_msg(fc_transport_open(&transport, &b->transport, &reason) == FC_OK, "%s", reason.text);
-}
-
-static void open_bench(bench *b, uint64_t queue_requests)
-{
-    fc_reason reason = {""};
-    snprintf(b->directory, sizeof b->directory, "/tmp/fc-transport-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(b->directory));
-    snprintf(b->ipc_url, sizeof b->ipc_url, "ipc://%s/s", b->directory);
-    open_service(b, queue_requests);
-    ck_assert_msg(fc_transport_listen(b->transport, b->ipc_url, NULL, &reason) == FC_OK, "%s", reason.text);
-    ck_assert_msg(fc_transport_listen(b->transport, "tcp://127.0.0.1:0", b->tcp_url, &reason) == FC_OK, "%s",
-                  reason.text);
-    fc_transport_start(b->transport);
-}
-
-static void close_bench(bench *b)
-{
-    fake_engine_release_all(&b->engine);
-    fc_transport_refuse_peers(b->transport);
-    fc_service_drain(b->service);
-    fc_service_stop(b->service);
-    fc_transport_close(b->transport);
-    fc_service_destroy(b->service);
-    fake_engine_fini(&b->engine);
-    ck_assert_msg(rmdir(b->directory) == 0, "socket and lock file are gone");
-}
-
-static void await_stat(bench *b, fc_stat stat, uint64_t value)
-{
-    uint64_t end_ns = fc_clock_now_ns() + 20 * FC_NS_PER_S;
-    while (fc_stats_get(fc_service_stats(b->service), stat) != value) {
-        ck_assert_msg(fc_clock_now_ns() < end_ns, "%s is %llu, not %llu", fc_stat_name(stat),
-                      (unsigned long long)fc_stats_get(fc_service_stats(b->service), stat), (unsigned long long)value);
-        sched_yield();
-    }
-}
-
-static fc_wire_request attend(uint64_t id, uint64_t q_tokens)
-{
-    fc_wire_request request = {.id = id, .op = FC_OP_ATTEND};
-    request.attend.q = (fc_wire_tensor){.dtype = FC_F32,
-                                        .rank = 4,
-                                        .shape = {1, 1, q_tokens, D},
-                                        .data = tensor_bytes,
-                                        .data_bytes = q_tokens * D * sizeof(float)};
-    request.attend.k = request.attend.v = (fc_wire_tensor){
-        .dtype = FC_F32, .rank = 4, .shape = {1, 1, 1, D}, .data = tensor_bytes, .data_bytes = D * sizeof(float)};
-    request.attend.window_left = request.attend.window_right = -1;
-    return request;
-}
-
-static void assert_ping(const char *url)
-{
-    sp_peer peer;
-    uint32_t number = 0;
-    fc_wire_reply reply;
-    fc_wire_request ping = {.id = 77, .op = FC_OP_PING};
-    sp_peer_open(&peer, url);
-    sp_peer_request(&peer, 5, &ping);
-    sp_peer_await(&peer, &number, &reply);
-    ck_assert_uint_eq(number, 5);
-    ck_assert_uint_eq(reply.id, 77);
-    ck_assert_int_eq(reply.status, FC_OK);
-    sp_peer_close(&peer);
-}
-
 START_TEST(both_transports_answer)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     ck_assert(strncmp(b.tcp_url, "tcp://127.0.0.1:", 16) == 0 && strcmp(b.tcp_url + 16, "0") != 0);
-    assert_ping(b.ipc_url);
-    assert_ping(b.tcp_url);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_assert_ping(b.tcp_url);
     struct stat info;
     ck_assert_int_eq(stat(b.ipc_url + 6, &info), 0);
     ck_assert_uint_eq(info.st_mode & 0777, 0620);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(requests_of_one_connection_overtake)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     sp_peer peer;
     uint32_t number = 0;
     fc_wire_reply reply;
     fake_engine_hold(&b.engine);
     sp_peer_open(&peer, b.ipc_url);
-    fc_wire_request slow = attend(1, 1);
+    fc_wire_request slow = transport_bench_attend(1, 1);
     fc_wire_request ping = {.id = 2, .op = FC_OP_PING};
     sp_peer_request(&peer, 11, &slow);
     sp_peer_request(&peer, 12, &ping);
@@ -150,10 +51,10 @@ START_TEST(requests_of_one_connection_overtake)
     sp_peer_await(&peer, &number, &reply);
     ck_assert_uint_eq(number, 11);
     ck_assert_int_eq(reply.status, FC_OK);
-    ck_assert_uint_eq(reply.attend.out.data_bytes, D * sizeof(float));
+    ck_assert_uint_eq(reply.attend.out.data_bytes, TRANSPORT_BENCH_D * sizeof(float));
     ck_assert_uint_eq(reply.attend.out.data[0], FAKE_ENGINE_FILL);
     sp_peer_close(&peer);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
@@ -161,15 +62,15 @@ END_TEST
 START_TEST(busy_comes_at_once_through_a_full_queue)
 {
     enum { QUEUED = 3, SENT = 1 + QUEUED + 37 };
-    bench b;
-    open_bench(&b, QUEUED);
+    transport_bench b;
+    transport_bench_open(&b, QUEUED);
     sp_peer peer;
     uint32_t number = 0;
     fc_wire_reply reply;
     bool is_answered[SENT] = {false};
     fake_engine_hold(&b.engine);
     sp_peer_open(&peer, b.tcp_url);
-    fc_wire_request request = attend(1, 1);
+    fc_wire_request request = transport_bench_attend(1, 1);
     sp_peer_request(&peer, 0, &request);
     fake_engine_await_launches(&b.engine, 1);
     for (uint32_t i = 1; i < SENT; i++)
@@ -187,33 +88,33 @@ START_TEST(busy_comes_at_once_through_a_full_queue)
         is_answered[number] = true;
     }
     sp_peer_close(&peer);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(peers_that_connect_and_close_do_no_harm)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     for (int i = 0; i < 500; i++) {
         sp_peer peer;
         sp_peer_connect(&peer, i % 4 == 3 ? b.tcp_url : b.ipc_url);
         sp_peer_close(&peer);
     }
-    assert_ping(b.ipc_url);
-    assert_ping(b.tcp_url);
-    close_bench(&b);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_assert_ping(b.tcp_url);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(the_sendmsg_nng_calls_is_ours)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     uint64_t before = fc_nng_listener_fix_calls();
-    assert_ping(b.ipc_url);
+    transport_bench_assert_ping(b.ipc_url);
     ck_assert_int_eq(fc_nng_listener_fix_calls() > before, fc_nng_listener_fix_is_needed());
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
@@ -234,26 +135,26 @@ START_TEST(hostile_bytes_end_their_own_connection_only)
         {"a request number without its bit", true, 13, {1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1}},
         {"half a frame", true, 15, {1, 0, 0, 0, 0, 0, 0, 1, 0, 0x80, 0, 0, 1, 0x81, 0xa1}},
     };
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         sp_peer peer;
         sp_peer_connect(&peer, b.ipc_url);
         if (rows[i].greets)
             ck_assert(sp_peer_greet(&peer));
         sp_peer_send_raw(&peer, rows[i].bytes, rows[i].size_bytes);
-        assert_ping(b.ipc_url);
+        transport_bench_assert_ping(b.ipc_url);
         sp_peer_close(&peer);
     }
-    assert_ping(b.tcp_url);
-    close_bench(&b);
+    transport_bench_assert_ping(b.tcp_url);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(garbage_in_a_frame_is_answered)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     sp_peer peer;
     uint32_t number = 0;
     fc_wire_reply reply;
@@ -266,34 +167,34 @@ START_TEST(garbage_in_a_frame_is_answered)
     sp_peer_await(&peer, &number, &reply);
     ck_assert_int_eq(reply.status, FC_INVALID_ARGUMENT);
     sp_peer_close(&peer);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 /* A frame announcing one byte more than the limit allows; nothing after its head is needed. */
 START_TEST(an_oversize_message_cuts_its_connection)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     sp_peer peer;
     uint32_t number = 0;
     uint8_t head[13] = {1};
-    uint64_t length = sizeof tensor_bytes + 4096 + 1 + 4096;
+    uint64_t length = TRANSPORT_BENCH_MESSAGE_BYTES + 1 + 4096;
     sp_peer_open(&peer, b.ipc_url);
     for (int i = 0; i < 8; i++)
         head[1 + i] = (uint8_t)(length >> (56 - 8 * i));
     sp_peer_send_raw(&peer, head, sizeof head);
     ck_assert(!sp_peer_receive(&peer, &number));
     sp_peer_close(&peer);
-    assert_ping(b.ipc_url);
-    close_bench(&b);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(a_peer_that_leaves_loses_its_place)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     sp_peer leaver;
     sp_peer stayer;
     uint32_t number = 0;
@@ -301,36 +202,36 @@ START_TEST(a_peer_that_leaves_loses_its_place)
     fake_engine_hold(&b.engine);
     sp_peer_open(&leaver, b.ipc_url);
     sp_peer_open(&stayer, b.ipc_url);
-    fc_wire_request request = attend(1, 1);
+    fc_wire_request request = transport_bench_attend(1, 1);
     sp_peer_request(&leaver, 1, &request);
     fake_engine_await_launches(&b.engine, 1);
     for (uint32_t i = 2; i <= 5; i++)
         sp_peer_request(&leaver, i, &request);
     sp_peer_request(&stayer, 1, &request);
-    await_stat(&b, FC_GAUGE_QUEUED, 5);
+    transport_bench_await_stat(&b, FC_GAUGE_QUEUED, 5);
     sp_peer_close(&leaver);
-    await_stat(&b, FC_GAUGE_QUEUED, 1);
+    transport_bench_await_stat(&b, FC_GAUGE_QUEUED, 1);
     ck_assert_uint_eq(fc_stats_get(fc_service_stats(b.service), FC_COUNT_DROPPED), 4);
     fake_engine_release_all(&b.engine);
     sp_peer_await(&stayer, &number, &reply);
     ck_assert_int_eq(reply.status, FC_OK);
     ck_assert_uint_eq(fake_engine_launch_count(&b.engine), 2);
     sp_peer_close(&stayer);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(draining_refuses_peers_and_serves_the_old_ones)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     sp_peer old;
     sp_peer late;
     uint32_t number = 0;
     fc_wire_reply reply;
     fake_engine_hold(&b.engine);
     sp_peer_open(&old, b.ipc_url);
-    fc_wire_request request = attend(1, 1);
+    fc_wire_request request = transport_bench_attend(1, 1);
     sp_peer_request(&old, 1, &request);
     fake_engine_await_launches(&b.engine, 1);
     fc_transport_refuse_peers(b.transport);
@@ -347,24 +248,25 @@ START_TEST(draining_refuses_peers_and_serves_the_old_ones)
     fake_engine_release_all(&b.engine);
     sp_peer_await(&old, &number, &reply);
     ck_assert_int_eq(reply.status, FC_OK);
-    await_stat(&b, FC_GAUGE_REPLYING, 0);
+    transport_bench_await_stat(&b, FC_GAUGE_REPLYING, 0);
     ck_assert(fc_service_is_idle(b.service));
     sp_peer_close(&old);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(closing_waits_for_replies_on_their_way)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     sp_peer peer;
     uint32_t number = 0;
     fc_wire_reply reply;
     sp_peer_open(&peer, b.ipc_url);
-    fc_wire_request request = attend(1, Q_TOKENS_MAX); /* 8 MiB back: far more than a socket holds */
+    fc_wire_request request =
+        transport_bench_attend(1, TRANSPORT_BENCH_TOKENS_MAX); /* 8 MiB back: far more than a socket holds */
     sp_peer_request(&peer, 1, &request);
-    await_stat(&b, FC_COUNT_LAUNCHES, 1);
+    transport_bench_await_stat(&b, FC_COUNT_LAUNCHES, 1);
     fc_transport_refuse_peers(b.transport);
     fc_service_drain(b.service);
     while (!fc_service_is_idle(b.service))
@@ -375,15 +277,15 @@ START_TEST(closing_waits_for_replies_on_their_way)
     while (!fc_transport_is_flushed(b.transport))
         sched_yield();
     sp_peer_close(&peer);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 /* Small requests with larger replies, none of which is read, until every context holds one. */
 START_TEST(a_peer_that_reads_nothing_does_not_starve_others)
 {
-    bench b;
-    open_bench(&b, 1);
+    transport_bench b;
+    transport_bench_open(&b, 1);
     sp_peer deaf;
     uint8_t frame[64] = {1};
     size_t size_bytes = 0;
@@ -402,19 +304,19 @@ START_TEST(a_peer_that_reads_nothing_does_not_starve_others)
     ck_assert_uint_eq(fc_stats_get(fc_service_stats(b.service), FC_COUNT_PIPES_CUT), 0);
     fc_transport_tick(b.transport, fc_clock_now_ns() + 2 * FC_NS_PER_S);
     ck_assert_uint_eq(fc_stats_get(fc_service_stats(b.service), FC_COUNT_PIPES_CUT), 1);
-    assert_ping(b.ipc_url);
-    await_stat(&b, FC_GAUGE_REPLYING, 0);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_await_stat(&b, FC_GAUGE_REPLYING, 0);
     sp_peer_close(&deaf);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 /* Peers that die while a large reply is partly sent: nng must forget each of them. */
 START_TEST(peers_that_die_mid_reply_are_forgotten)
 {
-    bench b;
-    open_bench(&b, 16);
-    fc_wire_request request = attend(1, 8192); /* 2 MiB */
+    transport_bench b;
+    transport_bench_open(&b, 16);
+    fc_wire_request request = transport_bench_attend(1, 8192); /* 2 MiB */
     uint8_t some[4096];
     for (int i = 0; i < 400; i++) {
         sp_peer peer;
@@ -424,9 +326,9 @@ START_TEST(peers_that_die_mid_reply_are_forgotten)
             ck_assert(sp_peer_read(&peer, some, sizeof some));
         sp_peer_close(&peer);
     }
-    assert_ping(b.ipc_url);
-    await_stat(&b, FC_GAUGE_PIPES, 0);
-    close_bench(&b);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_await_stat(&b, FC_GAUGE_PIPES, 0);
+    transport_bench_close(&b);
 }
 END_TEST
 
@@ -445,9 +347,9 @@ static void *come_and_go(void *ipc_url)
 /* The time given to a tick is read before it looks; connections go on closing in between. */
 START_TEST(what_closes_during_a_tick_is_not_leaked)
 {
-    bench b;
+    transport_bench b;
     pthread_t thread;
-    open_bench(&b, 16);
+    transport_bench_open(&b, 16);
     fc_stats *stats = fc_service_stats(b.service);
     uint64_t before_ns = fc_clock_now_ns();
     ck_assert_int_eq(pthread_create(&thread, NULL, come_and_go, b.ipc_url), 0);
@@ -456,14 +358,14 @@ START_TEST(what_closes_during_a_tick_is_not_leaked)
         ck_assert_uint_eq(fc_stats_get(stats, FC_GAUGE_PIPES_LEAKED), 0);
     }
     pthread_join(thread, NULL);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(more_contexts_after_a_larger_queue)
 {
-    bench b;
-    open_bench(&b, 1);
+    transport_bench b;
+    transport_bench_open(&b, 1);
     sp_peer peer;
     uint32_t number = 0;
     fc_wire_reply reply;
@@ -477,19 +379,19 @@ START_TEST(more_contexts_after_a_larger_queue)
     ck_assert_int_eq(fc_transport_reconfigure(b.transport, 8), FC_OK);
     fake_engine_hold(&b.engine);
     sp_peer_open(&peer, b.ipc_url);
-    fc_wire_request request = attend(1, 1);
+    fc_wire_request request = transport_bench_attend(1, 1);
     sp_peer_request(&peer, 0, &request);
     fake_engine_await_launches(&b.engine, 1);
     for (uint32_t i = 1; i <= 300; i++)
         sp_peer_request(&peer, i, &request);
-    await_stat(&b, FC_GAUGE_QUEUED, 300);
+    transport_bench_await_stat(&b, FC_GAUGE_QUEUED, 300);
     fake_engine_release_all(&b.engine);
     for (uint32_t i = 0; i <= 300; i++) {
         sp_peer_await(&peer, &number, &reply);
         ck_assert_int_eq(reply.status, FC_OK);
     }
     sp_peer_close(&peer);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 
@@ -504,14 +406,14 @@ static void set_path(struct sockaddr_un *address, const char *path)
 
 START_TEST(a_live_socket_is_left_alone_and_a_stale_one_replaced)
 {
-    bench b;
-    bench second;
+    transport_bench b;
+    transport_bench second;
     fc_reason reason = {""};
-    open_bench(&b, 16);
-    open_service(&second, 16);
+    transport_bench_open(&b, 16);
+    transport_bench_prepare(&second, 16);
     ck_assert_int_eq(fc_transport_listen(second.transport, b.ipc_url, NULL, &reason), FC_BUSY);
     ck_assert_msg(strstr(reason.text, b.ipc_url + 6) != NULL, "%s", reason.text);
-    assert_ping(b.ipc_url);
+    transport_bench_assert_ping(b.ipc_url);
 
     /* Stale: a socket file nobody listens at, as a killed daemon leaves it. */
     char stale_url[200];
@@ -523,7 +425,7 @@ START_TEST(a_live_socket_is_left_alone_and_a_stale_one_replaced)
     close(fd);
     ck_assert_msg(fc_transport_listen(second.transport, stale_url, NULL, &reason) == FC_OK, "%s", reason.text);
     fc_transport_start(second.transport);
-    assert_ping(stale_url);
+    transport_bench_assert_ping(stale_url);
 
     /* Alive, but no flashcored: no lock, yet somebody accepts. */
     char foreign_url[200];
@@ -541,15 +443,15 @@ START_TEST(a_live_socket_is_left_alone_and_a_stale_one_replaced)
     fc_transport_close(second.transport);
     fc_service_destroy(second.service);
     fake_engine_fini(&second.engine);
-    assert_ping(b.ipc_url);
-    close_bench(&b);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_close(&b);
 }
 END_TEST
 
 START_TEST(urls_that_cannot_be_served_say_why)
 {
-    bench b;
-    open_bench(&b, 16);
+    transport_bench b;
+    transport_bench_open(&b, 16);
     char plain_file[128];
     char plain_url[160];
     snprintf(plain_file, sizeof plain_file, "%s/plain", b.directory);
@@ -579,10 +481,10 @@ START_TEST(urls_that_cannot_be_served_say_why)
         ck_assert_msg(st == rows[i].status && reason.text[0] != '\0', "%s: %s (%s)", rows[i].url, fc_status_name(st),
                       reason.text);
     }
-    assert_ping(b.ipc_url);
-    assert_ping(b.tcp_url);
+    transport_bench_assert_ping(b.ipc_url);
+    transport_bench_assert_ping(b.tcp_url);
     unlink(plain_file);
-    close_bench(&b);
+    transport_bench_close(&b);
 }
 END_TEST
 

@@ -1,6 +1,7 @@
 /* Reaching a server from a tool. */
 #include "client/tool_server.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason)
     if (strlen(variable) >= sizeof from_environment)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, FC_SERVER_URL_VARIABLE " is longer than %zu bytes",
                        sizeof from_environment - 1);
-    strcpy(from_environment, variable);
+    snprintf(from_environment, sizeof from_environment, "%s", variable);
     char *rest = NULL;
     for (char *url = strtok_r(from_environment, ",", &rest); url != NULL; url = strtok_r(NULL, ",", &rest)) {
         if (urls->count == FC_ARG_TEXTS_MAX)

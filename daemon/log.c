@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -178,8 +179,10 @@ void fc_log_write(fc_log_level level, const char *event, const fc_log_field *fie
     for (size_t i = 0; i < field_count; i++)
         append_field(&out, &fields[i]);
     finish(&out);
-    /* A full or closed stderr loses the line: logging must never hold up a lane. */
-    while (write(log_state.fd, out.text, out.used_bytes) < 0 && errno == EINTR)
+    /* A full or closed stderr loses the line: logging must never hold up a lane. What poll() calls writable takes a
+     * line at once, shorter than PIPE_BUF as it is. */
+    struct pollfd writable = {.fd = log_state.fd, .events = POLLOUT};
+    while (poll(&writable, 1, 0) == 1 && write(log_state.fd, out.text, out.used_bytes) < 0 && errno == EINTR)
         ;
     errno = saved_errno;
 }

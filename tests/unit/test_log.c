@@ -158,6 +158,20 @@ START_TEST(errno_survives_and_a_closed_stderr_is_harmless)
 }
 END_TEST
 
+/* Without O_NONBLOCK, as a supervisor's pipe is: whoever reads it may have stopped to. Hangs when logging waits. */
+START_TEST(a_full_stderr_loses_lines_and_waits_for_nobody)
+{
+    ck_assert_int_eq(fcntl(ends[1], F_SETFL, 0), 0);
+    fc_log_start(ends[1], FC_LOG_INFO);
+    for (int i = 0; i < 10000; i++)
+        fc_log(FC_LOG_INFO, "many", fc_log_int("i", i));
+    while (logged()[0] != '\0')
+        ;
+    fc_log(FC_LOG_INFO, "again");
+    ck_assert_str_eq(logged_behind_time(), "level=info event=again\n");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("log");
@@ -170,6 +184,7 @@ int main(void)
     tcase_add_test(lines, the_journal_gets_priorities_and_no_time);
     tcase_add_test(lines, another_stream_or_nonsense_is_not_the_journal);
     tcase_add_test(lines, errno_survives_and_a_closed_stderr_is_harmless);
+    tcase_add_test(lines, a_full_stderr_loses_lines_and_waits_for_nobody);
     suite_add_tcase(suite, lines);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -24,15 +24,35 @@ static void fail(reader *r, const char *why)
         r->status = fc_fail(FC_INVALID_ARGUMENT, r->out_reason, "%.100s:%u: %s", r->path, r->line_number, why);
 }
 
+/* One line into text, with its newline unless it is too long for that. Returns its bytes. */
+static size_t take_line(reader *r, char *text, size_t capacity_bytes)
+{
+    size_t bytes = 0;
+    bool is_over = false;
+    while (!is_over && bytes + 1 < capacity_bytes) {
+        int c = fgetc(r->file);
+        if (c == EOF)
+            break;
+        text[bytes++] = (char)c;
+        is_over = c == '\n' || c == '\0';
+    }
+    text[bytes] = '\0';
+    return bytes;
+}
+
 /* fgets() for inih; ends the file early at the first failure. */
 static char *read_line(char *text, int capacity_bytes, void *context)
 {
     reader *r = context;
-    if (r->status != FC_OK || fgets(text, capacity_bytes, r->file) == NULL)
+    size_t bytes = r->status == FC_OK ? take_line(r, text, (size_t)capacity_bytes) : 0;
+    if (bytes == 0)
         return NULL;
     r->line_number++;
-    size_t bytes = strlen(text);
-    if (bytes > 0 && text[bytes - 1] != '\n' && fgetc(r->file) != EOF) {
+    if (text[bytes - 1] == '\0') {
+        fail(r, "expected text, got a NUL byte");
+        return NULL;
+    }
+    if (text[bytes - 1] != '\n' && fgetc(r->file) != EOF) {
         fc_reason why;
         fc_fail(FC_INVALID_ARGUMENT, &why, "expected a line of at most %d bytes", capacity_bytes - 2);
         fail(r, why.text);

@@ -301,6 +301,23 @@ START_TEST(wrong_files_name_the_line)
 }
 END_TEST
 
+/* Binary files: a NUL would end the line unseen, and /dev/zero would never end. */
+START_TEST(a_file_with_a_nul_is_refused)
+{
+    static const char CONTENT[] = "lanes = 3\nlanes = 4\0000\n";
+    char want[512];
+    FILE *file = fopen(config_path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(CONTENT, 1, sizeof CONTENT - 1, file), sizeof CONTENT - 1);
+    fclose(file);
+    ck_assert_int_eq(parse("--config @"), FC_INVALID_ARGUMENT);
+    snprintf(want, sizeof want, "%s:2: expected text, got a NUL byte", config_path);
+    ck_assert_str_eq(reason.text, want);
+    ck_assert_int_eq(parse("--config /dev/zero"), FC_INVALID_ARGUMENT);
+    ck_assert_str_eq(reason.text, "/dev/zero:1: expected text, got a NUL byte");
+}
+END_TEST
+
 START_TEST(the_command_line_wins_over_the_file)
 {
     write_config("lanes = 3\nlisten = ipc://file1\nlisten = ipc://file2\nengine = cpu\nqueue-bytes = 8M\n");
@@ -429,6 +446,7 @@ int main(void)
     tcase_add_loop_test(files, right_files_are_read, 0, ROWS_OF(RIGHT_FILES));
     tcase_add_loop_test(files, wrong_files_name_the_line, 0, ROWS_OF(WRONG_FILES));
     tcase_add_test(files, the_command_line_wins_over_the_file);
+    tcase_add_test(files, a_file_with_a_nul_is_refused);
     tcase_add_test(files, a_reload_takes_what_can_change_and_names_the_rest);
     tcase_add_test(files, help_names_every_option_within_80_columns);
     tcase_add_test(files, effective_values_can_be_read_back);

@@ -118,7 +118,9 @@ static fc_exit serve(process *p)
         fc_log(FC_LOG_ERROR, "cannot_start", fc_log_text("status", fc_status_name(st)),
                fc_log_text("reason", why.text));
 
-    fc_deadman_start(p->options.close_timeout_ns, "closing sockets and lanes, close-timeout passed", code, &deadman);
+    if (fc_deadman_start(p->options.close_timeout_ns, "closing sockets and lanes, close-timeout passed", code,
+                         &deadman) != FC_OK)
+        fc_log(FC_LOG_WARN, "close_unwatched", fc_log_text("why", "no thread to watch it; it may hang"));
     if (p->service != NULL)
         fc_service_stop(p->service);
     fc_transport_close(p->transport);

@@ -2,8 +2,8 @@
  *
  *     receiving -> with the service -> sending -> receiving
  *
- * and belongs to one of those at a time, so it needs no lock. What nng 1.5 does badly is worked around here: see
- * DESIGN notes at the functions concerned, and nng_listener_fix.h.
+ * and belongs to one of those at a time, so it needs no lock. What nng 1.5 does badly is worked around here: the
+ * functions concerned say how, and nng_listener_fix.h.
  */
 #include "daemon/transport.h"
 

@@ -233,7 +233,7 @@ START_TEST(only_like_plans_share)
 }
 END_TEST
 
-/* The mask as DESIGN words it: position, causal, window, kv_len; nothing shared with the code under test. */
+/* The mask as PROTOCOL.md words it: position, causal, window, kv_len; nothing shared with the code under test. */
 static bool sees(const fc_problem *p, int64_t kv_len, int64_t row, int64_t key)
 {
     int64_t position = p->causal == FC_CAUSAL_TOP_LEFT ? row : row + kv_len - p->q_len;

@@ -67,10 +67,10 @@ static fc_status check_words(const fc_problem *problem, fc_reason *out_reason)
     return FC_OK;
 }
 
-/* Every index and byte offset of a tensor of these sides fits int64, even at 8 bytes an element. */
+/* Every stride, index and byte offset of a tensor of these sides fits int64, even at 8 bytes an element. */
 static bool is_addressable(int32_t batch, int32_t heads, int32_t tokens, int32_t head_dim)
 {
-    int64_t product = (int64_t)batch * heads;
+    int64_t product = (int64_t)(batch > 0 ? batch : 1) * heads; /* an empty batch has strides, too */
     return !__builtin_mul_overflow(product, (int64_t)tokens, &product) &&
            !__builtin_mul_overflow(product, (int64_t)head_dim, &product) && product <= INT64_MAX / 8;
 }

@@ -153,6 +153,11 @@ START_TEST(sizes_beyond_64_bits_are_refused)
     problem.kv_len = FC_TOKENS_MAX;
     ck_assert_int_eq(fc_problem_check(&problem, &reason), FC_INVALID_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(reason.text, "k.shape"));
+    problem.batch = 0; /* no elements, but strides all the same */
+    problem.kv_heads = problem.q_heads = INT32_MAX;
+    problem.q_len = problem.kv_len = FC_TOKENS_MAX;
+    problem.head_dim = 256;
+    ck_assert_int_eq(fc_problem_check(&problem, &reason), FC_INVALID_ARGUMENT);
 }
 END_TEST
 

@@ -138,6 +138,7 @@ static const struct {
 } WRONG[] = {
     {"--lanes", "lanes: expected N after it, got nothing"},
     {"--lanes=", "lanes: expected a count from 0 to 16, got \"\""},
+    {"--cpu-threads 1025", "cpu-threads: expected a count from 0 to 1024, got \"1025\""},
     {"--lanes 17", "lanes: expected a count from 0 to 16, got \"17\""},
     {"--lanes -1", "lanes: expected a count from 0 to 16, got \"-1\""},
     {"--lanes +1", "lanes: expected a count from 0 to 16, got \"+1\""},

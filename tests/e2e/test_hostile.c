@@ -5,7 +5,6 @@
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,30 +25,6 @@ static void tear_down(void)
     fc_job_expect_service(daemon_under_test.ipc_url);
     fc_job_expect_service(daemon_under_test.tcp_url);
     fc_e2e_stop(&daemon_under_test);
-}
-
-/* nng 1.5 loses, now and then, the memory of a reply that its connection's end overtakes: LeakSanitizer is told. */
-static char suppressions_path[] = "/tmp/flashcored-lsan-XXXXXX";
-
-static void set_up_for_lost_replies(void)
-{
-    static const char SUPPRESSIONS[] = "leak:sink_buffer\n";
-    char options[96];
-    memcpy(suppressions_path + sizeof suppressions_path - 7, "XXXXXX", 6);
-    int fd = mkstemp(suppressions_path);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(write(fd, SUPPRESSIONS, sizeof SUPPRESSIONS - 1), sizeof SUPPRESSIONS - 1);
-    close(fd);
-    snprintf(options, sizeof options, "suppressions=%s:print_suppressions=0", suppressions_path);
-    setenv("LSAN_OPTIONS", options, 1);
-    set_up();
-}
-
-static void tear_down_lost_replies(void)
-{
-    tear_down();
-    unsetenv("LSAN_OPTIONS");
-    unlink(suppressions_path);
 }
 
 static const char *url_at(int index)
@@ -503,8 +478,6 @@ int main(void)
     tcase_add_loop_test(bytes, garbage_frames_hurt_nobody, 0, 2);
     tcase_add_loop_test(bytes, connect_and_close_by_the_hundred, 0, 2);
     tcase_add_loop_test(bytes, askers_that_leave_hurt_nobody, 0, 2);
-    TCase *lost = fc_e2e_case(suite, "lost replies");
-    tcase_add_checked_fixture(lost, set_up_for_lost_replies, tear_down_lost_replies);
-    tcase_add_loop_test(lost, askers_of_several_that_leave_are_forgotten, 0, 2);
+    tcase_add_loop_test(bytes, askers_of_several_that_leave_are_forgotten, 0, 2);
     return fc_e2e_main(suite);
 }

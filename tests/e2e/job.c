@@ -301,6 +301,18 @@ flashcore_call *fc_job_submit(flashcore_client *client, fc_job *job)
     return call;
 }
 
+/* The slowest rung there is: a quick GPU would need a request beyond the daemon's limits to be busy for long. */
+static const char *slowest_kernel(flashcore_client *client)
+{
+    flashcore_info info;
+    ck_assert_int_eq(flashcore_hello(client, 0, &info), FLASHCORE_OK);
+    for (uint32_t i = 0; i < info.kernel_count; i++) {
+        if (strcmp(info.kernels[i], "baseline") == 0)
+            return "baseline";
+    }
+    return NULL;
+}
+
 fc_job_spec fc_job_long_spec(const char *url, double launch_us)
 {
     fc_job_spec spec = {.name = "long",
@@ -312,6 +324,7 @@ fc_job_spec fc_job_long_spec(const char *url, double launch_us)
                         .kv_len = 128,
                         .head_dim = 64};
     flashcore_client *client = fc_job_client(&url, 1);
+    spec.kernel = slowest_kernel(client);
     for (;;) {
         fc_job job;
         flashcore_result result;

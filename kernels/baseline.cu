@@ -14,6 +14,7 @@
 #include "kernels/attention_tile.h"
 #include "kernels/cuda_launch.h"
 #include "kernels/element.cuh"
+#include "kernels/enqueue.cuh"
 #include "kernels/softmax.cuh"
 #include "kernels/work.cuh"
 
@@ -160,26 +161,13 @@ __global__ void __launch_bounds__(THREADS)
               fc_work_lse(work, work.first_row));
 }
 
-typedef void (*Kernel)(const fc_segment *segments, uint32_t segment_count, int head_dim);
-
 /* In the order of fc_dtype. */
-const Kernel KERNELS[FC_DTYPE_COUNT] = {baseline_kernel<__half>, baseline_kernel<__nv_bfloat16>,
-                                        baseline_kernel<float>};
-static_assert(FC_F16 == 0 && FC_BF16 == 1 && FC_F32 == 2, "the table's order");
+const fc_device_kernel KERNELS[FC_DTYPE_COUNT] = {baseline_kernel<__half>, baseline_kernel<__nv_bfloat16>,
+                                                  baseline_kernel<float>};
 
 } // namespace
 
 extern "C" fc_status fc_cuda_baseline_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    if (launch->block_count == 0)
-        return FC_OK;
-    if ((unsigned)launch->plan.dtype >= FC_DTYPE_COUNT || launch->plan.q_tile_tokens != FC_TILE_BASELINE_Q)
-        return FC_INTERNAL;
-    const fc_segment *segments = launch->d_segments;
-    uint32_t segment_count = launch->segment_count;
-    int head_dim = launch->plan.head_dim;
-    void *arguments[] = {&segments, &segment_count, &head_dim};
-    const cudaError_t error =
-        cudaLaunchKernel(KERNELS[launch->plan.dtype], dim3(launch->block_count), dim3(THREADS), arguments, 0, stream);
-    return error == cudaSuccess ? FC_OK : FC_INTERNAL;
+    return fc_enqueue(KERNELS, FC_TILE_BASELINE_Q, THREADS, launch, stream);
 }

@@ -3,6 +3,8 @@
  */
 #include "client/tool_args.h"
 
+#include "proto/spelling.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <getopt.h>
@@ -187,33 +189,6 @@ static fc_status store(const fc_arg_row *row, const char *value, void *options, 
 
 /* --- "did you mean" -------------------------------------------------------------------------------------------- */
 
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t ab = a < b ? a : b;
-    return ab < c ? ab : c;
-}
-
-/* Levenshtein distance, SIZE_MAX when b is too long to be one of ours. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[64];
-    size_t b_bytes = strlen(b);
-    if (b_bytes >= sizeof row / sizeof row[0])
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b_bytes; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_bytes; j++) {
-            size_t above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b_bytes];
-}
-
 static fc_status refuse_unknown(const fc_arg_tool *tool, const char *given, fc_reason *out_reason)
 {
     char word[64];
@@ -223,7 +198,7 @@ static fc_status refuse_unknown(const fc_arg_tool *tool, const char *given, fc_r
     const char *best = NULL;
     size_t best_distance = 3;
     for (size_t i = 0; is_long && i < tool->row_count; i++) {
-        size_t d = distance(tool->rows[i].name, name);
+        size_t d = fc_spelling_distance(tool->rows[i].name, name);
         if (d < best_distance) {
             best_distance = d;
             best = tool->rows[i].name;

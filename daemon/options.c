@@ -2,11 +2,13 @@
 #include "daemon/options.h"
 
 #include "daemon/option_value.h"
+#include "proto/spelling.h"
 
 #include <assert.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 static const fc_option TABLE[FC_OPTION_COUNT] = {
@@ -83,39 +85,12 @@ void fc_options_defaults(fc_options *out_options)
 
 /* --- names ------------------------------------------------------------------------------------------------------- */
 
-#define NAME_BYTES_MAX 40
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Levenshtein's distance, one row at a time; NAME_BYTES_MAX when b is too long to be a slip. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t row[NAME_BYTES_MAX + 1], b_bytes = strlen(b);
-    if (b_bytes > NAME_BYTES_MAX)
-        return NAME_BYTES_MAX;
-    for (size_t j = 0; j <= b_bytes; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_bytes; j++) {
-            size_t above = row[j];
-            row[j] = least(least(above, row[j - 1]) + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b_bytes];
-}
-
 static fc_status unknown_name(const char *name, fc_reason *out_reason)
 {
-    size_t best = NAME_BYTES_MAX;
+    size_t best = SIZE_MAX;
     const char *nearest = NULL;
     for (int id = 0; id < FC_OPTION_COUNT; id++) {
-        size_t distance = edit_distance(TABLE[id].name, name);
+        size_t distance = fc_spelling_distance(TABLE[id].name, name);
         if (distance < best) {
             best = distance;
             nearest = TABLE[id].name;

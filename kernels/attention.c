@@ -157,13 +157,13 @@ fc_strides fc_strides_contiguous(fc_layout layout, int64_t heads, int64_t tokens
  * and splits no keys. */
 typedef struct plan_row {
     int32_t compute_capability; /* the least that will do; 0 on the CPU */
-    uint32_t q_tile_tokens;
+    uint32_t q_tile_rows;
 } plan_row;
 
 static const plan_row PLANS[FC_KERNEL_COUNT] = {
-    [FC_KERNEL_CPU] = {.compute_capability = 0, .q_tile_tokens = FC_TILE_CPU_Q},
-    [FC_KERNEL_BASELINE] = {.compute_capability = 80, .q_tile_tokens = FC_TILE_BASELINE_Q},
-    [FC_KERNEL_VEC] = {.compute_capability = 80, .q_tile_tokens = FC_TILE_VEC_Q},
+    [FC_KERNEL_CPU] = {.compute_capability = 0, .q_tile_rows = FC_TILE_CPU_Q},
+    [FC_KERNEL_BASELINE] = {.compute_capability = 80, .q_tile_rows = FC_TILE_BASELINE_Q},
+    [FC_KERNEL_VEC] = {.compute_capability = 80, .q_tile_rows = FC_TILE_VEC_Q},
 };
 
 static bool runs_on(const fc_device *device, fc_kernel kernel)
@@ -210,9 +210,9 @@ fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_probl
         .dtype = problem->dtype,
         .head_dim = problem->head_dim,
         .variant = 0,
-        .q_tile_tokens = PLANS[kernel].q_tile_tokens,
+        .q_tile_rows = PLANS[kernel].q_tile_rows,
+        .packed_heads = 1,
         .split_count = 1,
-        .workspace_bytes = 0,
     };
     return FC_OK;
 }
@@ -220,7 +220,7 @@ fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_probl
 bool fc_plan_can_share(const fc_plan *a, const fc_plan *b)
 {
     return a->kernel == b->kernel && a->dtype == b->dtype && a->head_dim == b->head_dim && a->variant == b->variant &&
-           a->q_tile_tokens == b->q_tile_tokens;
+           a->q_tile_rows == b->q_tile_rows;
 }
 
 /* --- segments --------------------------------------------------------------------------------------------------- */
@@ -271,26 +271,40 @@ void fc_problem_segments(const fc_problem *problem, const fc_plan *plan, const f
             .kv_len = problem->kv_lens != NULL ? (int32_t)problem->kv_lens[b] : problem->kv_len,
             .scale = problem->scale,
             .softcap = problem->softcap,
+            .packed_heads = plan->packed_heads,
             .split_count = plan->split_count,
         };
         set_interval(problem, &out_segments[b]);
     }
 }
 
+/* Tiles of one segment: what its blocks are, but for the splits. */
+static uint64_t tiles_of(const fc_plan *plan, const fc_segment *s)
+{
+    uint64_t rows = (uint64_t)s->q_len * (uint64_t)s->packed_heads;
+    return (uint64_t)(s->q_heads / s->packed_heads) * ((rows + plan->q_tile_rows - 1) / plan->q_tile_rows);
+}
+
 uint32_t fc_launch_index(const fc_plan *plan, fc_segment *segments, uint32_t segment_count)
 {
     const uint64_t most = INT32_MAX; /* a CUDA grid's x extent */
-    uint64_t total = 0;
+    const uint64_t partial_bytes = FC_PARTIAL_FLOATS((uint64_t)plan->head_dim) * sizeof(float);
+    uint64_t total = 0, tickets = 0, workspace = 0;
     for (uint32_t i = 0; i < segment_count; i++) {
         fc_segment *s = &segments[i];
-        uint64_t tiles = ((uint64_t)s->q_len + plan->q_tile_tokens - 1) / plan->q_tile_tokens;
-        uint64_t blocks;
+        uint64_t tiles = tiles_of(plan, s), blocks;
         s->first_block = (uint32_t)total;
-        if (__builtin_mul_overflow(tiles * (uint64_t)s->q_heads, (uint64_t)s->split_count, &blocks) || blocks > most)
+        s->first_ticket = (uint32_t)tickets;
+        s->workspace_offset = workspace;
+        if (__builtin_mul_overflow(tiles, (uint64_t)s->split_count, &blocks) || blocks > most)
             return UINT32_MAX;
         total += blocks;
         if (total > most)
             return UINT32_MAX;
+        if (s->split_count > 1) {
+            tickets += tiles;
+            workspace += s->split_count * (uint64_t)s->q_heads * (uint64_t)s->q_len * partial_bytes;
+        }
     }
     return (uint32_t)total;
 }

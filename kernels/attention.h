@@ -92,21 +92,36 @@ typedef struct fc_segment {
     int64_t key_begin_offset, key_end_offset; /* the interval above; open ends are -/+ FC_OFFSET_OPEN */
     int32_t q_heads, kv_heads, q_len, kv_len;
     float scale, softcap;
-    uint32_t split_count; /* parts the keys are cut into, >= 1; from the plan */
-    uint32_t first_block; /* this segment's first block in the launch; fc_launch_index() fills it */
+    int32_t packed_heads;      /* query heads that share a tile, see fc_plan; divides q_heads / kv_heads */
+    uint32_t split_count;      /* parts the keys are cut into, >= 1; from the plan */
+    uint32_t first_block;      /* this segment's first block in the launch; fc_launch_index() fills these three */
+    uint32_t first_ticket;     /* and its first ticket, */
+    uint64_t workspace_offset; /* and where its partial results begin in the launch's workspace, in bytes */
 } fc_segment;
 
 #define FC_OFFSET_OPEN ((int64_t)1 << 40)
 
-/* How a problem will be run: fixed by the problem and the device alone. */
+/* How a problem will be run: fixed by the problem and the device alone.
+ *
+ * A tile is q_tile_rows rows of one (batch entry, group of packed_heads query heads that read the same kv head). Row r
+ * of the group is query token r / packed_heads of head r % packed_heads: with few queries and many heads a head (decode
+ * under GQA) they fill one tile, and later rows still see later keys. packed_heads is 1 where nothing is packed.
+ *
+ * With split_count > 1 a block does one part of a tile's keys and leaves a partial result in the workspace; whichever
+ * block of the tile draws the last ticket merges them, always in the same order.
+ */
 typedef struct fc_plan {
     fc_kernel kernel;
     fc_dtype dtype;
     int32_t head_dim;
     uint32_t variant;       /* which compiled variant of the kernel; its meaning is the kernel's */
-    uint32_t q_tile_tokens; /* query rows a block works on, >= 1 */
+    uint32_t q_tile_rows;   /* rows a block works on, >= 1 */
+    int32_t packed_heads;   /* >= 1 */
     uint32_t split_count;   /* >= 1 */
-    size_t workspace_bytes; /* device scratch this request adds to its launch */
+    uint32_t ticket_count;  /* of this request's launch's d_tickets; 0 without splits */
+    size_t workspace_bytes; /* device scratch this request adds to its launch; 0 without splits */
+    uint32_t
+        descriptor_bytes; /* a segment, of the launch's d_descriptors; a multiple of 64; 0: the kernel wants none */
 } fc_plan;
 
 /* What a plan may depend on besides the problem. */
@@ -121,27 +136,35 @@ typedef struct fc_device {
 fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
                        fc_reason *out_reason);
 
-/* May requests with these plans share a launch? */
+/* May requests with these plans share a launch? Packing and splits may differ: segments carry their own. */
 bool fc_plan_can_share(const fc_plan *a, const fc_plan *b);
 
 /* Writes one segment per batch entry: out_segments[problem->batch]. */
 void fc_problem_segments(const fc_problem *problem, const fc_plan *plan, const fc_tensors *tensors,
                          fc_segment *out_segments);
 
+/* Partial results of one row: head_dim sums of weighted values, the largest logit, the sum of weights; all f32. */
+#define FC_PARTIAL_FLOATS(head_dim) ((head_dim) + 2)
+
 /* Everything a launch needs. segments and d_segments hold the same segment_count entries, for the host and for the
- * kernel (the same pointer on the CPU). */
+ * kernel (the same pointer on the CPU). The rest of the memory only where the plans ask for it, else NULL. */
 typedef struct fc_launch {
     fc_plan plan; /* of any member: they can share */
     const fc_segment *segments;
     const fc_segment *d_segments;
     uint32_t segment_count;
     uint32_t block_count;
-    void *d_workspace;
-    size_t workspace_bytes;
+    void *d_workspace;      /* the sum of the requests' workspace_bytes; 256-byte aligned; may hold anything */
+    size_t workspace_bytes; /* how large it is */
+    uint32_t *d_tickets;    /* the sum of the requests' ticket_counts; all 0 before the launch and again after it */
+    const void
+        *d_descriptors; /* segment_count x descriptor_bytes, made by the kernel's own host function; 64-byte aligned */
 } fc_launch;
 
-/* Numbers the blocks: fills first_block of each segment and returns the total, q_heads x ceil(q_len / q_tile_tokens) x
- * split_count a segment. Segments without queries get none. UINT32_MAX: more than a launch can hold. */
+/* Numbers the blocks and cuts the workspace: fills first_block, first_ticket and workspace_offset of each segment and
+ * returns the total of blocks,
+ *     q_heads / packed_heads x ceil(q_len x packed_heads / q_tile_rows) x split_count
+ * a segment. Segments without queries get none. UINT32_MAX: more than a launch can hold. */
 uint32_t fc_launch_index(const fc_plan *plan, fc_segment *segments, uint32_t segment_count);
 
 #ifdef __cplusplus

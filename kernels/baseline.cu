@@ -117,21 +117,21 @@ __device__ void write_row(Shared &shared, const fc_scoring &scoring, Column c, f
 }
 
 template <typename T>
-__global__ void __launch_bounds__(THREADS)
-    baseline_kernel(const fc_segment *__restrict__ segments, uint32_t segment_count, int head_dim)
+__global__ void __launch_bounds__(THREADS) baseline_kernel(const __grid_constant__ fc_device_launch launch)
 {
     __shared__ Shared shared;
-    const fc_work work = fc_work_find(segments, segment_count, FC_TILE_BASELINE_Q);
+    const int head_dim = launch.head_dim;
+    const fc_work work = fc_work_find(launch, blockIdx.x, FC_TILE_BASELINE_Q);
     const fc_scoring scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);
     const Column column = column_of_thread(head_dim);
-    const int32_t begin = fc_key_begin(work.segment, work.first_row);
-    const int32_t end = fc_key_end(work.segment, work.first_row);
+    const int32_t begin = fc_work_begin(work, 0);
+    const int32_t end = fc_work_end(work, 0);
     const int64_t k_stride = work.segment->k_token_stride, v_stride = work.segment->v_token_stride;
     const T *k = fc_work_k<T>(work), *v = fc_work_v<T>(work);
     float largest = -INFINITY, sum = 0.0f; /* sum: of this thread's own weights */
     float2 total = make_float2(0.0f, 0.0f);
 
-    load_query(shared, fc_work_q<T>(work, work.first_row), head_dim);
+    load_query(shared, fc_work_q<T>(work, 0), head_dim);
     __syncthreads();
     for (int32_t tile = begin; tile < end; tile += KEYS) {
         const int32_t key = tile + (int32_t)threadIdx.x;
@@ -157,8 +157,7 @@ __global__ void __launch_bounds__(THREADS)
     shared.sums[threadIdx.x] = sum;
     shared.columns[threadIdx.x] = total;
     __syncthreads();
-    write_row(shared, scoring, column, largest, fc_work_out<T>(work, work.first_row),
-              fc_work_lse(work, work.first_row));
+    write_row(shared, scoring, column, largest, fc_work_out<T>(work, 0), fc_work_lse(work, 0));
 }
 
 /* In the order of fc_dtype. */
@@ -169,5 +168,5 @@ const fc_device_kernel KERNELS[FC_DTYPE_COUNT] = {baseline_kernel<__half>, basel
 
 extern "C" fc_status fc_cuda_baseline_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    return fc_enqueue(KERNELS, FC_TILE_BASELINE_Q, THREADS, launch, stream);
+    return fc_enqueue_of_dtype(KERNELS, FC_TILE_BASELINE_Q, THREADS, launch, stream);
 }

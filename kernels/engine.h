@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
-#define FC_ENGINE_ABI_VERSION 1
+#define FC_ENGINE_ABI_VERSION 2
 
 typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;

@@ -4,25 +4,58 @@
 
 #include "kernels/cuda_launch.h"
 
-typedef void (*fc_device_kernel)(const fc_segment *segments, uint32_t segment_count, int head_dim);
+/* The one parameter of every kernel: fc_launch as the device sees it. */
+struct fc_device_launch {
+    const fc_segment *segments;
+    uint32_t segment_count;
+    uint32_t block_count; /* blocks of work; a persistent kernel has fewer blocks in its grid */
+    int32_t head_dim;
+    char *workspace;
+    uint32_t *tickets;
+    const char *descriptors;
+};
+
+typedef void (*fc_device_kernel)(const fc_device_launch launch);
 
 static_assert(FC_F16 == 0 && FC_BF16 == 1 && FC_F32 == 2, "the order of the tables of kernels");
 
-/* kernels: one an element type, in the order of fc_dtype. q_tile_tokens: the kernel's, which the plan has to name. */
-static inline fc_status fc_enqueue(const fc_device_kernel (&kernels)[FC_DTYPE_COUNT], uint32_t q_tile_tokens,
-                                   unsigned threads, const fc_launch *launch, cudaStream_t stream)
+struct fc_grid {
+    uint32_t q_tile_rows; /* the kernel's own: the plan has to name the same */
+    unsigned blocks, threads;
+    size_t dynamic_shared_bytes;
+};
+
+static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid, const fc_launch *launch,
+                                   cudaStream_t stream)
 {
     if (launch->block_count == 0)
         return FC_OK;
-    if ((unsigned)launch->plan.dtype >= FC_DTYPE_COUNT || launch->plan.q_tile_tokens != q_tile_tokens)
+    if (launch->plan.q_tile_rows != grid.q_tile_rows)
         return FC_INTERNAL;
-    const fc_segment *segments = launch->d_segments;
-    uint32_t segment_count = launch->segment_count;
-    int head_dim = launch->plan.head_dim;
-    void *arguments[] = {&segments, &segment_count, &head_dim};
-    const cudaError_t error =
-        cudaLaunchKernel(kernels[launch->plan.dtype], dim3(launch->block_count), dim3(threads), arguments, 0, stream);
+    if (grid.dynamic_shared_bytes > 48 * 1024 &&
+        cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             (int)grid.dynamic_shared_bytes) != cudaSuccess)
+        return FC_INTERNAL;
+    fc_device_launch argument = {launch->d_segments,
+                                 launch->segment_count,
+                                 launch->block_count,
+                                 launch->plan.head_dim,
+                                 static_cast<char *>(launch->d_workspace),
+                                 launch->d_tickets,
+                                 static_cast<const char *>(launch->d_descriptors)};
+    void *arguments[] = {&argument};
+    const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void *>(kernel), dim3(grid.blocks),
+                                               dim3(grid.threads), arguments, grid.dynamic_shared_bytes, stream);
     return error == cudaSuccess ? FC_OK : FC_INTERNAL;
+}
+
+/* For kernels that come one an element type, in the order of fc_dtype, and do one block of work a block. */
+static inline fc_status fc_enqueue_of_dtype(const fc_device_kernel (&kernels)[FC_DTYPE_COUNT], uint32_t q_tile_rows,
+                                            unsigned threads, const fc_launch *launch, cudaStream_t stream)
+{
+    if ((unsigned)launch->plan.dtype >= FC_DTYPE_COUNT)
+        return FC_INTERNAL;
+    return fc_enqueue(kernels[launch->plan.dtype], {q_tile_rows, launch->block_count, threads, 0}, launch, stream);
 }
 
 #endif

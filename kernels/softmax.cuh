@@ -13,6 +13,8 @@
 #ifndef FC_KERNELS_SOFTMAX_CUH
 #define FC_KERNELS_SOFTMAX_CUH
 
+#include "kernels/ptx.cuh"
+
 #include <cfloat>
 #include <cmath>
 
@@ -38,18 +40,10 @@ static __device__ __forceinline__ float fc_logit(const fc_scoring &scoring, floa
     return scoring.softcap > 0.0f ? tanhf(dot * scoring.scale / scoring.softcap) : dot;
 }
 
-/* 2^x, 2 units in the last place; results below 2^-126 are 0. */
-static __device__ __forceinline__ float fc_exp2(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* exp(score - largest score) of a key that is seen. */
 static __device__ __forceinline__ float fc_softmax_weight(const fc_scoring &scoring, float logit, float largest)
 {
-    return fc_exp2((logit - largest) * scoring.multiplier_log2);
+    return fc_ptx_ex2((logit - largest) * scoring.multiplier_log2);
 }
 
 /* What sums kept under the largest logit `before` are multiplied with now that it is `after` >= before. */

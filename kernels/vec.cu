@@ -102,15 +102,15 @@ template <typename T> __device__ void load_rows(Shared &shared, const fc_work &w
     for (int i = threadIdx.x; i < ROWS * pieces; i += THREADS) {
         const int row = i / pieces, d = i % pieces * EIGHT;
         float eight[EIGHT] = {};
-        if (work.first_row + row < work.segment->q_len)
-            fc_load_eight(fc_work_q<T>(work, work.first_row + row) + d, eight);
+        if (row < work.row_count)
+            fc_load_eight(fc_work_q<T>(work, row) + d, eight);
         put_eight(&shared.query[row][d], eight);
     }
     if (threadIdx.x < ROWS) {
-        const int32_t row = work.first_row + (int32_t)threadIdx.x;
-        const bool is_real = row < work.segment->q_len;
-        shared.begin[threadIdx.x] = is_real ? fc_key_begin(work.segment, row) : 0;
-        shared.end[threadIdx.x] = is_real ? fc_key_end(work.segment, row) : 0;
+        const int32_t row = (int32_t)threadIdx.x;
+        const bool is_real = row < work.row_count;
+        shared.begin[row] = is_real ? fc_work_begin(work, row) : 0;
+        shared.end[row] = is_real ? fc_work_end(work, row) : 0;
         shared.largest[threadIdx.x] = -INFINITY;
     }
 }
@@ -251,19 +251,18 @@ __device__ void leave_totals(Shared &shared, Share s, int head_dim, const float 
 __device__ void finish_sums(Shared &shared, const fc_scoring &scoring, const fc_work &work)
 {
     const int row = threadIdx.x;
-    if (row >= ROWS || work.first_row + row >= work.segment->q_len)
+    if (row >= work.row_count)
         return;
     float sum = 0.0f;
     for (int slot = 0; slot < KEY_SLOTS; slot++)
         sum += shared.logits[slot][row];
     shared.inverse[row] = fc_softmax_inverse(sum);
-    *fc_work_lse(work, work.first_row + row) = fc_softmax_lse(scoring, shared.largest[row], sum);
+    *fc_work_lse(work, row) = fc_softmax_lse(scoring, shared.largest[row], sum);
 }
 
 template <typename T> __device__ void write_rows(Shared &shared, Share s, const fc_work &work, int head_dim)
 {
-    const int rows = min(ROWS, work.segment->q_len - work.first_row);
-    for (int i = threadIdx.x; i < rows * s.pieces; i += THREADS) {
+    for (int i = threadIdx.x; i < work.row_count * s.pieces; i += THREADS) {
         const int row = i / s.pieces, d = i % s.pieces * EIGHT;
         float total[EIGHT] = {}, more[EIGHT];
         for (int group = 0; group < s.groups; group++) {
@@ -273,21 +272,21 @@ template <typename T> __device__ void write_rows(Shared &shared, Share s, const 
         }
         for (int j = 0; j < EIGHT; j++)
             total[j] *= shared.inverse[row];
-        fc_store_eight(fc_work_out<T>(work, work.first_row + row) + d, total);
+        fc_store_eight(fc_work_out<T>(work, row) + d, total);
     }
 }
 
 template <typename T>
-__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
-    vec_kernel(const fc_segment *__restrict__ segments, uint32_t segment_count, int head_dim)
+__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) vec_kernel(const __grid_constant__ fc_device_launch launch)
 {
     __shared__ __align__(16) Shared shared;
-    const fc_work work = fc_work_find(segments, segment_count, FC_TILE_VEC_Q);
+    const int head_dim = launch.head_dim;
+    const fc_work work = fc_work_find(launch, blockIdx.x, FC_TILE_VEC_Q);
     const fc_scoring scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);
     const Share share = share_of_thread(head_dim);
     /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
-    const int32_t begin = fc_key_begin(work.segment, work.first_row);
-    const int32_t end = fc_key_end(work.segment, min(work.first_row + ROWS, work.segment->q_len) - 1);
+    const int32_t begin = fc_work_begin(work, 0);
+    const int32_t end = fc_work_end(work, work.row_count - 1);
     const int64_t k_stride = work.segment->k_token_stride, v_stride = work.segment->v_token_stride;
     const T *k = fc_work_k<T>(work), *v = fc_work_v<T>(work);
     float sums[LOGIT_ROWS] = {}, totals[VALUE_ROWS][EIGHT] = {};
@@ -320,5 +319,5 @@ const fc_device_kernel KERNELS[FC_DTYPE_COUNT] = {vec_kernel<__half>, vec_kernel
 
 extern "C" fc_status fc_cuda_vec_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    return fc_enqueue(KERNELS, FC_TILE_VEC_Q, THREADS, launch, stream);
+    return fc_enqueue_of_dtype(KERNELS, FC_TILE_VEC_Q, THREADS, launch, stream);
 }

@@ -3,11 +3,16 @@
 #define FC_KERNELS_WORK_CUH
 
 #include "kernels/attention_mask.h"
+#include "kernels/enqueue.cuh"
 
+/* A part of a tile. Row r of the tile is query token fc_work_token(r) of head fc_work_head(r): see fc_plan. */
 struct fc_work {
     const fc_segment *segment;
-    int32_t q_head, kv_head;
-    int32_t first_row; /* of its q tile */
+    int32_t q_head, kv_head; /* q_head: the first of the packed ones */
+    int32_t first_row;       /* of its tile, among the rows of the packed heads */
+    int32_t row_count;       /* real rows of the tile, >= 1 */
+    uint32_t split;          /* which part of the keys, below segment->split_count */
+    uint32_t ticket;         /* of the tile, in launch.tickets */
 };
 
 /* The last segment whose first block is not past `block`. Segments without blocks share their successor's number and
@@ -25,25 +30,54 @@ static __device__ __forceinline__ uint32_t fc_work_segment(const fc_segment *seg
     return low;
 }
 
-/* Blocks of a segment run over its heads, and within a head over its q tiles. */
-static __device__ __forceinline__ fc_work fc_work_find(const fc_segment *segments, uint32_t count, uint32_t q_tile)
+/* Blocks of a segment run over its packs of heads, within a pack over its tiles, within a tile over the splits. */
+static __device__ __forceinline__ fc_work fc_work_find(const fc_device_launch &launch, uint32_t block,
+                                                       uint32_t q_tile_rows)
 {
     fc_work work;
-    work.segment = segments + fc_work_segment(segments, count, blockIdx.x);
-    const uint32_t index = blockIdx.x - work.segment->first_block;
-    const uint32_t tiles = ((uint32_t)work.segment->q_len + q_tile - 1) / q_tile;
-    work.q_head = (int32_t)(index / tiles);
-    work.kv_head = work.q_head / (work.segment->q_heads / work.segment->kv_heads);
-    work.first_row = (int32_t)(index % tiles * q_tile);
+    work.segment = launch.segments + fc_work_segment(launch.segments, launch.segment_count, block);
+    const fc_segment &segment = *work.segment;
+    const uint32_t index = block - segment.first_block, tile_index = index / segment.split_count;
+    const uint32_t rows = (uint32_t)segment.q_len * segment.packed_heads;
+    const uint32_t tiles = (rows + q_tile_rows - 1) / q_tile_rows;
+    work.q_head = (int32_t)(tile_index / tiles) * segment.packed_heads;
+    work.kv_head = work.q_head / (segment.q_heads / segment.kv_heads);
+    work.first_row = (int32_t)(tile_index % tiles * q_tile_rows);
+    work.row_count = min((int32_t)q_tile_rows, (int32_t)rows - work.first_row);
+    work.split = index % segment.split_count;
+    work.ticket = segment.first_ticket + tile_index;
     return work;
 }
 
-template <typename T> static __device__ __forceinline__ const T *fc_work_q(const fc_work &work, int32_t row)
+static __device__ __forceinline__ int32_t fc_work_token(const fc_work &work, int32_t row)
 {
-    return static_cast<const T *>(work.segment->q) + work.q_head * work.segment->q_head_stride +
-           row * work.segment->q_token_stride;
+    return (work.first_row + row) / work.segment->packed_heads;
 }
 
+static __device__ __forceinline__ int32_t fc_work_head(const fc_work &work, int32_t row)
+{
+    return work.q_head + (work.first_row + row) % work.segment->packed_heads;
+}
+
+/* The addresses of row `row` of the tile: its query, its output, its LSE. */
+template <typename T> static __device__ __forceinline__ const T *fc_work_q(const fc_work &work, int32_t row)
+{
+    return static_cast<const T *>(work.segment->q) + fc_work_head(work, row) * work.segment->q_head_stride +
+           fc_work_token(work, row) * work.segment->q_token_stride;
+}
+
+template <typename T> static __device__ __forceinline__ T *fc_work_out(const fc_work &work, int32_t row)
+{
+    return static_cast<T *>(work.segment->out) + fc_work_head(work, row) * work.segment->out_head_stride +
+           fc_work_token(work, row) * work.segment->out_token_stride;
+}
+
+static __device__ __forceinline__ float *fc_work_lse(const fc_work &work, int32_t row)
+{
+    return work.segment->lse + fc_work_head(work, row) * work.segment->lse_head_stride + fc_work_token(work, row);
+}
+
+/* Key 0 of the tile's kv head; keys lie segment->k_token_stride and v_token_stride apart. */
 template <typename T> static __device__ __forceinline__ const T *fc_work_k(const fc_work &work)
 {
     return static_cast<const T *>(work.segment->k) + work.kv_head * work.segment->k_head_stride;
@@ -54,15 +88,26 @@ template <typename T> static __device__ __forceinline__ const T *fc_work_v(const
     return static_cast<const T *>(work.segment->v) + work.kv_head * work.segment->v_head_stride;
 }
 
-template <typename T> static __device__ __forceinline__ T *fc_work_out(const fc_work &work, int32_t row)
+/* The interval of keys row `row` sees. */
+static __device__ __forceinline__ int32_t fc_work_begin(const fc_work &work, int32_t row)
 {
-    return static_cast<T *>(work.segment->out) + work.q_head * work.segment->out_head_stride +
-           row * work.segment->out_token_stride;
+    return fc_key_begin(work.segment, fc_work_token(work, row));
 }
 
-static __device__ __forceinline__ float *fc_work_lse(const fc_work &work, int32_t row)
+static __device__ __forceinline__ int32_t fc_work_end(const fc_work &work, int32_t row)
 {
-    return work.segment->lse + work.q_head * work.segment->lse_head_stride + row;
+    return fc_key_end(work.segment, fc_work_token(work, row));
+}
+
+/* FC_PARTIAL_FLOATS(head_dim) floats: the partial result of row `row` over part `split` of the keys. */
+static __device__ __forceinline__ float *fc_work_partial(const fc_device_launch &launch, const fc_work &work,
+                                                         uint32_t split, int32_t row)
+{
+    const fc_segment &segment = *work.segment;
+    const int64_t index =
+        ((int64_t)split * segment.q_heads + fc_work_head(work, row)) * segment.q_len + fc_work_token(work, row);
+    return reinterpret_cast<float *>(launch.workspace + segment.workspace_offset) +
+           index * FC_PARTIAL_FLOATS(launch.head_dim);
 }
 
 #endif

@@ -126,7 +126,7 @@ static bool is_numbered(const fc_launch *launch, const fc_segment *segments)
 {
     uint64_t next = 0;
     for (uint32_t i = 0; i < launch->segment_count; i++) {
-        uint64_t tiles = ((uint64_t)segments[i].q_len + launch->plan.q_tile_tokens - 1) / launch->plan.q_tile_tokens;
+        uint64_t tiles = ((uint64_t)segments[i].q_len + launch->plan.q_tile_rows - 1) / launch->plan.q_tile_rows;
         if (segments[i].first_block != next)
             return false;
         next += tiles * (uint64_t)segments[i].q_heads * segments[i].split_count;

@@ -335,12 +335,12 @@ END_TEST
 
 START_TEST(blocks_are_numbered_without_gaps)
 {
-    fc_plan plan = {.q_tile_tokens = 16, .split_count = 1};
+    fc_plan plan = {.q_tile_rows = 16, .head_dim = 8};
     fc_segment s[4] = {
-        {.q_heads = 8, .q_len = 16, .split_count = 1},
-        {.q_heads = 8, .q_len = 0, .split_count = 1},
-        {.q_heads = 2, .q_len = 17, .split_count = 3},
-        {.q_heads = 1, .q_len = 1, .split_count = 1},
+        {.q_heads = 8, .q_len = 16, .packed_heads = 1, .split_count = 1},
+        {.q_heads = 8, .q_len = 0, .packed_heads = 1, .split_count = 2},
+        {.q_heads = 2, .q_len = 17, .packed_heads = 1, .split_count = 3},
+        {.q_heads = 1, .q_len = 1, .packed_heads = 1, .split_count = 1},
     };
     ck_assert_uint_eq(fc_launch_index(&plan, s, 4), 8 + 0 + 12 + 1);
     ck_assert_uint_eq(s[0].first_block, 0);
@@ -351,12 +351,44 @@ START_TEST(blocks_are_numbered_without_gaps)
 }
 END_TEST
 
+START_TEST(packed_heads_share_tiles)
+{
+    fc_plan plan = {.q_tile_rows = 16, .head_dim = 8};
+    fc_segment s[2] = {
+        {.q_heads = 32, .q_len = 1, .packed_heads = 4, .split_count = 1},  /* 8 packs of 4 rows */
+        {.q_heads = 32, .q_len = 5, .packed_heads = 16, .split_count = 2}, /* 2 packs of 80 rows, 5 tiles each */
+    };
+    ck_assert_uint_eq(fc_launch_index(&plan, s, 2), 8 + 2 * 5 * 2);
+    ck_assert_uint_eq(s[1].first_block, 8);
+}
+END_TEST
+
+START_TEST(splits_get_tickets_and_workspace)
+{
+    const uint64_t row = (8 + 2) * sizeof(float);
+    fc_plan plan = {.q_tile_rows = 16, .head_dim = 8};
+    fc_segment s[4] = {
+        {.q_heads = 2, .q_len = 17, .packed_heads = 1, .split_count = 3},
+        {.q_heads = 8, .q_len = 16, .packed_heads = 1, .split_count = 1},
+        {.q_heads = 8, .q_len = 1, .packed_heads = 4, .split_count = 2},
+        {.q_heads = 1, .q_len = 1, .packed_heads = 1, .split_count = 2},
+    };
+    ck_assert_uint_eq(fc_launch_index(&plan, s, 4), 12 + 8 + 4 + 2);
+    ck_assert_uint_eq(s[0].first_ticket, 0);
+    ck_assert_uint_eq(s[2].first_ticket, 4);
+    ck_assert_uint_eq(s[3].first_ticket, 4 + 2);
+    ck_assert_uint_eq(s[0].workspace_offset, 0);
+    ck_assert_uint_eq(s[2].workspace_offset, 3 * 2 * 17 * row);
+    ck_assert_uint_eq(s[3].workspace_offset, (3 * 2 * 17 + 2 * 8) * row);
+}
+END_TEST
+
 START_TEST(a_launch_too_large_is_said_so)
 {
-    fc_plan plan = {.q_tile_tokens = 1, .split_count = 1};
+    fc_plan plan = {.q_tile_rows = 1};
     fc_segment s[2] = {
-        {.q_heads = 1, .q_len = FC_TOKENS_MAX, .split_count = 1},
-        {.q_heads = 1, .q_len = FC_TOKENS_MAX, .split_count = 1},
+        {.q_heads = 1, .q_len = FC_TOKENS_MAX, .packed_heads = 1, .split_count = 1},
+        {.q_heads = 1, .q_len = FC_TOKENS_MAX, .packed_heads = 1, .split_count = 1},
     };
     ck_assert_uint_eq(fc_launch_index(&plan, s, 2), 2u * FC_TOKENS_MAX);
     s[1].q_heads = 2;
@@ -380,6 +412,8 @@ int main(void)
     tcase_add_loop_test(tests, every_mask_is_the_interval_of_its_words, 0, FC_CAUSAL_COUNT);
     tcase_add_test(tests, segments_point_at_their_batch_entry);
     tcase_add_test(tests, blocks_are_numbered_without_gaps);
+    tcase_add_test(tests, packed_heads_share_tiles);
+    tcase_add_test(tests, splits_get_tickets_and_workspace);
     tcase_add_test(tests, a_launch_too_large_is_said_so);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

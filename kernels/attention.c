@@ -217,6 +217,22 @@ fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_probl
     return FC_OK;
 }
 
+uint32_t fc_kernel_variant_count(fc_kernel kernel)
+{
+    return is_kernel(kernel) ? 1 : 0;
+}
+
+fc_status fc_plan_make_as(const fc_device *device, fc_kernel kernel, const fc_plan_wish *wish,
+                          const fc_problem *problem, fc_plan *out_plan, fc_reason *out_reason)
+{
+    if (kernel == FC_KERNEL_AUTO)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: auto takes no wishes");
+    if (wish->variant > 0 || wish->split_count > 1 || wish->packed_heads > 1)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "kernel: %s has one variant, splits no keys and packs no heads",
+                       fc_kernel_name(kernel));
+    return fc_plan_make(device, kernel, problem, out_plan, out_reason);
+}
+
 bool fc_plan_can_share(const fc_plan *a, const fc_plan *b)
 {
     return a->kernel == b->kernel && a->dtype == b->dtype && a->head_dim == b->head_dim && a->variant == b->variant &&

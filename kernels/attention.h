@@ -136,6 +136,21 @@ typedef struct fc_device {
 fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
                        fc_reason *out_reason);
 
+/* How many compiled variants a kernel has: plans name them 0 to that less one. */
+uint32_t fc_kernel_variant_count(fc_kernel kernel);
+
+/* What tests and tuning want of a plan in place of what fc_plan_make() would choose. */
+typedef struct fc_plan_wish {
+    int32_t variant;      /* -1: as chosen */
+    uint32_t split_count; /* 0: as chosen */
+    int32_t packed_heads; /* 0: as chosen */
+} fc_plan_wish;
+
+/* fc_plan_make() with wishes, never for FC_KERNEL_AUTO. FC_UNSUPPORTED, too: the variant or the kernel cannot do the
+ * problem that way. The daemon never calls it: wishes would make an answer depend on more than its problem. */
+fc_status fc_plan_make_as(const fc_device *device, fc_kernel kernel, const fc_plan_wish *wish,
+                          const fc_problem *problem, fc_plan *out_plan, fc_reason *out_reason);
+
 /* May requests with these plans share a launch? Packing and splits may differ: segments carry their own. */
 bool fc_plan_can_share(const fc_plan *a, const fc_plan *b);
 

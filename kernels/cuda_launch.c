@@ -1,4 +1,4 @@
-/* The table from rung to launch wrapper. */
+/* The tables from rung to launch wrapper and describer. */
 #include "kernels/cuda_launch.h"
 
 static const fc_cuda_launcher LAUNCHERS[FC_KERNEL_COUNT] = {
@@ -9,4 +9,11 @@ static const fc_cuda_launcher LAUNCHERS[FC_KERNEL_COUNT] = {
 fc_cuda_launcher fc_cuda_launch_find(fc_kernel kernel)
 {
     return (unsigned)kernel < FC_KERNEL_COUNT ? LAUNCHERS[kernel] : NULL;
+}
+
+static const fc_cuda_describer DESCRIBERS[FC_KERNEL_COUNT] = {NULL};
+
+fc_cuda_describer fc_cuda_describe_find(fc_kernel kernel)
+{
+    return (unsigned)kernel < FC_KERNEL_COUNT ? DESCRIBERS[kernel] : NULL;
 }

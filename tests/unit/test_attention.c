@@ -217,6 +217,21 @@ START_TEST(a_plan_needs_a_kernel_of_the_device)
 }
 END_TEST
 
+START_TEST(a_wish_no_kernel_can_meet_is_refused)
+{
+    const fc_plan_wish none = {.variant = -1}, beyond = {.variant = (int32_t)fc_kernel_variant_count(FC_KERNEL_VEC)};
+    const fc_problem p = good_problem();
+    fc_plan chosen, wished;
+    fc_reason reason;
+    ck_assert_int_eq(fc_plan_make(&L4, FC_KERNEL_VEC, &p, &chosen, &reason), FC_OK);
+    ck_assert_int_eq(fc_plan_make_as(&L4, FC_KERNEL_VEC, &none, &p, &wished, &reason), FC_OK);
+    ck_assert(fc_plan_can_share(&chosen, &wished));
+    ck_assert_int_eq(fc_plan_make_as(&L4, FC_KERNEL_VEC, &beyond, &p, &wished, &reason), FC_UNSUPPORTED);
+    ck_assert_int_eq(fc_plan_make_as(&L4, FC_KERNEL_AUTO, &none, &p, &wished, &reason), FC_INVALID_ARGUMENT);
+    ck_assert_uint_eq(fc_kernel_variant_count(FC_KERNEL_COUNT), 0);
+}
+END_TEST
+
 START_TEST(only_like_plans_share)
 {
     fc_problem problem = good_problem();
@@ -408,6 +423,7 @@ int main(void)
     tcase_add_test(tests, kv_len_is_held_to_the_tokens_of_k);
     tcase_add_test(tests, kernel_names_survive_the_round_trip);
     tcase_add_test(tests, a_plan_needs_a_kernel_of_the_device);
+    tcase_add_test(tests, a_wish_no_kernel_can_meet_is_refused);
     tcase_add_test(tests, only_like_plans_share);
     tcase_add_loop_test(tests, every_mask_is_the_interval_of_its_words, 0, FC_CAUSAL_COUNT);
     tcase_add_test(tests, segments_point_at_their_batch_entry);

@@ -80,7 +80,7 @@ FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint tests bench-cpu install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass tests bench-cpu install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -109,6 +109,9 @@ check-e2e: all tests ## run the end-to-end tests alone
 
 lint: all ## check layers, headers, exported symbols, format, static analysis, scripts, manual pages
 	@tests/lint/run $(BUILD)
+
+lint-sass: all ## read the CUDA engine's machine code: no spills, tensor-core instructions, registers (nvcc, PyPI)
+	@NVCC='$(NVCC)' tests/sass/run $(BUILD)
 
 tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/docs examples
 

@@ -60,7 +60,8 @@ TOOL_SRC := $(wildcard client/tool_*.c)
 CLIENT_SRC := $(filter-out $(BENCH_SRC) $(CTL_SRC) $(TOOL_SRC),$(wildcard client/*.c))
 CUDA_HOST_SRC := $(wildcard kernels/cuda_*.c)
 CUDA_SRC := $(wildcard kernels/*.cu)
-CUDA_SHARED_SRC := kernels/attention.c
+PLAN_SRC := kernels/attention.c kernels/plan.c kernels/plan_shape.c
+CUDA_SHARED_SRC := $(PLAN_SRC)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 E2E_SRC := $(wildcard tests/e2e/test_*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
@@ -197,7 +198,7 @@ $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
 # They run on a machine that has a GPU, its driver and libc, and nothing else: everything else is linked in.
 GPU_TEST_SRC := $(wildcard tests/gpu/*.c)
 GPU_TEST_LINK = $(shell $(CC) -print-file-name=libgomp.a) -cudart static -Xcompiler -pthread,-static-libstdc++,-static-libgcc -lm
-GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) kernels/attention.c kernels/reference.c kernels/cuda_launch.c \
+GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) $(PLAN_SRC) kernels/reference.c kernels/cuda_launch.c \
                                proto/status.c proto/vocab.c)
 PLANTED := $(shell awk '!/^\#/ { print $$1 }' tests/gpu/planted.txt 2>/dev/null)
 
@@ -267,7 +268,7 @@ include tests/fuzz/fuzz.mk
 # --- benchmarks ----------------------------------------------------------------------------------------------------
 
 BENCH_PYTHON ?= python3
-$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c kernels/attention.c kernels/cpu.c \
+$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c $(PLAN_SRC) kernels/cpu.c \
                                           $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
 

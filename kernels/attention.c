@@ -1,9 +1,7 @@
-/* Checks, plans and cuts problems: the host side that every kernel stands on. Pure functions: no I/O, no clock, no
- * allocation, no device; what a kernel may run is decided here and nowhere else.
+/* Names the rungs, checks problems and cuts them into segments: the host side that every kernel stands on. Pure
+ * functions: no I/O, no clock, no allocation, no device. Plans are made in plan.c.
  */
 #include "kernels/attention.h"
-
-#include "kernels/attention_tile.h"
 
 #include <string.h>
 
@@ -149,94 +147,6 @@ fc_strides fc_strides_contiguous(fc_layout layout, int64_t heads, int64_t tokens
         strides.token = heads * head_dim;
     }
     return strides;
-}
-
-/* --- the plan --------------------------------------------------------------------------------------------------- */
-
-/* What shapes a kernel's arithmetic and its blocks. Every kernel of today does every problem fc_problem_check() passes
- * and splits no keys. */
-typedef struct plan_row {
-    int32_t compute_capability; /* the least that will do; 0 on the CPU */
-    uint32_t q_tile_rows;
-} plan_row;
-
-static const plan_row PLANS[FC_KERNEL_COUNT] = {
-    [FC_KERNEL_CPU] = {.compute_capability = 0, .q_tile_rows = FC_TILE_CPU_Q},
-    [FC_KERNEL_BASELINE] = {.compute_capability = 80, .q_tile_rows = FC_TILE_BASELINE_Q},
-    [FC_KERNEL_VEC] = {.compute_capability = 80, .q_tile_rows = FC_TILE_VEC_Q},
-};
-
-static bool runs_on(const fc_device *device, fc_kernel kernel)
-{
-    return KERNELS[kernel].engine == device->engine && PLANS[kernel].compute_capability <= device->compute_capability;
-}
-
-/* The last rung the device has, FC_KERNEL_COUNT when it has none. */
-static fc_kernel best_kernel(const fc_device *device)
-{
-    for (int i = FC_KERNEL_COUNT - 1; i >= 0; i--) {
-        if (runs_on(device, (fc_kernel)i))
-            return (fc_kernel)i;
-    }
-    return FC_KERNEL_COUNT;
-}
-
-static fc_status choose_kernel(const fc_device *device, fc_kernel wanted, fc_kernel *out_kernel, fc_reason *out_reason)
-{
-    fc_kernel best = best_kernel(device);
-    if (wanted != FC_KERNEL_AUTO && !is_kernel(wanted))
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: no such kernel");
-    if (best == FC_KERNEL_COUNT)
-        return fc_fail(FC_UNSUPPORTED, out_reason, "kernel: none runs on this device");
-    if (wanted != FC_KERNEL_AUTO && !runs_on(device, wanted))
-        return fc_fail(FC_UNSUPPORTED, out_reason, "kernel: %s does not run on this server's device; %s does",
-                       fc_kernel_name(wanted), fc_kernel_name(best));
-    *out_kernel = wanted == FC_KERNEL_AUTO ? best : wanted;
-    return FC_OK;
-}
-
-fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
-                       fc_reason *out_reason)
-{
-    fc_kernel kernel = FC_KERNEL_COUNT;
-    fc_status st = fc_problem_check(problem, out_reason);
-    if (st != FC_OK)
-        return st;
-    st = choose_kernel(device, wanted, &kernel, out_reason);
-    if (st != FC_OK)
-        return st;
-    *out_plan = (fc_plan){
-        .kernel = kernel,
-        .dtype = problem->dtype,
-        .head_dim = problem->head_dim,
-        .variant = 0,
-        .q_tile_rows = PLANS[kernel].q_tile_rows,
-        .packed_heads = 1,
-        .split_count = 1,
-    };
-    return FC_OK;
-}
-
-uint32_t fc_kernel_variant_count(fc_kernel kernel)
-{
-    return is_kernel(kernel) ? 1 : 0;
-}
-
-fc_status fc_plan_make_as(const fc_device *device, fc_kernel kernel, const fc_plan_wish *wish,
-                          const fc_problem *problem, fc_plan *out_plan, fc_reason *out_reason)
-{
-    if (kernel == FC_KERNEL_AUTO)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: auto takes no wishes");
-    if (wish->variant > 0 || wish->split_count > 1 || wish->packed_heads > 1)
-        return fc_fail(FC_UNSUPPORTED, out_reason, "kernel: %s has one variant, splits no keys and packs no heads",
-                       fc_kernel_name(kernel));
-    return fc_plan_make(device, kernel, problem, out_plan, out_reason);
-}
-
-bool fc_plan_can_share(const fc_plan *a, const fc_plan *b)
-{
-    return a->kernel == b->kernel && a->dtype == b->dtype && a->head_dim == b->head_dim && a->variant == b->variant &&
-           a->q_tile_rows == b->q_tile_rows;
 }
 
 /* --- segments --------------------------------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@
  * Batch invariance: everything that shapes the arithmetic of a request (kernel, variant, split count) is in its own
  * plan, made from its own problem; a launch over many segments only decides which block does what.
  *
- * Pure values and pure host functions: any thread. No libc beyond <string.h>, no CUDA.
+ * Pure values and pure host functions: any thread. No libc beyond <string.h> and snprintf, no CUDA.
  */
 #ifndef FC_KERNELS_ATTENTION_H
 #define FC_KERNELS_ATTENTION_H
@@ -131,8 +131,19 @@ typedef struct fc_device {
     int32_t processor_count;    /* SMs, or threads */
 } fc_device;
 
-/* Chooses: the kernel (wanted, or for FC_KERNEL_AUTO the fastest that fits) and everything that shapes its arithmetic.
- * FC_UNSUPPORTED: the wanted kernel cannot do this problem; the reason says which can. Checks the problem first. */
+/* Is the kernel one of the device's engine, and the device one of the kernel's? */
+bool fc_kernel_runs_on(fc_kernel kernel, const fc_device *device);
+
+/* What the members of one launch may need together. No plan alone needs more. */
+#define FC_LAUNCH_WORKSPACE_BYTES_MAX ((size_t)32 << 20)
+#define FC_LAUNCH_TICKETS_MAX 4096
+
+/* Most that a segment has of descriptors. */
+#define FC_DESCRIPTOR_BYTES_MAX 512
+
+/* Chooses: the kernel (wanted, or for FC_KERNEL_AUTO the one that was measured fastest on such problems) and everything
+ * that shapes its arithmetic, from the problem and the device alone. FC_UNSUPPORTED: the wanted kernel cannot do this
+ * problem; the reason says why, and which can. Checks the problem first. */
 fc_status fc_plan_make(const fc_device *device, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
                        fc_reason *out_reason);
 

@@ -264,6 +264,7 @@ $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(
 
 include deploy/install.mk
 include tests/fuzz/fuzz.mk
+include tests/emulate/emulate.mk
 
 # --- benchmarks ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,25 @@
+/* What the parts of the emulator know of each other and device code does not: the block that runs, its memory, reports.
+ */
+#ifndef FC_TESTS_EMULATE_BLOCK_H
+#define FC_TESTS_EMULATE_BLOCK_H
+
+#include <cstddef>
+#include <cstdint>
+
+namespace emulate
+{
+
+const void *block_kernel();
+uint64_t block_progress(); /* grows with every switch between threads */
+
+/* Gives the launch up: from a thread of the block to the host, for good. */
+[[noreturn]] void block_abandon();
+
+/* Fills shared memory with NaN for a block that has this many dynamic bytes, and drops copies under way. */
+void shared_prepare(size_t dynamic_bytes);
+/* Has the block left what lies behind its dynamic shared memory alone? */
+bool shared_is_intact();
+
+} // namespace emulate
+
+#endif

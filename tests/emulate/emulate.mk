@@ -1,0 +1,41 @@
+# The CUDA kernels on the CPU, by g++ alone (tests/emulate/README.md); the Makefile includes this.
+
+.PHONY: emulate
+
+EMULATE := $(BUILD)/emulate
+EMULATE_OBJ := $(OBJ)/emulate
+EMULATE_SRC := $(wildcard tests/emulate/*.cpp)
+# tests/gpu as it is, but for its clock.
+EMULATE_TEST_SRC := $(filter-out tests/gpu/times%.c tests/gpu/bench%.c,$(GPU_TEST_SRC)) tests/emulate/no_times.c
+EMULATE_HOST_SRC := kernels/attention.c kernels/reference.c kernels/cuda_launch.c $(wildcard kernels/plan*.c) \
+                    proto/status.c proto/vocab.c
+
+# Half precision by the processor's own instructions where it has them.
+EMULATE_ISA := $(if $(shell grep -m1 -w avx2 /proc/cpuinfo 2>/dev/null | grep -w fma),-mavx2 -mfma)
+# Not position-independent: shared memory and threadIdx are then one instruction away.
+EMULATE_CXXFLAGS := -std=c++17 -O2 -g $(EMULATE_ISA) -fno-pie -fno-strict-aliasing -ffp-contract=off -Wall -Wextra \
+                    -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare
+EMULATE_CPPFLAGS := -Itests/emulate/include
+# As device code of the newest target.
+EMULATE_DEVICE := -D__CUDACC__ -D__CUDA_ARCH__=900 -D__CUDA_ARCH_FEAT_SM90_ALL=1 -include cuda_runtime.h -x c++
+
+emulate: $(EMULATE)/test_kernels ## build the CUDA kernels for the CPU: build/emulate/test_kernels
+
+$(EMULATE_OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)g++ $(EMULATE_CPPFLAGS) -I. $(EMULATE_CXXFLAGS) $(EMULATE_DEVICE) -MMD -MP -c $< -o $@
+
+$(EMULATE_OBJ)/%.cpp.o: %.cpp $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)g++ $(EMULATE_CPPFLAGS) -I. $(EMULATE_CXXFLAGS) -MMD -MP -c $< -o $@
+
+$(EMULATE_OBJ)/%.o: %.c $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(EMULATE_CPPFLAGS) $(CPPFLAGS) $(filter-out -fPIC,$(CFLAGS)) -fno-pie $(OPENMP) -MMD -MP -c $< -o $@
+
+EMULATE_COMMON_OBJ := $(EMULATE_SRC:%=$(EMULATE_OBJ)/%.o) \
+                      $(patsubst %.c,$(EMULATE_OBJ)/%.o,$(EMULATE_TEST_SRC) $(EMULATE_HOST_SRC))
+
+$(EMULATE)/test_kernels: $(CUDA_SRC:%=$(EMULATE_OBJ)/%.o) $(EMULATE_COMMON_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)g++ -no-pie -Wl,--wrap=fc_cuda_launch_find -o $@ $^ $(OPENMP) -lm

@@ -1,0 +1,233 @@
+/* Warp intrinsics that move or combine values: see include/cuda_runtime.h. */
+#include "cuda_runtime.h"
+
+#include <climits>
+
+namespace emulate
+{
+
+namespace
+{
+
+struct ShuffleOperands {
+    uint64_t own, result;
+    Shuffle kind;
+    unsigned by, width;
+};
+
+/* The lane that `lane` reads. */
+unsigned source_lane(unsigned lane, const ShuffleOperands &own)
+{
+    const unsigned first = lane & ~(own.width - 1), last = first + own.width - 1;
+    unsigned source = lane;
+    switch (own.kind) {
+    case Shuffle::INDEX:
+        return first + (own.by & (own.width - 1));
+    case Shuffle::UP:
+        return lane - first >= own.by ? lane - own.by : lane;
+    case Shuffle::DOWN:
+        return lane + own.by <= last ? lane + own.by : lane;
+    case Shuffle::XOR:
+        source = lane ^ own.by;
+        /* Lower segments can be read, higher ones not: the manual's rule. */
+        return source <= last ? source : lane;
+    }
+    return lane;
+}
+
+void execute_shuffle(Meeting &meeting)
+{
+    for (uint32_t rest = meeting.mask; rest != 0; rest &= rest - 1) {
+        const int lane = __builtin_ctz(rest);
+        ShuffleOperands &own = *static_cast<ShuffleOperands *>(meeting.operands[lane]);
+        const unsigned source = source_lane((unsigned)lane, own);
+        if ((meeting.mask >> source & 1) == 0)
+            fail("%s: lane %d reads lane %u, which mask %08x does not name", meeting.instruction, lane, source,
+                 meeting.mask);
+        own.result = static_cast<ShuffleOperands *>(meeting.operands[source])->own;
+    }
+}
+
+/* What every lane brings and what all get. */
+struct Vote {
+    int64_t value, result;
+};
+
+template <typename Combine> void execute_vote(Meeting &meeting, int64_t start, Combine combine)
+{
+    int64_t result = start;
+    for (uint32_t rest = meeting.mask; rest != 0; rest &= rest - 1) {
+        const int lane = __builtin_ctz(rest);
+        result = combine(result, static_cast<Vote *>(meeting.operands[lane])->value, lane);
+    }
+    for (uint32_t rest = meeting.mask; rest != 0; rest &= rest - 1)
+        static_cast<Vote *>(meeting.operands[__builtin_ctz(rest)])->result = result;
+}
+
+void execute_ballot(Meeting &meeting)
+{
+    execute_vote(meeting, 0, [](int64_t a, int64_t b, int lane) { return a | (int64_t)(b != 0) << lane; });
+}
+
+void execute_add(Meeting &meeting)
+{
+    execute_vote(meeting, 0, [](int64_t a, int64_t b, int) { return a + b; });
+}
+
+void execute_min(Meeting &meeting)
+{
+    execute_vote(meeting, INT64_MAX, [](int64_t a, int64_t b, int) { return a < b ? a : b; });
+}
+
+void execute_max(Meeting &meeting)
+{
+    execute_vote(meeting, INT64_MIN, [](int64_t a, int64_t b, int) { return a < b ? b : a; });
+}
+
+void execute_and(Meeting &meeting)
+{
+    execute_vote(meeting, -1, [](int64_t a, int64_t b, int) { return a & b; });
+}
+
+void execute_or(Meeting &meeting)
+{
+    execute_vote(meeting, 0, [](int64_t a, int64_t b, int) { return a | b; });
+}
+
+void execute_xor(Meeting &meeting)
+{
+    execute_vote(meeting, 0, [](int64_t a, int64_t b, int) { return a ^ b; });
+}
+
+void execute_match(Meeting &meeting)
+{
+    for (uint32_t rest = meeting.mask; rest != 0; rest &= rest - 1) {
+        Vote &own = *static_cast<Vote *>(meeting.operands[__builtin_ctz(rest)]);
+        own.result = 0;
+        for (uint32_t others = meeting.mask; others != 0; others &= others - 1) {
+            const int lane = __builtin_ctz(others);
+            if (static_cast<Vote *>(meeting.operands[lane])->value == own.value)
+                own.result |= (int64_t)1 << lane;
+        }
+    }
+}
+
+int64_t vote(unsigned mask, const char *instruction, int64_t value, void (*execute)(Meeting &meeting))
+{
+    Vote operands = {value, 0};
+    warp_meet(mask, instruction, &operands, execute);
+    return operands.result;
+}
+
+void nothing(Meeting &)
+{
+}
+
+} // namespace
+
+uint64_t shuffle(unsigned mask, uint64_t own, Shuffle kind, unsigned by, unsigned width)
+{
+    static const char *const NAMES[] = {"__shfl_sync", "__shfl_up_sync", "__shfl_down_sync", "__shfl_xor_sync"};
+    ShuffleOperands operands = {own, 0, kind, by, width};
+    if (width == 0 || width > 32 || (width & (width - 1)) != 0)
+        fail("%s: width %u", NAMES[(int)kind], width);
+    warp_meet(mask, NAMES[(int)kind], &operands, execute_shuffle);
+    return operands.result;
+}
+
+} // namespace emulate
+
+using emulate::vote;
+
+void __syncwarp(unsigned mask)
+{
+    emulate::warp_meet(mask, "__syncwarp", nullptr, emulate::nothing);
+}
+
+unsigned __ballot_sync(unsigned mask, int predicate)
+{
+    return (unsigned)vote(mask, "__ballot_sync", predicate != 0, emulate::execute_ballot);
+}
+
+int __any_sync(unsigned mask, int predicate)
+{
+    return vote(mask, "__any_sync", predicate != 0, emulate::execute_or) != 0;
+}
+
+int __all_sync(unsigned mask, int predicate)
+{
+    return vote(mask, "__all_sync", predicate != 0, emulate::execute_and) != 0;
+}
+
+unsigned __reduce_add_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__reduce_add_sync", value, emulate::execute_add);
+}
+
+unsigned __reduce_min_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__reduce_min_sync", value, emulate::execute_min);
+}
+
+unsigned __reduce_max_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__reduce_max_sync", value, emulate::execute_max);
+}
+
+int __reduce_add_sync(unsigned mask, int value)
+{
+    return (int)vote(mask, "__reduce_add_sync", value, emulate::execute_add);
+}
+
+int __reduce_min_sync(unsigned mask, int value)
+{
+    return (int)vote(mask, "__reduce_min_sync", value, emulate::execute_min);
+}
+
+int __reduce_max_sync(unsigned mask, int value)
+{
+    return (int)vote(mask, "__reduce_max_sync", value, emulate::execute_max);
+}
+
+unsigned __reduce_and_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__reduce_and_sync", value, emulate::execute_and);
+}
+
+unsigned __reduce_or_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__reduce_or_sync", value, emulate::execute_or);
+}
+
+unsigned __reduce_xor_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__reduce_xor_sync", value, emulate::execute_xor);
+}
+
+unsigned __match_any_sync(unsigned mask, unsigned value)
+{
+    return (unsigned)vote(mask, "__match_any_sync", value, emulate::execute_match);
+}
+
+int __syncthreads_count(int predicate)
+{
+    static int counts[2], turn;
+    const int own_turn = turn; /* two, so that a quick thread cannot spoil what a slow one still has to read */
+    counts[own_turn] += predicate != 0;
+    emulate::barrier_wait(0, emulate::block_threads(), "__syncthreads_count");
+    const int result = counts[own_turn];
+    emulate::barrier_wait(0, emulate::block_threads(), "__syncthreads_count");
+    turn = !own_turn;
+    counts[turn] = 0;
+    return result;
+}
+
+int __syncthreads_or(int predicate)
+{
+    return __syncthreads_count(predicate) != 0;
+}
+
+int __syncthreads_and(int predicate)
+{
+    return __syncthreads_count(predicate == 0) == 0;
+}

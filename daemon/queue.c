@@ -49,14 +49,34 @@ static void unlink_item(fc_queue *queue, fc_queue_item *item)
         queue->deadline_ns = FC_NEVER_NS;
 }
 
+/* What the items of a launch need together. */
+typedef struct load {
+    uint64_t segments, staging_bytes, workspace_bytes, tickets;
+} load;
+
+/* Adds the item; false, and nothing added, when the launch then holds too much. */
+static bool add_load(load *sum, const fc_queue_item *item, const fc_batch_limits *limits)
+{
+    load more = {
+        .segments = sum->segments + item->segment_count,
+        .staging_bytes = sum->staging_bytes + item->staging_bytes,
+        .workspace_bytes = sum->workspace_bytes + item->plan.workspace_bytes,
+        .tickets = sum->tickets + item->plan.ticket_count,
+    };
+    if (more.segments > limits->segments || more.staging_bytes > limits->staging_bytes ||
+        more.workspace_bytes > FC_LAUNCH_WORKSPACE_BYTES_MAX || more.tickets > FC_LAUNCH_TICKETS_MAX)
+        return false;
+    *sum = more;
+    return true;
+}
+
 uint32_t fc_queue_take(fc_queue *queue, const fc_batch_limits *limits, fc_queue_item **out_items)
 {
     fc_queue_item *oldest = queue->first;
     if (oldest == NULL)
         return 0;
     uint32_t count = 1;
-    uint64_t segments = oldest->segment_count;
-    uint64_t staging_bytes = oldest->staging_bytes;
+    load sum = {oldest->segment_count, oldest->staging_bytes, oldest->plan.workspace_bytes, oldest->plan.ticket_count};
     fc_queue_item *next = oldest->next;
     out_items[0] = oldest;
     unlink_item(queue, oldest);
@@ -64,11 +84,8 @@ uint32_t fc_queue_take(fc_queue *queue, const fc_batch_limits *limits, fc_queue_
         next = item->next;
         if (!fc_plan_can_share(&oldest->plan, &item->plan))
             continue;
-        if (segments + item->segment_count > limits->segments ||
-            staging_bytes + item->staging_bytes > limits->staging_bytes)
+        if (!add_load(&sum, item, limits))
             continue;
-        segments += item->segment_count;
-        staging_bytes += item->staging_bytes;
         out_items[count++] = item;
         unlink_item(queue, item);
     }

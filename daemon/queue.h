@@ -28,7 +28,7 @@ typedef struct fc_queue {
     uint64_t deadline_ns; /* no item's deadline is earlier */
 } fc_queue;
 
-/* What one launch may hold. */
+/* What one launch may hold, besides what attention.h allows every launch of workspace and tickets. */
 typedef struct fc_batch_limits {
     uint32_t requests;
     uint32_t segments;

@@ -1,7 +1,10 @@
 /* A lane of the CUDA engine: one stream, one pinned and one device buffer of the same layout, all made when it opens.
  *
- *     | segments | q k v of job 0 | q k v of job 1 | ... | out lse of job 0 | out lse of job 1 | ...
- *     '----------- one copy to the device --------------' '---------- one copy back -----------'
+ *     | segments | descriptors | q k v of job 0 | q k v of job 1 | ... | out lse of job 0 | out lse of job 1 | ...
+ *     '------------------ one copy to the device ---------------------' '---------- one copy back -----------'
+ *
+ * Beside them on the device: a workspace for partial results, and the tickets of blocks that meet at one tile. Kernels
+ * leave tickets at 0, as they find them; a launch that failed may not have, so the next one zeroes them all first.
  *
  * Every tensor starts on 256 bytes, and an offset means the same in both buffers. A launch is: pack, copy in, kernel,
  * copy out, one wait, unpack. What earlier requests left in the buffers never reaches a caller: kernels write every
@@ -15,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN_BYTES = 256 };
+enum { ALIGN_BYTES = 256, TICKETS_BYTES = FC_LAUNCH_TICKETS_MAX * sizeof(uint32_t) };
 
 /* Between them lie the copy in, the kernel and the copy out. */
 typedef enum mark { MARK_START, MARK_COPIED_IN, MARK_COMPUTED, MARK_COPIED_OUT, MARK_COUNT } mark;
@@ -25,6 +28,9 @@ struct fc_engine_lane {
     size_t buffer_bytes;
     char *staging;  /* pinned */
     char *d_buffer; /* the same, on the device */
+    void *d_workspace;
+    uint32_t *d_tickets;
+    bool has_clean_tickets;
     cudaStream_t stream;
     cudaEvent_t marks[MARK_COUNT];
 };
@@ -71,9 +77,10 @@ size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem)
     return 2 * aligned(q_bytes(problem)) + 2 * aligned(kv_bytes(problem)) + aligned(lse_bytes(problem));
 }
 
-static size_t segments_bytes(const fc_engine *engine)
+/* What precedes the tensors in the buffers. */
+static size_t head_bytes(uint32_t segment_count, uint32_t descriptor_bytes)
 {
-    return aligned((size_t)engine->config.lane_segments * sizeof(fc_segment));
+    return aligned((size_t)segment_count * sizeof(fc_segment)) + aligned((size_t)segment_count * descriptor_bytes);
 }
 
 /* --- packing ---------------------------------------------------------------------------------------------------- */
@@ -176,6 +183,14 @@ static fc_tensors pack_inputs(fc_engine_lane *lane, const fc_engine_job *job, si
     return d_tensors;
 }
 
+static uint32_t count_segments(const fc_engine_job *jobs, uint32_t job_count)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < job_count; i++)
+        count += (uint32_t)jobs[i].problem.batch;
+    return count;
+}
+
 /* Where the outputs of the jobs begin: behind everyone's inputs. */
 static size_t inputs_bytes(const fc_engine_job *jobs, uint32_t job_count)
 {
@@ -189,29 +204,36 @@ static fc_status check_fit(const fc_engine_lane *lane, const fc_engine_job *jobs
                            fc_reason *out_reason)
 {
     const fc_engine_config *config = &lane->engine->config;
-    size_t bytes = 0;
-    uint64_t segments = 0;
+    size_t bytes = 0, workspace = 0;
+    uint64_t segments = 0, tickets = 0;
     for (uint32_t i = 0; i < job_count; i++) {
         size_t more = fc_cuda_staging_bytes(lane->engine, &jobs[i].problem);
         if (more > config->lane_staging_bytes - bytes)
             return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %zu staging bytes",
                            config->lane_staging_bytes);
+        if (jobs[i].plan.workspace_bytes > FC_LAUNCH_WORKSPACE_BYTES_MAX - workspace)
+            return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %zu workspace bytes",
+                           FC_LAUNCH_WORKSPACE_BYTES_MAX);
         bytes += more;
+        workspace += jobs[i].plan.workspace_bytes;
+        tickets += jobs[i].plan.ticket_count;
         segments += (uint64_t)jobs[i].problem.batch;
     }
     if (segments > config->lane_segments)
         return fc_fail(FC_INTERNAL, out_reason, "a launch holds more than the lane's %lu batch entries",
                        (unsigned long)config->lane_segments);
+    if (tickets > FC_LAUNCH_TICKETS_MAX)
+        return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %d tickets",
+                       FC_LAUNCH_TICKETS_MAX);
     return FC_OK;
 }
 
-static fc_status pack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, batch *out_batch,
-                            fc_reason *out_reason)
+/* Packs the inputs, sets the outputs aside, and writes the segments. */
+static void pack_jobs(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, size_t inputs,
+                      batch *out_batch)
 {
     fc_segment *segments = (fc_segment *)lane->staging;
-    size_t inputs = segments_bytes(lane->engine);
     size_t outputs = inputs + inputs_bytes(jobs, job_count);
-    uint32_t count = 0;
     out_batch->outputs_begin = outputs;
     for (uint32_t i = 0; i < job_count; i++) {
         const fc_problem *p = &jobs[i].problem;
@@ -220,20 +242,46 @@ static fc_status pack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uin
         d_tensors.out = lane->d_buffer + take(&outputs, q_bytes(p));
         d_tensors.out_strides = packed_strides(&out);
         d_tensors.lse = (float *)(void *)(lane->d_buffer + take(&outputs, lse_bytes(p)));
-        fc_problem_segments(p, &jobs[i].plan, &d_tensors, segments + count);
-        count += (uint32_t)p->batch;
+        fc_problem_segments(p, &jobs[i].plan, &d_tensors, segments);
+        segments += p->batch;
     }
     out_batch->outputs_end = outputs;
+}
+
+/* Writes the descriptors of a launch whose segments stand. */
+static fc_status describe(fc_engine_lane *lane, fc_launch *launch, fc_reason *out_reason)
+{
+    size_t place = head_bytes(launch->segment_count, 0);
+    fc_cuda_describer describer = fc_cuda_describe_find(launch->plan.kernel);
+    if (launch->plan.descriptor_bytes == 0)
+        return FC_OK;
+    if (describer == NULL || describer(launch, lane->staging + place) != FC_OK)
+        return fc_fail(FC_INTERNAL, out_reason, "the driver refused to describe a launch of %s",
+                       fc_kernel_name(launch->plan.kernel));
+    launch->d_descriptors = lane->d_buffer + place;
+    return FC_OK;
+}
+
+static fc_status pack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, batch *out_batch,
+                            fc_reason *out_reason)
+{
+    const fc_plan *plan = &jobs[0].plan;
+    fc_segment *segments = (fc_segment *)lane->staging;
+    uint32_t count = count_segments(jobs, job_count);
+    pack_jobs(lane, jobs, job_count, head_bytes(count, plan->descriptor_bytes), out_batch);
     out_batch->launch = (fc_launch){
-        .plan = jobs[0].plan,
+        .plan = *plan,
         .segments = segments,
         .d_segments = (const fc_segment *)(const void *)lane->d_buffer,
         .segment_count = count,
-        .block_count = fc_launch_index(&jobs[0].plan, segments, count),
+        .block_count = fc_launch_index(plan, segments, count),
+        .d_workspace = lane->d_workspace,
+        .workspace_bytes = FC_LAUNCH_WORKSPACE_BYTES_MAX,
+        .d_tickets = lane->d_tickets,
     };
     if (out_batch->launch.block_count == UINT32_MAX)
         return fc_fail(FC_INTERNAL, out_reason, "a launch needs more blocks than a grid holds");
-    return FC_OK;
+    return describe(lane, &out_batch->launch, out_reason);
 }
 
 static void unpack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, const batch *b)
@@ -262,11 +310,24 @@ static fc_status lost(fc_reason *out_reason)
 static fc_status settle(fc_engine_lane *lane, cudaError_t error, const char *doing, fc_reason *out_reason)
 {
     fc_status st = fc_cuda_fail(error, doing, out_reason);
+    lane->has_clean_tickets = false;
     if (cudaStreamSynchronize(lane->stream) == cudaSuccess)
         return st;
     (void)cudaGetLastError();
     atomic_store(&lane->engine->is_lost, true);
     return FC_DEVICE_LOST;
+}
+
+static fc_status clean_tickets(fc_engine_lane *lane, fc_reason *out_reason)
+{
+    cudaError_t error;
+    if (lane->has_clean_tickets)
+        return FC_OK;
+    error = cudaMemsetAsync(lane->d_tickets, 0, TICKETS_BYTES, lane->stream);
+    if (error != cudaSuccess)
+        return settle(lane, error, "zeroing the tickets", out_reason);
+    lane->has_clean_tickets = true;
+    return FC_OK;
 }
 
 static fc_status copy_in(fc_engine_lane *lane, const batch *b, fc_reason *out_reason)
@@ -323,7 +384,9 @@ static double elapsed_us(const fc_engine_lane *lane, mark from)
 
 static fc_status run_batch(fc_engine_lane *lane, const batch *b, fc_engine_timing *out_timing, fc_reason *out_reason)
 {
-    fc_status st = copy_in(lane, b, out_reason);
+    fc_status st = clean_tickets(lane, out_reason);
+    if (st == FC_OK)
+        st = copy_in(lane, b, out_reason);
     if (st == FC_OK)
         st = compute(lane, b, out_reason);
     if (st == FC_OK)
@@ -367,6 +430,10 @@ static void release(fc_engine_lane *lane)
         if (lane->marks[i] != NULL)
             (void)cudaEventDestroy(lane->marks[i]);
     }
+    if (lane->d_tickets != NULL)
+        (void)cudaFree(lane->d_tickets);
+    if (lane->d_workspace != NULL)
+        (void)cudaFree(lane->d_workspace);
     if (lane->d_buffer != NULL)
         (void)cudaFree(lane->d_buffer);
     if (lane->staging != NULL)
@@ -385,6 +452,10 @@ static cudaError_t acquire(fc_engine_lane *lane)
         error = cudaMallocHost((void **)&lane->staging, lane->buffer_bytes);
     if (error == cudaSuccess)
         error = cudaMalloc((void **)&lane->d_buffer, lane->buffer_bytes);
+    if (error == cudaSuccess)
+        error = cudaMalloc(&lane->d_workspace, FC_LAUNCH_WORKSPACE_BYTES_MAX);
+    if (error == cudaSuccess)
+        error = cudaMalloc((void **)&lane->d_tickets, TICKETS_BYTES);
     for (int i = 0; i < MARK_COUNT && error == cudaSuccess; i++)
         error = cudaEventCreateWithFlags(&lane->marks[i], cudaEventDefault);
     return error;
@@ -400,7 +471,8 @@ fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_rea
     if (lane == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "no memory for a lane");
     lane->engine = engine;
-    lane->buffer_bytes = segments_bytes(engine) + aligned(engine->config.lane_staging_bytes);
+    lane->buffer_bytes =
+        head_bytes(engine->config.lane_segments, FC_DESCRIPTOR_BYTES_MAX) + aligned(engine->config.lane_staging_bytes);
     error = acquire(lane);
     if (error != cudaSuccess) {
         release(lane);

@@ -2,7 +2,8 @@
  *
  * The fake is one process-wide device. Work on a stream is put off until somebody waits for the stream, so that whoever
  * forgets to wait reads stale bytes. Device pointers cannot be dereferenced by the host. Host memory of copies has to
- * be pinned. Fresh memory is poisoned. Any thread.
+ * be pinned. Fresh memory is poisoned. Kernels find tickets that are not 0, a workspace or descriptors that are too
+ * small or somebody else's, and spoil all of the workspace; launches that fail leave tickets behind. Any thread.
  *
  * For programs that only open the shared object (the daemon), the environment variable FAKE_CUDA says the same as calls
  * before the first use would:  FAKE_CUDA="fail=12 error=700 sticky=1 devices=1 capability=75 driver=13000"

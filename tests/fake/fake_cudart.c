@@ -22,7 +22,7 @@ typedef struct block {
     bool is_device;
 } block;
 
-typedef enum step_kind { STEP_COPY, STEP_LAUNCH, STEP_RECORD } step_kind;
+typedef enum step_kind { STEP_COPY, STEP_SET, STEP_LAUNCH, STEP_RECORD } step_kind;
 
 typedef struct step {
     struct step *next;
@@ -30,6 +30,7 @@ typedef struct step {
     void *to;
     const void *from;
     size_t bytes;
+    int value;
     enum cudaMemcpyKind direction;
     fc_launch launch;
     cudaEvent_t event;
@@ -445,6 +446,16 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     return leave(error);
 }
 
+cudaError_t cudaMemsetAsync(void *d_pointer, int value, size_t bytes, cudaStream_t stream)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess && fake_device_bytes(d_pointer, bytes) == NULL)
+        error = cudaErrorInvalidValue;
+    if (error == cudaSuccess)
+        error = put_off(stream, (step){.kind = STEP_SET, .to = d_pointer, .bytes = bytes, .value = value});
+    return leave(error);
+}
+
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     cudaError_t error = enter();
@@ -458,6 +469,8 @@ fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
     cudaError_t error = enter();
     if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_LAUNCH, .launch = *launch});
+    else
+        fake_kernel_abandon(launch);
     return leave(error) == cudaSuccess ? FC_OK : FC_INTERNAL;
 }
 
@@ -471,6 +484,8 @@ static cudaError_t run_step(const step *s)
     if (s->kind == STEP_RECORD) {
         s->event->ms = fake.clock_ms += 0.25f;
         s->event->is_recorded = true;
+    } else if (s->kind == STEP_SET) {
+        memset(unbiased(s->to), s->value, s->bytes);
     } else if (s->direction == cudaMemcpyHostToDevice) {
         memcpy(unbiased(s->to), s->from, s->bytes);
     } else {

@@ -10,15 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-fc_status fc_cuda_baseline_launch(const fc_launch *launch, cudaStream_t stream)
-{
-    return launch->block_count == 0 ? FC_OK : fake_stream_launch(stream, launch);
-}
-
-fc_status fc_cuda_vec_launch(const fc_launch *launch, cudaStream_t stream)
-{
-    return launch->block_count == 0 ? FC_OK : fake_stream_launch(stream, launch);
-}
+#define FAKE_RUNG(rung)                                                                                                \
+    fc_status fc_cuda_##rung##_launch(const fc_launch *launch, cudaStream_t stream)                                    \
+    {                                                                                                                  \
+        return launch->block_count == 0 ? FC_OK : fake_stream_launch(stream, launch);                                  \
+    }
+FAKE_RUNG(baseline)
+FAKE_RUNG(vec)
 
 /* Rows first to first + count of all heads of a segment: rows that see the same keys [begin, end). */
 typedef struct band {
@@ -121,27 +119,75 @@ static cudaError_t run_segment(const fc_launch *launch, const fc_segment *s)
     return error;
 }
 
-/* A block of a real kernel finds its segment by first_block: the numbers have to be those of fc_launch_index(). */
-static bool is_numbered(const fc_launch *launch, const fc_segment *segments)
+/* Tiles of a segment: what its blocks are, but for the splits. */
+static uint64_t count_tiles(const fc_launch *launch, const fc_segment *s)
 {
-    uint64_t next = 0;
+    uint64_t rows = (uint64_t)s->q_len * (uint64_t)s->packed_heads, tile = launch->plan.q_tile_rows;
+    return (uint64_t)(s->q_heads / s->packed_heads) * ((rows + tile - 1) / tile);
+}
+
+/* What the segments of a launch need, counted one after the other. */
+typedef struct needs {
+    uint64_t blocks, tickets, workspace_bytes;
+} needs;
+
+/* A block of a real kernel finds its segment by first_block, its ticket and its place in the workspace by what else the
+ * segment says: the numbers have to be those of fc_launch_index(). */
+static bool is_numbered(const fc_launch *launch, const fc_segment *segments, needs *out_needs)
+{
+    needs n = {0};
     for (uint32_t i = 0; i < launch->segment_count; i++) {
-        uint64_t tiles = ((uint64_t)segments[i].q_len + launch->plan.q_tile_rows - 1) / launch->plan.q_tile_rows;
-        if (segments[i].first_block != next)
+        const fc_segment *s = &segments[i];
+        uint64_t tiles = count_tiles(launch, s), rows = (uint64_t)s->q_heads * (uint64_t)s->q_len;
+        uint64_t row_bytes = FC_PARTIAL_FLOATS((uint64_t)launch->plan.head_dim) * sizeof(float);
+        if (s->first_block != n.blocks || s->split_count < 1 || s->q_heads / s->kv_heads % s->packed_heads != 0)
             return false;
-        next += tiles * (uint64_t)segments[i].q_heads * segments[i].split_count;
+        if (s->split_count > 1 && (s->first_ticket != n.tickets || s->workspace_offset != n.workspace_bytes))
+            return false;
+        n.blocks += tiles * s->split_count;
+        n.tickets += s->split_count > 1 ? tiles : 0;
+        n.workspace_bytes += s->split_count > 1 ? s->split_count * rows * row_bytes : 0;
     }
-    return next == launch->block_count;
+    *out_needs = n;
+    return n.blocks == launch->block_count;
+}
+
+/* Tickets at 0, as they will be again; a workspace that is large enough, and holds nothing of use afterwards. */
+static bool has_split_memory(const fc_launch *launch, const needs *n)
+{
+    const uint32_t *tickets = fake_device_bytes(launch->d_tickets, n->tickets * sizeof *tickets);
+    void *workspace = fake_device_bytes(launch->d_workspace, n->workspace_bytes);
+    if (n->tickets == 0)
+        return true;
+    if (tickets == NULL || workspace == NULL || n->workspace_bytes > launch->workspace_bytes)
+        return false;
+    for (uint64_t i = 0; i < n->tickets; i++) {
+        if (tickets[i] != 0)
+            return false;
+    }
+    memset(workspace, 0xff, n->workspace_bytes);
+    return true;
+}
+
+void fake_kernel_abandon(const fc_launch *launch)
+{
+    uint32_t *tickets = launch->d_tickets != NULL ? fake_device_bytes(launch->d_tickets, sizeof *tickets) : NULL;
+    if (tickets != NULL)
+        *tickets = 1;
 }
 
 cudaError_t fake_kernel_run(const fc_launch *launch)
 {
     const fc_segment *segments =
         fake_device_bytes(launch->d_segments, launch->segment_count * sizeof *launch->d_segments);
+    size_t descriptors_bytes = (size_t)launch->segment_count * launch->plan.descriptor_bytes;
     cudaError_t error = cudaSuccess;
+    needs n;
     if (segments == NULL)
         return cudaErrorIllegalAddress;
-    if (!is_numbered(launch, segments))
+    if (descriptors_bytes > 0 && fake_device_bytes(launch->d_descriptors, descriptors_bytes) == NULL)
+        return cudaErrorIllegalAddress;
+    if (!is_numbered(launch, segments, &n) || !has_split_memory(launch, &n))
         return cudaErrorLaunchFailure;
     for (uint32_t i = 0; i < launch->segment_count && error == cudaSuccess; i++)
         error = run_segment(launch, &segments[i]);

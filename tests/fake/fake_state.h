@@ -15,4 +15,7 @@ void *fake_device_bytes(const void *d_pointer, size_t bytes);
 /* Runs the launch on the host, with the reference. Device pointers throughout. */
 cudaError_t fake_kernel_run(const fc_launch *launch);
 
+/* A launch that failed: leaves its tickets as a kernel that was stopped would. */
+void fake_kernel_abandon(const fc_launch *launch);
+
 #endif

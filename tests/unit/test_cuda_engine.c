@@ -154,6 +154,21 @@ static void make_job(made_job *made, const job_row *row, fc_kernel kernel, fc_en
     ck_assert_int_eq(fake.ops->plan(engine, kernel, p, &made->job.plan, NULL), FC_OK);
 }
 
+/* Makes the job's plan one that splits its keys and packs its heads, whatever its kernel can really do: the lane takes
+ * plans as they come. */
+static void split_by_hand(made_job *made, uint32_t splits, int32_t packed_heads)
+{
+    const fc_problem *p = &made->job.problem;
+    fc_plan *plan = &made->job.plan;
+    uint32_t rows = (uint32_t)(p->q_len * packed_heads);
+    uint32_t packs = (uint32_t)(p->batch * p->q_heads / packed_heads);
+    size_t partials = (size_t)splits * (size_t)(p->batch * p->q_heads * p->q_len);
+    plan->packed_heads = packed_heads;
+    plan->split_count = splits;
+    plan->ticket_count = packs * ((rows + plan->q_tile_rows - 1) / plan->q_tile_rows);
+    plan->workspace_bytes = partials * (size_t)FC_PARTIAL_FLOATS(p->head_dim) * sizeof(float);
+}
+
 static void free_job(made_job *made)
 {
     for (int i = 0; i < made->count; i++)
@@ -217,7 +232,13 @@ START_TEST(every_job_is_answered)
     fc_engine_timing timing;
     fc_reason reason = {""};
     ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
-    for (int kernel = FC_KERNEL_BASELINE; kernel <= FC_KERNEL_VEC; kernel++) {
+    for (int kernel = 0; kernel < FC_KERNEL_COUNT; kernel++) {
+        fc_problem problem = {
+            .dtype = ROWS[_i].dtype, .q_heads = 1, .kv_heads = 1, .head_dim = ROWS[_i].head_dim, .window_left = -1};
+        fc_plan plan;
+        problem.window_right = -1;
+        if (fake.ops->plan(r.engine, (fc_kernel)kernel, &problem, &plan, NULL) == FC_UNSUPPORTED)
+            continue; /* cannot do this dtype or head_dim */
         make_job(&made, &ROWS[_i], (fc_kernel)kernel, r.engine);
         ck_assert_int_le(fake.ops->staging_bytes(r.engine, &made.job.problem), CONFIG.lane_staging_bytes);
         fc_status st = fake.ops->lane_run(r.lane, &made.job, 1, &timing, &reason);
@@ -226,6 +247,33 @@ START_TEST(every_job_is_answered)
         ck_assert_double_eq(timing.kernel_us, ROWS[_i].batch * ROWS[_i].q_len > 0 ? 250 : 0);
         free_job(&made);
     }
+    rig_close(&r);
+}
+END_TEST
+
+/* Tickets that were never zeroed, a workspace that is too small or shared by two would be found by the fake. */
+START_TEST(split_jobs_are_answered)
+{
+    rig r;
+    made_job made[3];
+    fc_engine_job jobs[3];
+    fc_engine_timing timing;
+    fc_reason reason = {""};
+    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    for (int i = 0; i < 3; i++) {
+        make_job(&made[i], &ROWS[1], FC_KERNEL_VEC, r.engine);
+        if (i != 1)
+            split_by_hand(&made[i], 2 + (uint32_t)i, i == 2 ? 2 : 1);
+        jobs[i] = made[i].job;
+    }
+    for (uint32_t count = 1; count <= 3; count++) {
+        fc_status st = fake.ops->lane_run(r.lane, jobs, count, &timing, &reason);
+        ck_assert_msg(st == FC_OK, "%u jobs: %s", count, reason.text);
+        for (uint32_t i = 0; i < count; i++)
+            check_answer(&made[i], 1);
+    }
+    for (int i = 0; i < 3; i++)
+        free_job(&made[i]);
     rig_close(&r);
 }
 END_TEST
@@ -281,6 +329,20 @@ START_TEST(what_does_not_fit_is_refused)
     ck_assert_uint_gt(fake.ops->staging_bytes(r.engine, &jobs[0].problem), CONFIG.lane_staging_bytes);
     ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 1, &timing, &reason), FC_INTERNAL);
     ck_assert_ptr_nonnull(strstr(reason.text, "1048576 staging bytes"));
+    jobs[0] = jobs[1];
+    jobs[0].plan.workspace_bytes = FC_LAUNCH_WORKSPACE_BYTES_MAX;
+    jobs[1].plan.workspace_bytes = 1;
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 2, &timing, &reason), FC_INTERNAL);
+    ck_assert_ptr_nonnull(strstr(reason.text, "33554432 workspace bytes"));
+    jobs[1].plan.workspace_bytes = 0;
+    jobs[0].plan.ticket_count = FC_LAUNCH_TICKETS_MAX;
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 2, &timing, &reason), FC_OK);
+    jobs[1].plan.ticket_count = 1;
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 2, &timing, &reason), FC_INTERNAL);
+    ck_assert_ptr_nonnull(strstr(reason.text, "4096 tickets"));
+    jobs[0].plan.descriptor_bytes = 64; /* which vec knows nothing of */
+    ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 1, &timing, &reason), FC_INTERNAL);
+    ck_assert_str_eq(reason.text, "the driver refused to describe a launch of vec");
     free_job(&made);
     rig_close(&r);
 }
@@ -331,7 +393,7 @@ START_TEST(the_engine_says_what_it_is)
     for (int i = 0; i < FC_KERNEL_COUNT; i++)
         ck_assert_msg(info.has_kernel[i] == (fc_kernel_engine((fc_kernel)i) == FC_ENGINE_CUDA), "%s has no launcher",
                       fc_kernel_name((fc_kernel)i));
-    ck_assert_int_eq(info.default_kernel, FC_KERNEL_COUNT - 1);
+    ck_assert_int_eq(info.default_kernel, FC_KERNEL_VEC);
     ck_assert_uint_ge(info.lane_count, 2);
     rig_close(&r);
     fake.ops->close(NULL);
@@ -379,6 +441,7 @@ static bool run_with_failure(unsigned long call, int error, bool is_sticky)
         return false;
     }
     make_job(&made, &ROWS[1], FC_KERNEL_BASELINE, r.engine);
+    split_by_hand(&made, 3, 2);
     for (int i = 0; i < 3; i++)
         runs[i] = run_one(&r, &made, call, is_sticky ? FC_DEVICE_LOST : status_of(error));
     int failed = (runs[0] != FC_OK) + (runs[1] != FC_OK) + (runs[2] != FC_OK);
@@ -414,7 +477,7 @@ START_TEST(every_cuda_call_may_fail)
         noisy += !is_quiet;
     }
     ck_assert_uint_lt(call, PLENTY);
-    ck_assert_uint_ge(noisy, 30); /* 3 to open, 8 for the lane, 8 a run */
+    ck_assert_uint_ge(noisy, 32); /* 3 to open, 10 for the lane, 8 a run, 1 for the tickets */
 }
 END_TEST
 
@@ -425,6 +488,7 @@ int main(void)
     TCase *tests = tcase_create("cuda_engine");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, every_job_is_answered, 0, ROW_COUNT);
+    tcase_add_test(tests, split_jobs_are_answered);
     tcase_add_test(tests, jobs_together_are_one_launch);
     tcase_add_test(tests, what_does_not_fit_is_refused);
     tcase_add_loop_test(tests, a_machine_that_will_not_do_is_told_why, 0, sizeof MACHINES / sizeof *MACHINES);

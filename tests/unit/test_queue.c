@@ -153,6 +153,21 @@ START_TEST(one_too_large_for_the_rest_does_not_block_those_behind)
 }
 END_TEST
 
+START_TEST(launches_share_workspace_and_tickets)
+{
+    fresh(8, 1000);
+    items[0].plan.workspace_bytes = FC_LAUNCH_WORKSPACE_BYTES_MAX - 10;
+    items[1].plan.workspace_bytes = 11;
+    items[2].plan.workspace_bytes = 10;
+    items[3].plan.ticket_count = FC_LAUNCH_TICKETS_MAX;
+    items[4].plan.ticket_count = 1;
+    push_all();
+    ck_assert_str_eq(take(8, 100, 10000), "023567");
+    ck_assert_str_eq(take(8, 100, 10000), "14");
+    assert_queue("");
+}
+END_TEST
+
 START_TEST(expiry)
 {
     fresh(8, 1000);
@@ -223,6 +238,7 @@ int main(void)
     tcase_add_test(line, lowered_bounds_keep_what_waits);
     tcase_add_test(line, taking_keeps_order_and_limits);
     tcase_add_test(line, one_too_large_for_the_rest_does_not_block_those_behind);
+    tcase_add_test(line, launches_share_workspace_and_tickets);
     tcase_add_test(line, expiry);
     tcase_add_test(line, a_new_deadline_is_seen_after_others_went);
     tcase_add_test(line, cancel_takes_the_oldest_of_its_own_peer);

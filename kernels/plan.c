@@ -3,14 +3,15 @@
  *
  * A rung with variants lists them in a .def of its own, which its .cu expands to kernels and this file to tiles:
  *
- *     static const fc_tile FUSED_TILES[] = {
- *     #define FC_FUSED_ROW(head_dim, q_tile_rows, kv_tile_tokens, warps, stages, blocks_per_processor) \
- *         {head_dim, q_tile_rows, kv_tile_tokens, blocks_per_processor},
- *     #include "kernels/fused.def"
- *     #undef FC_FUSED_ROW
+ *     static const fc_tile TC_TILES[] = {
+ *     #define FC_TC_ROW(head_dim, row_warps, key_warps, warp_keys, blocks_per_processor) \
+ *         {head_dim, 16 * (row_warps), (key_warps) * (warp_keys), blocks_per_processor},
+ *     #include "kernels/tc.def"
+ *     #undef FC_TC_ROW
  *     };
  *
- * Row i of the .def is fc_plan.variant i. The rung's row below then names the tiles: {TILES(FUSED_TILES), ...}.
+ * Row i of the .def is fc_plan.variant i. The rung's row of RUNGS then names the tiles, TILES(TC_TILES). Where a tile
+ * is for some problems only, and its size does not tell, the row's suits() says so: a small function beside the table.
  */
 #include "kernels/plan.h"
 
@@ -28,6 +29,7 @@
 #define TILES(table) .tiles = (table), .tile_count = sizeof(table) / sizeof *(table)
 #define EVERY_HEAD_DIM .head_dim_step = FC_HEAD_DIM_STEP, .head_dim_most = FC_HEAD_DIM_MAX
 #define AMPERE_OR_LATER .capability_least = 80, .capability_most = FC_CAPABILITY_ANY
+#define HOPPER_ONLY .capability_least = 90, .capability_most = 99
 
 static const fc_tile CPU_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_CPU_Q, 64, 1}};
 static const fc_tile BASELINE_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_BASELINE_Q, 32, 16}};

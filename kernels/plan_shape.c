@@ -1,22 +1,25 @@
 /* The shape of a plan: which tile, how many heads share one, into how many parts the keys are cut. Pure arithmetic over
  * the problem and the device; nothing here knows a rung by name, and nothing may ever look at what shares a launch.
+ *
+ * Tile and split count come from an estimate: blocks run in waves, as many at a time as the processors hold; a wave
+ * takes its steps through the keys; splitting shortens the waves, but adds blocks, and a merge at the end. It need not
+ * be right, only right about which of two shapes is sooner over; where it is not, a rung's pace or suits() is to say
+ * so.
  */
 #include "kernels/plan.h"
 
 /* More rows than this are not packed: tiles are full without it, and the device counts packed rows in 32 bits. */
 #define PACKED_ROWS_MAX (1 << 20)
 
-/* Tiles are not made smaller than this to occupy more processors: each reads all of its keys and values again. */
-#define FILL_ROWS_MIN 64
+/* What a processor takes in from memory that all share, and from the cache that all share. */
+#define MEMORY_BYTES_PER_NS 24.0
+#define CACHE_BYTES_PER_NS 40.0
 
-/* What starting and ending a block takes, in tiles of keys. */
-#define BLOCK_COST 1
+/* What splitting has to bring the time down to: the estimate is not good enough to tell less. */
+#define WORTH_SPLITTING 0.9
 
 /* Past this many waves of blocks the last one, however empty, matters little. */
 #define WAVES_WITHOUT_SPLITS 4
-
-/* Partial results that the merging block takes up in the time of a tile of keys. */
-#define MERGED_A_TILE 8
 
 static uint64_t parts_of(uint64_t whole, uint64_t part)
 {
@@ -30,11 +33,22 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 /* --- tiles ------------------------------------------------------------------------------------------------------ */
 
+/* The width of the tiles for a head_dim. */
+static int32_t width_of(const fc_rung *rung, int32_t head_dim)
+{
+    int32_t width = INT32_MAX;
+    for (uint32_t i = 0; i < rung->tile_count; i++) {
+        if (rung->tiles[i].head_dim >= head_dim && rung->tiles[i].head_dim < width)
+            width = rung->tiles[i].head_dim;
+    }
+    return width;
+}
+
 /* Heads that read the same keys share a tile where that saves tiles. */
-static int32_t choose_packing(const fc_problem *p, int32_t q_tile_rows)
+static int32_t choose_packing(const fc_rung *rung, const fc_problem *p, int32_t q_tile_rows)
 {
     int64_t group = p->q_heads / p->kv_heads, rows = group * p->q_len;
-    if (p->q_len == 0 || p->q_len >= q_tile_rows || rows > PACKED_ROWS_MAX)
+    if (!rung->packs_heads || p->q_len == 0 || p->q_len >= q_tile_rows || rows > PACKED_ROWS_MAX)
         return 1;
     return parts_of((uint64_t)rows, (uint64_t)q_tile_rows) < (uint64_t)group ? (int32_t)group : 1;
 }
@@ -46,112 +60,135 @@ static uint64_t count_tiles(const fc_problem *p, int32_t packed_heads, int32_t q
     return packs * parts_of(rows, (uint64_t)q_tile_rows);
 }
 
-/* The first of the tiles that are as narrow as the head_dim allows. */
-static uint32_t first_tile(const fc_rung *rung, int32_t head_dim)
+/* --- masks ------------------------------------------------------------------------------------------------------ */
+
+bool fc_problem_is_masked(const fc_problem *p)
 {
-    uint32_t i = 0;
-    while (i + 1 < rung->tile_count && rung->tiles[i].head_dim < head_dim)
-        i++;
-    return i;
+    return (p->causal != FC_CAUSAL_NONE && p->q_len > 1) || p->window_left >= 0 || p->window_right >= 0;
 }
 
-static bool has_next_tile(const fc_rung *rung, uint32_t variant)
-{
-    return variant + 1 < rung->tile_count && rung->tiles[variant + 1].head_dim == rung->tiles[variant].head_dim;
-}
-
-/* From the largest tile down: a smaller one where it holds all rows all the same, or where the device would stand
- * idle. */
-static uint32_t choose_tile(const fc_rung *rung, const fc_device *device, const fc_problem *p, uint32_t largest,
-                            int32_t packed_heads)
-{
-    uint32_t variant = largest;
-    while (has_next_tile(rung, variant)) {
-        int32_t smaller = rung->tiles[variant + 1].q_tile_rows;
-        uint64_t tiles = count_tiles(p, packed_heads, rung->tiles[variant].q_tile_rows);
-        bool holds_all = (int64_t)p->q_len * packed_heads <= smaller;
-        bool is_idle = tiles < (uint64_t)device->processor_count && smaller >= FILL_ROWS_MIN;
-        if (!holds_all && !is_idle)
-            break;
-        variant++;
-    }
-    return variant;
-}
-
-/* --- splits ----------------------------------------------------------------------------------------------------- */
-
-/* The most keys one tile walks through: that of the longest batch entry, masks considered. tile_tokens: how many
- * neighbouring queries share a tile. */
-static uint64_t longest_walk(const fc_problem *p, int64_t tile_tokens)
+static uint64_t longest_kv_len(const fc_problem *p)
 {
     uint64_t longest = 0;
-    for (int32_t b = 0; b < p->batch; b++) {
-        uint64_t kv_len = p->kv_lens != NULL ? p->kv_lens[b] : (uint64_t)p->kv_len;
-        longest = kv_len > longest ? kv_len : longest;
-        if (p->kv_lens == NULL)
-            break;
-    }
+    if (p->kv_lens == NULL)
+        return (uint64_t)p->kv_len;
+    for (int32_t b = 0; b < p->batch; b++)
+        longest = p->kv_lens[b] > longest ? p->kv_lens[b] : longest;
+    return longest;
+}
+
+/* The most keys one tile walks through, masks considered. tile_tokens: how many neighbouring queries share a tile. */
+static uint64_t longest_walk(const fc_problem *p, int64_t tile_tokens)
+{
+    uint64_t longest = longest_kv_len(p);
+    int64_t left = p->window_left, right = p->causal == FC_CAUSAL_NONE ? p->window_right : 0;
     if (p->causal == FC_CAUSAL_TOP_LEFT)
         longest = least(longest, (uint64_t)p->q_len);
-    int64_t left = p->window_left, right = p->causal == FC_CAUSAL_NONE ? p->window_right : 0;
     if (left >= 0 && left <= FC_TOKENS_MAX && right >= 0 && right <= FC_TOKENS_MAX)
         longest = least(longest, (uint64_t)(left + right + tile_tokens));
     return longest;
 }
 
-/* The time of s parts in tiles of keys: full waves of blocks, and the merging behind them. */
-static uint64_t time_of(const fc_split_question *q, uint64_t splits)
-{
-    uint64_t waves = parts_of(q->tiles * splits, q->slots);
-    uint64_t merging = splits > 1 ? q->cost + splits / MERGED_A_TILE : 0;
-    return waves * (parts_of(q->kv_tiles, splits) + BLOCK_COST) + merging;
-}
+/* --- the estimate ----------------------------------------------------------------------------------------------- */
 
-uint32_t fc_plan_splits(const fc_split_question *q)
-{
-    uint64_t most = least(least(q->split_most, FC_SPLITS_MAX), q->kv_tiles / FC_SPLIT_KV_TILES_MIN);
-    uint64_t best = 1;
-    if (q->cost == 0 || q->tiles == 0 || q->slots == 0 || q->tiles / q->slots >= WAVES_WITHOUT_SPLITS)
-        return 1;
-    for (uint64_t splits = 2; splits <= most; splits++) {
-        if (time_of(q, splits) < time_of(q, best))
-            best = splits;
-    }
-    return (uint32_t)best;
-}
+/* A tile with its packing, and what all split counts of it have in common. */
+typedef struct candidate {
+    const fc_rung *rung;
+    const fc_tile *tile;
+    uint32_t variant;
+    int32_t packed_heads;
+    int32_t head_dim;
+    uint64_t processors;
+    uint64_t tiles, steps; /* of the whole problem; of the longest tile */
+    uint64_t rows;         /* of a tile that are there */
+    uint64_t readers;      /* tiles that read the same keys: all but the first find them in the cache */
+    uint64_t split_most;
+} candidate;
 
-/* The question behind the plan's split count, and what a partial result of every row would take. */
-static fc_split_question ask(const fc_rung *rung, const fc_device *device, const fc_problem *p, const fc_plan *plan,
-                             uint64_t *out_partial_bytes)
+static candidate candidate_make(const fc_rung *rung, const fc_device *device, const fc_problem *p, uint32_t variant,
+                                int32_t packed_heads)
 {
-    const fc_tile *tile = &rung->tiles[plan->variant];
+    const fc_tile *tile = &rung->tiles[variant];
+    int32_t packed = packed_heads > 0 ? packed_heads : choose_packing(rung, p, tile->q_tile_rows);
     uint64_t rows = (uint64_t)p->batch * (uint64_t)p->q_heads * (uint64_t)p->q_len;
     uint64_t partial_bytes = rows * FC_PARTIAL_FLOATS((uint64_t)p->head_dim) * sizeof(float);
-    uint64_t tile_tokens = parts_of((uint64_t)tile->q_tile_rows, (uint64_t)plan->packed_heads) + 1;
-    *out_partial_bytes = partial_bytes;
-    return (fc_split_question){
-        .tiles = count_tiles(p, plan->packed_heads, tile->q_tile_rows),
-        .kv_tiles = parts_of(longest_walk(p, (int64_t)tile_tokens), (uint64_t)tile->kv_tile_tokens),
-        .slots = (uint64_t)device->processor_count * (uint64_t)tile->blocks_per_processor,
-        .cost = rung->split_cost,
-        .split_most = partial_bytes > 0 ? FC_LAUNCH_WORKSPACE_BYTES_MAX / partial_bytes : 1,
+    uint64_t tile_tokens = parts_of((uint64_t)tile->q_tile_rows, (uint64_t)packed) + 1;
+    candidate c = {
+        .rung = rung,
+        .tile = tile,
+        .variant = variant,
+        .packed_heads = packed,
+        .head_dim = p->head_dim,
+        .processors = device->processor_count > 0 ? (uint64_t)device->processor_count : 1,
+        .tiles = count_tiles(p, packed, tile->q_tile_rows),
+        .steps = parts_of(longest_walk(p, (int64_t)tile_tokens), (uint64_t)tile->kv_tile_tokens),
+        .rows = least((uint64_t)p->q_len * (uint64_t)packed, (uint64_t)tile->q_tile_rows),
+        .readers = parts_of((uint64_t)p->q_len * (uint64_t)packed, (uint64_t)tile->q_tile_rows) *
+                   (uint64_t)(p->q_heads / p->kv_heads / packed),
+        .split_most = FC_SPLITS_MAX,
     };
+    if (partial_bytes > 0)
+        c.split_most = least(c.split_most, FC_LAUNCH_WORKSPACE_BYTES_MAX / partial_bytes);
+    if (rung->pace.split_ns == 0 || c.tiles > FC_LAUNCH_TICKETS_MAX || c.split_most < 1)
+        c.split_most = 1;
+    return c;
 }
 
-static fc_status split(const fc_rung *rung, const fc_device *device, const fc_problem *p, uint32_t wanted,
-                       fc_plan *plan, fc_reason *out_reason)
+/* One step of each of `blocks` blocks that share a processor. */
+static double step_ns(const candidate *c, double blocks)
 {
-    uint64_t partial_bytes;
-    fc_split_question question = ask(rung, device, p, plan, &partial_bytes);
-    if (wanted > 1 && rung->split_cost == 0)
-        return fc_fail(FC_UNSUPPORTED, out_reason, "splits no keys");
-    if (wanted > 1 && (wanted > FC_SPLITS_MAX || (partial_bytes > 0 && wanted > question.split_most) ||
-                       question.tiles > FC_LAUNCH_TICKETS_MAX))
-        return fc_fail(FC_UNSUPPORTED, out_reason, "cannot split so many rows into %lu parts", (unsigned long)wanted);
-    plan->split_count = wanted > 0 ? wanted : question.tiles > FC_LAUNCH_TICKETS_MAX ? 1 : fc_plan_splits(&question);
-    plan->ticket_count = plan->split_count > 1 ? (uint32_t)question.tiles : 0;
-    plan->workspace_bytes = plan->split_count > 1 ? (size_t)(plan->split_count * partial_bytes) : 0;
-    return FC_OK;
+    double products = (double)c->tile->q_tile_rows * c->tile->kv_tile_tokens * c->tile->head_dim;
+    double bytes = 4.0 * c->tile->kv_tile_tokens * c->head_dim;
+    double compute_ns = c->rung->pace.flops_per_ns > 0 ? 4 * products / c->rung->pace.flops_per_ns : 0;
+    double cache_ns = bytes / CACHE_BYTES_PER_NS, memory_ns = bytes / MEMORY_BYTES_PER_NS / (double)c->readers;
+    double load_ns = cache_ns > memory_ns ? cache_ns : memory_ns;
+    return c->rung->pace.step_ns + blocks * (compute_ns > load_ns ? compute_ns : load_ns);
+}
+
+static double wave_ns(const candidate *c, uint64_t blocks, uint64_t splits)
+{
+    return (double)parts_of(c->steps, splits) * step_ns(c, (double)blocks) + c->rung->pace.start_ns;
+}
+
+/* How long the busiest processor takes. */
+static double time_ns(const candidate *c, uint64_t splits)
+{
+    uint64_t together = (uint64_t)c->tile->blocks_per_processor;
+    uint64_t blocks = parts_of(c->tiles, c->processors);
+    double time = 0;
+    if (splits > 1) {
+        double partials = (double)splits * (double)c->rows * FC_PARTIAL_FLOATS(c->head_dim) * sizeof(float);
+        blocks = parts_of(c->tiles * splits, c->processors);
+        time = c->rung->pace.split_ns + partials / CACHE_BYTES_PER_NS;
+    }
+    if (blocks >= together)
+        time += (double)(blocks / together) * wave_ns(c, together, splits);
+    if (blocks % together > 0)
+        time += wave_ns(c, blocks % together, splits);
+    return time;
+}
+
+/* The split count that is over soonest; the least of several. 1: better whole. */
+static uint64_t choose_splits(const candidate *c, double *out_ns)
+{
+    uint64_t slots = c->processors * (uint64_t)c->tile->blocks_per_processor, best = 1;
+    uint64_t most = least(c->split_most, c->steps / FC_SPLIT_STEPS_MIN);
+    double whole_ns = time_ns(c, 1), best_ns = whole_ns;
+    if (c->tiles / slots >= WAVES_WITHOUT_SPLITS)
+        most = 1;
+    for (uint64_t splits = 2; splits <= most; splits++) {
+        double ns = time_ns(c, splits);
+        if (ns < best_ns) {
+            best = splits;
+            best_ns = ns;
+        }
+    }
+    if (best_ns > WORTH_SPLITTING * whole_ns) {
+        best = 1;
+        best_ns = whole_ns;
+    }
+    *out_ns = best_ns;
+    return best;
 }
 
 /* --- wishes ----------------------------------------------------------------------------------------------------- */
@@ -169,7 +206,51 @@ static fc_status check_wish(const fc_rung *rung, const fc_problem *p, const fc_p
     if (packed < 0 || (packed > 1 && (group % packed != 0 || (int64_t)p->q_len * packed > PACKED_ROWS_MAX)))
         return fc_fail(FC_UNSUPPORTED, out_reason, "cannot pack %d heads of %d that read the same keys", (int)packed,
                        (int)group);
+    if (wish->split_count > 1 && rung->pace.split_ns == 0)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "splits no keys");
     return FC_OK;
+}
+
+/* --- the choice ------------------------------------------------------------------------------------------------- */
+
+static bool is_candidate(const fc_rung *rung, const fc_problem *p, const fc_plan_wish *wish, uint32_t variant)
+{
+    const fc_tile *tile = &rung->tiles[variant];
+    if (wish->variant >= 0)
+        return variant == (uint32_t)wish->variant;
+    return tile->head_dim == width_of(rung, p->head_dim) && (rung->suits == NULL || rung->suits(tile, p));
+}
+
+static uint64_t empty_rows(const candidate *c)
+{
+    return (uint64_t)c->tile->q_tile_rows - c->rows;
+}
+
+/* Of two that take the same time, the one whose tiles are fuller; else the one that stands first. */
+static bool is_better(const candidate *c, double ns, const candidate *best, double best_ns)
+{
+    return best->rung == NULL || ns < best_ns || (ns == best_ns && empty_rows(c) < empty_rows(best));
+}
+
+/* The best of the candidates; its split count. */
+static candidate choose(const fc_rung *rung, const fc_device *device, const fc_problem *p, const fc_plan_wish *wish,
+                        uint64_t *out_splits)
+{
+    candidate best = {.rung = NULL};
+    double best_ns = 0;
+    for (uint32_t i = 0; i < rung->tile_count; i++) {
+        double ns;
+        if (!is_candidate(rung, p, wish, i))
+            continue;
+        candidate c = candidate_make(rung, device, p, i, wish->packed_heads);
+        uint64_t splits = choose_splits(&c, &ns);
+        if (is_better(&c, ns, &best, best_ns)) {
+            best = c;
+            best_ns = ns;
+            *out_splits = splits;
+        }
+    }
+    return best;
 }
 
 static const fc_plan_wish NO_WISH = {.variant = -1};
@@ -178,16 +259,24 @@ fc_status fc_plan_shape(const fc_rung *rung, const fc_device *device, const fc_p
                         const fc_plan_wish *wish, fc_plan *out_plan, fc_reason *out_reason)
 {
     const fc_plan_wish *w = wish != NULL ? wish : &NO_WISH;
-    uint32_t largest = first_tile(rung, problem->head_dim);
+    uint64_t splits = 1, row_bytes = FC_PARTIAL_FLOATS((uint64_t)problem->head_dim) * sizeof(float);
     fc_status st = check_wish(rung, problem, w, out_reason);
     if (st != FC_OK)
         return st;
-    out_plan->packed_heads = w->packed_heads;
-    if (out_plan->packed_heads == 0)
-        out_plan->packed_heads = rung->packs_heads ? choose_packing(problem, rung->tiles[largest].q_tile_rows) : 1;
-    out_plan->variant =
-        w->variant >= 0 ? (uint32_t)w->variant : choose_tile(rung, device, problem, largest, out_plan->packed_heads);
-    out_plan->q_tile_rows = (uint32_t)rung->tiles[out_plan->variant].q_tile_rows;
+    candidate c = choose(rung, device, problem, w, &splits);
+    if (w->split_count > 1 && w->split_count > c.split_most)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "cannot split so many rows into %lu parts",
+                       (unsigned long)w->split_count);
+    splits = w->split_count > 0 ? w->split_count : splits;
+    out_plan->variant = c.variant;
+    out_plan->q_tile_rows = (uint32_t)c.tile->q_tile_rows;
+    out_plan->packed_heads = c.packed_heads;
+    out_plan->split_count = (uint32_t)splits;
+    out_plan->ticket_count = splits > 1 ? (uint32_t)c.tiles : 0;
+    out_plan->workspace_bytes = 0;
+    if (splits > 1)
+        out_plan->workspace_bytes =
+            (size_t)splits * (size_t)problem->batch * (size_t)problem->q_heads * (size_t)problem->q_len * row_bytes;
     out_plan->descriptor_bytes = rung->descriptor_bytes;
-    return split(rung, device, problem, w->split_count, out_plan, out_reason);
+    return FC_OK;
 }

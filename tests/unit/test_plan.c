@@ -155,7 +155,7 @@ static const fc_rung RUNG = {.capability_least = 80,
                              .tiles = TILES,
                              .tile_count = 4,
                              .packs_heads = true,
-                             .split_cost = 4,
+                             .pace = {.flops_per_ns = 2600, .step_ns = 50, .start_ns = 1500, .split_ns = 2000},
                              .descriptor_bytes = 256};
 
 static const struct shape_row {
@@ -305,43 +305,83 @@ START_TEST(a_rung_refuses_what_it_has_not)
 }
 END_TEST
 
+/* One tile alone, so that only the splits are chosen. */
+static fc_plan plan_of(fc_problem p, double split_ns)
+{
+    static const fc_tile TILE[] = {{64, 16, 64, 2}};
+    fc_rung rung = RUNG;
+    fc_plan plan = {.head_dim = 64};
+    rung.tiles = TILE;
+    rung.tile_count = 1;
+    rung.pace.split_ns = split_ns;
+    ck_assert_int_eq(fc_plan_shape(&rung, &H100, &p, NULL, &plan, NULL), FC_OK);
+    check_plan(&p, &plan);
+    return plan;
+}
+
 static const struct split_row {
-    fc_split_question question;
+    const char *name;
+    int32_t tiles, kv_len;
+    double split_ns;
     uint32_t least, most;
 } SPLITS[] = {
-    {{.tiles = 8, .kv_tiles = 512, .slots = 264, .cost = 4, .split_most = 1000}, 30, 33},
-    {{.tiles = 1, .kv_tiles = 100000, .slots = 264, .cost = 4, .split_most = 1000}, 100, FC_SPLITS_MAX},
-    {{.tiles = 1, .kv_tiles = 100000, .slots = 264, .cost = 4, .split_most = 5}, 5, 5},
-    {{.tiles = 1, .kv_tiles = 100000, .slots = 264, .cost = 4, .split_most = 0}, 1, 1},
-    {{.tiles = 1, .kv_tiles = 100000, .slots = 264, .cost = 0, .split_most = 9}, 1, 1},
-    {{.tiles = 1, .kv_tiles = 3, .slots = 264, .cost = 1, .split_most = 9}, 1, 1},
-    {{.tiles = 1, .kv_tiles = 0, .slots = 264, .cost = 1, .split_most = 9}, 1, 1},
-    {{.tiles = 0, .kv_tiles = 9, .slots = 264, .cost = 1, .split_most = 9}, 1, 1},
-    {{.tiles = 1, .kv_tiles = 9, .slots = 0, .cost = 1, .split_most = 9}, 1, 1},
-    {{.tiles = 264, .kv_tiles = 100, .slots = 264, .cost = 4, .split_most = 1000}, 1, 1}, /* one whole wave */
-    {{.tiles = 265, .kv_tiles = 1000, .slots = 264, .cost = 4, .split_most = 1000}, 2, FC_SPLITS_MAX},
-    {{.tiles = UINT64_MAX, .kv_tiles = UINT64_MAX, .slots = 264, .cost = 4, .split_most = 1000}, 1, 1},
+    {"eight tiles fill 264 slots", 8, 65536, 2000, 16, 33},
+    {"a tile alone", 1, 1 << 20, 2000, 100, FC_SPLITS_MAX},
+    {"a rung that cannot", 1, 1 << 20, 0, 1, 1},
+    {"dear merging", 1, 1 << 20, 1e9, 1, 1},
+    {"too few keys", 1, 3 * 64, 1, 1, 1},
+    {"no keys", 1, 0, 1, 1, 1},
+    {"one whole wave", 264, 8192, 2000, 1, 1},
+    {"a wave and a bit", 265, 65536, 2000, 2, FC_SPLITS_MAX},
+    {"wave upon wave", 264 * 4, 65536, 1, 1, 1},
 };
 
 START_TEST(splits_fill_the_device)
 {
-    uint32_t splits = fc_plan_splits(&SPLITS[_i].question);
-    ck_assert_uint_ge(splits, SPLITS[_i].least);
-    ck_assert_uint_le(splits, SPLITS[_i].most);
+    const struct split_row *row = &SPLITS[_i];
+    fc_problem p = good_problem();
+    p.batch = row->tiles;
+    p.q_heads = p.kv_heads = p.q_len = 1;
+    p.kv_len = row->kv_len;
+    fc_plan plan = plan_of(p, row->split_ns);
+    ck_assert_msg(plan.split_count >= row->least && plan.split_count <= row->most, "%s: %u", row->name,
+                  plan.split_count);
 }
 END_TEST
 
-START_TEST(no_part_is_without_keys)
+START_TEST(parts_are_not_too_short)
 {
-    for (uint64_t kv_tiles = 1; kv_tiles < 300; kv_tiles++) {
-        for (uint64_t tiles = 1; tiles < 200; tiles += 7) {
-            fc_split_question q = {
-                .tiles = tiles, .kv_tiles = kv_tiles, .slots = 132, .cost = 2, .split_most = UINT64_MAX};
-            uint64_t splits = fc_plan_splits(&q), each = (kv_tiles + splits - 1) / splits;
-            ck_assert_uint_lt((splits - 1) * each, kv_tiles);
-            ck_assert(splits == 1 || kv_tiles / splits >= FC_SPLIT_KV_TILES_MIN);
+    fc_problem p = good_problem();
+    p.q_heads = p.kv_heads = p.q_len = 1;
+    for (p.kv_len = 1; p.kv_len < 20000; p.kv_len += 63) {
+        for (p.batch = 1; p.batch < 200; p.batch += 31) {
+            fc_plan plan = plan_of(p, 1);
+            ck_assert(plan.split_count == 1 || (uint32_t)(p.kv_len + 63) / 64 / plan.split_count >= FC_SPLIT_STEPS_MIN);
         }
     }
+}
+END_TEST
+
+static bool suits_short(const fc_tile *tile, const fc_problem *problem)
+{
+    return fc_problem_is_masked(problem) == (tile->q_tile_rows == 16);
+}
+
+START_TEST(tiles_may_be_meant_for_some)
+{
+    fc_rung rung = RUNG;
+    fc_problem p = good_problem();
+    fc_plan plan;
+    rung.suits = suits_short;
+    ck_assert_int_eq(fc_plan_shape(&rung, &H100, &p, NULL, &plan, NULL), FC_OK);
+    ck_assert_uint_ne(plan.q_tile_rows, 16);
+    p.causal = FC_CAUSAL_TOP_LEFT;
+    ck_assert_int_eq(fc_plan_shape(&rung, &H100, &p, NULL, &plan, NULL), FC_OK);
+    ck_assert_uint_eq(plan.q_tile_rows, 16);
+    p.q_len = 1; /* one query sees all there is to see */
+    ck_assert(fc_problem_is_masked(&p) == false);
+    p.window_right = 0;
+    ck_assert(fc_problem_is_masked(&p));
 }
 END_TEST
 
@@ -359,7 +399,8 @@ int main(void)
     tcase_add_loop_test(tests, wishes_are_granted_or_refused, 0, sizeof WISHES / sizeof *WISHES);
     tcase_add_test(tests, a_rung_refuses_what_it_has_not);
     tcase_add_loop_test(tests, splits_fill_the_device, 0, sizeof SPLITS / sizeof *SPLITS);
-    tcase_add_test(tests, no_part_is_without_keys);
+    tcase_add_test(tests, parts_are_not_too_short);
+    tcase_add_test(tests, tiles_may_be_meant_for_some);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -20,6 +20,11 @@ void shared_prepare(size_t dynamic_bytes);
 /* Has the block left what lies behind its dynamic shared memory alone? */
 bool shared_is_intact();
 
+/* Hopper's state of a block that is over. wgmmas_are_even: did all warps of each warpgroup do the same number? */
+void mbarriers_forget();
+void wgmmas_forget();
+bool wgmmas_are_even();
+
 } // namespace emulate
 
 #endif

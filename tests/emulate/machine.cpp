@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <vector>
 
 #include <sys/mman.h>
@@ -67,7 +66,7 @@ struct Machine {
     Fiber fibers[THREADS_MAX];
     Warp warps[WARPS_MAX];
     Barrier barriers[BARRIERS];
-    std::deque<Event> events;
+    std::vector<Event> events;
     int current; /* the running thread, or -1: the host */
     int threads, warp_count, left;
     uint64_t random;
@@ -182,8 +181,9 @@ bool let_something_happen()
 {
     if (m.events.empty())
         return false;
-    const Event event = m.events.front();
-    m.events.pop_front();
+    std::swap(m.events[draw() % m.events.size()], m.events.back());
+    const Event event = m.events.back();
+    m.events.pop_back();
     event.happen(event.event);
     return true;
 }
@@ -236,6 +236,22 @@ void prepare_block()
         m.fibers[t].waits_for = "a first turn";
         context_prepare(&m.fibers[t].context, m.stacks + (size_t)t * STACK_PITCH, STACK_BYTES, fiber_main);
     }
+}
+
+void check_end_of_block()
+{
+    const char *wrong = nullptr;
+    if (m.has_failed)
+        return;
+    if (!shared_is_intact())
+        wrong = "wrote behind its dynamic shared memory";
+    else if (!m.events.empty())
+        wrong = "all threads have left, but the copy engine still writes to shared memory";
+    else if (!wgmmas_are_even())
+        wrong = "the warps of a warpgroup did not all do the same number of wgmmas";
+    if (wrong != nullptr)
+        report(wrong);
+    m.has_failed = wrong != nullptr;
 }
 
 } // namespace
@@ -399,8 +415,7 @@ bool run_grid(const void *kernel, const LaunchShape &shape, void (*call)(const v
         report_watch(true);
         run_block();
         report_watch(false);
-        if (!m.has_failed && !shared_is_intact())
-            m.has_failed = true, report("wrote behind its dynamic shared memory");
+        check_end_of_block();
     }
     return !m.has_failed;
 }

@@ -24,7 +24,8 @@ namespace
 
 constexpr size_t DYNAMIC_MAX = 227 << 10;
 constexpr size_t REGION_BYTES = 256 << 10;
-constexpr uint32_t DYNAMIC_WINDOW = 0x00040400; /* no multiple of 2048: nobody may count on more than 1024 */
+/* As on sm_90, where the system keeps the first 1024 bytes; wgmma's descriptors have 18 bits for an address. */
+constexpr uint32_t DYNAMIC_WINDOW = 0x400;
 constexpr uint32_t STATIC_WINDOW = 0x00100000;
 constexpr uintptr_t ALIGNMENT = 1024;
 constexpr unsigned char POISON = 0xff;
@@ -91,6 +92,8 @@ void shared_prepare(size_t dynamic_bytes)
     memset(memory.dynamic, POISON, open_bytes);
     if (memory.fixed != nullptr)
         memset(memory.fixed, POISON, memory.fixed_bytes);
+    mbarriers_forget();
+    wgmmas_forget();
     for (unsigned t = 0; t < block_threads(); t++) {
         memory.copies[t].clear();
         memory.group[t] = 0;

@@ -7,6 +7,7 @@
  * The device is made up: EMULATE_CAPABILITY (90), EMULATE_PROCESSORS (132), EMULATE_SEED (1: the order of blocks and
  * threads) in the environment change it.
  */
+#include "tests/emulate/hopper.h"
 #include "tests/emulate/machine.h"
 
 #include "cuda_runtime.h"
@@ -292,12 +293,13 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
     return cudaSuccess;
 }
 
-cudaError_t cudaGetDriverEntryPoint(const char *, void **function, unsigned long long,
+cudaError_t cudaGetDriverEntryPoint(const char *symbol, void **function, unsigned long long,
                                     enum cudaDriverEntryPointQueryResult *result)
 {
-    *function = nullptr;
+    const bool is_known = strcmp(symbol, "cuTensorMapEncodeTiled") == 0;
+    *function = is_known ? reinterpret_cast<void *>(emulate::tensor_map_encode) : nullptr;
     if (result != nullptr)
-        *result = cudaDriverEntryPointSymbolNotFound;
+        *result = is_known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
     return cudaSuccess;
 }
 

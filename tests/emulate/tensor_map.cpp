@@ -1,0 +1,179 @@
+/* Tensor maps and the copies they describe: see hopper.h. A map's 128 bytes hold what the caller gave, in a layout of
+ * our own. */
+#include "tests/emulate/hopper.h"
+#include "tests/emulate/machine.h"
+
+#include <cstdio>
+#include <cstring>
+
+namespace emulate
+{
+
+namespace
+{
+
+constexpr uint32_t MARK = 0x70616d74; /* "tmap" */
+constexpr int RANK_MAX = 5;
+constexpr unsigned char POISON = 0xff;
+
+struct Map {
+    uint32_t mark;
+    uint8_t rank, element_bytes, swizzle, steps[RANK_MAX];
+    uint64_t address;
+    uint32_t dims[RANK_MAX], box[RANK_MAX];
+    uint64_t strides[RANK_MAX - 1]; /* of dimensions 1 and up, in bytes */
+};
+static_assert(sizeof(Map) <= sizeof(CUtensorMap), "the map's size is the driver's");
+
+struct Load {
+    Map map;
+    uint32_t to, barrier;
+    int32_t coordinates[RANK_MAX];
+};
+
+uint32_t element_bytes(CUtensorMapDataType type)
+{
+    switch (type) {
+    case CU_TENSOR_MAP_DATA_TYPE_UINT8:
+        return 1;
+    case CU_TENSOR_MAP_DATA_TYPE_UINT16:
+    case CU_TENSOR_MAP_DATA_TYPE_FLOAT16:
+    case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16:
+        return 2;
+    case CU_TENSOR_MAP_DATA_TYPE_UINT32:
+    case CU_TENSOR_MAP_DATA_TYPE_INT32:
+    case CU_TENSOR_MAP_DATA_TYPE_FLOAT32:
+        return 4;
+    default:
+        return 8;
+    }
+}
+
+CUresult refuse(const char *why)
+{
+    fprintf(stderr, "emulator: cuTensorMapEncodeTiled: %s\n", why);
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+/* Bytes of a row of the swizzle's atom; 0: no swizzle. */
+uint32_t swizzle_bytes(uint32_t swizzle)
+{
+    return swizzle == CU_TENSOR_MAP_SWIZZLE_NONE ? 0 : 16u << swizzle;
+}
+
+/* 16-byte pieces of a row stand at their number xor the row's number: address bits 4 and up xor bits 7 and up. */
+uint32_t swizzled(uint32_t address, uint32_t swizzle)
+{
+    return address ^ ((address >> 7 & ((1u << swizzle) - 1)) << 4);
+}
+
+uint64_t box_bytes(const Map &map)
+{
+    uint64_t bytes = map.element_bytes;
+    for (int i = 0; i < map.rank; i++)
+        bytes *= map.box[i];
+    return bytes;
+}
+
+/* Where a row of the box begins in memory, as if from element 0 of its dimension 0; NULL: outside the tensor. `row`
+ * counts through the box's other dimensions. */
+const char *row_at(const Load &load, uint32_t row)
+{
+    const Map &map = load.map;
+    uint64_t offset = 0;
+    for (int i = 1; i < map.rank; i++) {
+        const int64_t place = load.coordinates[i] + (int64_t)(row % map.box[i]);
+        row /= map.box[i];
+        if (place < 0 || place >= (int64_t)map.dims[i])
+            return nullptr;
+        offset += (uint64_t)place * map.strides[i - 1];
+    }
+    return reinterpret_cast<const char *>(map.address + offset);
+}
+
+/* The box, 16 bytes at a time: so much stays together under every swizzle. */
+void happen(void *event)
+{
+    Load *load = static_cast<Load *>(event);
+    const Map &map = load->map;
+    const uint32_t row_bytes = map.box[0] * map.element_bytes, rows = (uint32_t)(box_bytes(map) / row_bytes);
+    const int64_t row_end = (int64_t)map.dims[0] * map.element_bytes;
+    for (uint32_t row = 0; row < rows; row++) {
+        const char *from = row_at(*load, row);
+        for (uint32_t piece = 0; piece < row_bytes; piece += 16) {
+            const uint32_t to = swizzled(load->to + row * row_bytes + piece, map.swizzle);
+            const int64_t place = (int64_t)load->coordinates[0] * map.element_bytes + piece;
+            unsigned char *at = shared_bytes(to, 16, 16, "cp.async.bulk.tensor");
+            memset(at, 0, 16);
+            for (int i = 0; i < 16 && from != nullptr; i += map.element_bytes) {
+                if (place + i >= 0 && place + i < row_end)
+                    memcpy(at + i, from + place + i, map.element_bytes);
+            }
+        }
+    }
+    mbarrier_complete(load->barrier, (uint32_t)box_bytes(map));
+    delete load;
+}
+
+} // namespace
+
+void tensor_load(uint32_t to, const void *map, uint32_t barrier, const int32_t *coordinates, int rank)
+{
+    static const char NAME[] = "cp.async.bulk.tensor";
+    Load *load = new Load;
+    check_global(map, 64, NAME);
+    memcpy(static_cast<void *>(&load->map), map, sizeof load->map);
+    if (load->map.mark != MARK)
+        fail("%s: %p holds no tensor map", NAME, map);
+    if (load->map.rank != rank)
+        fail("%s: %d coordinates for a map of %d dimensions", NAME, rank, load->map.rank);
+    mbarrier_check_known(barrier, NAME);
+    /* With a swizzle the atom repeats every 8 rows: an address that is no multiple of it would shift the pattern. */
+    const uint32_t atom = 8 * swizzle_bytes(load->map.swizzle);
+    memset(shared_bytes(to, box_bytes(load->map), atom > 128 ? atom : 128, NAME), POISON, box_bytes(load->map));
+    load->to = to;
+    load->barrier = barrier;
+    memcpy(load->coordinates, coordinates, (size_t)rank * sizeof *coordinates);
+    later(happen, load);
+}
+
+CUresult tensor_map_encode(CUtensorMap *out_map, CUtensorMapDataType type, cuuint32_t rank, void *address,
+                           const cuuint64_t *dims, const cuuint64_t *strides, const cuuint32_t *box,
+                           const cuuint32_t *steps, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                           CUtensorMapL2promotion, CUtensorMapFloatOOBfill fill)
+{
+    Map map = {};
+    if (rank < 1 || rank > RANK_MAX)
+        return refuse("rank");
+    if (interleave != CU_TENSOR_MAP_INTERLEAVE_NONE || fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
+        return refuse("interleave and NaN fill are not modelled");
+    if (reinterpret_cast<uintptr_t>(out_map) % 64 != 0)
+        return refuse("the map has to be 64-byte aligned");
+    map.mark = MARK;
+    map.rank = (uint8_t)rank;
+    map.element_bytes = (uint8_t)element_bytes(type);
+    map.swizzle = (uint8_t)swizzle;
+    map.address = reinterpret_cast<uint64_t>(address);
+    if (map.address % 16 != 0)
+        return refuse("the address is not a multiple of 16");
+    for (cuuint32_t i = 0; i < rank; i++) {
+        if (dims[i] == 0 || dims[i] > (cuuint64_t)1 << 32 || box[i] == 0 || box[i] > 256 || steps[i] != 1)
+            return refuse("a dimension of 0, a box of 0 or more than 256, or a step that is not 1");
+        if (i > 0 && (strides[i - 1] % 16 != 0 || strides[i - 1] >= (cuuint64_t)1 << 40))
+            return refuse("a stride that is no multiple of 16, or 2^40 and more");
+        map.dims[i] = (uint32_t)dims[i];
+        map.box[i] = box[i];
+        map.steps[i] = 1;
+        if (i > 0)
+            map.strides[i - 1] = strides[i - 1];
+    }
+    if (box[0] * map.element_bytes % 16 != 0)
+        return refuse("the box's rows are no multiple of 16 bytes");
+    if (swizzle != CU_TENSOR_MAP_SWIZZLE_NONE && box[0] * map.element_bytes > swizzle_bytes(map.swizzle))
+        return refuse("the box's rows are longer than the swizzle's");
+    memset(out_map, 0, sizeof *out_map);
+    memcpy(static_cast<void *>(out_map), &map, sizeof map);
+    return CUDA_SUCCESS;
+}
+
+} // namespace emulate

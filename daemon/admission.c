@@ -127,11 +127,6 @@ fc_status fc_admission_kernel(fc_wire_text name, fc_kernel default_kernel, const
     }
     if (kernel == FC_KERNEL_AUTO)
         kernel = default_kernel;
-    if (kernel != FC_KERNEL_AUTO && !info->has_kernel[kernel]) {
-        fc_admission_kernel_list(info, names, sizeof names);
-        return fc_fail(FC_UNSUPPORTED, out_reason, "kernel: %s does not run on this server's engine; it has %s",
-                       fc_kernel_name(kernel), names);
-    }
     *out_kernel = kernel;
     return FC_OK;
 }

@@ -5,6 +5,9 @@
 
 #include <string.h>
 
+/* Columns of --list-kernels. */
+#define LIST_FORMAT "%-10s %-7s %-10s %-11s %-13s %-9s %s\n"
+
 static const char *engine_name(fc_engine_kind kind)
 {
     return kind == FC_ENGINE_CUDA ? "cuda" : "cpu";
@@ -92,22 +95,57 @@ fc_status fc_engine_open(const fc_options *options, fc_opened_engine *out_opened
     return st;
 }
 
+/* "f16 bf16 f32" */
+static const char *dtype_list(uint32_t dtypes, char *text, size_t text_bytes)
+{
+    text[0] = '\0';
+    for (int i = 0; i < FC_DTYPE_COUNT; i++) {
+        size_t used = strlen(text);
+        if ((dtypes & 1u << i) != 0)
+            snprintf(text + used, text_bytes - used, "%s%s", used == 0 ? "" : " ", fc_dtype_name((fc_dtype)i));
+    }
+    return text;
+}
+
+/* Compute capabilities: "-" on the CPU, ">= 8.0", "9.x". */
+static const char *capability_text(const fc_kernel_limits *limits, char *text, size_t text_bytes)
+{
+    int major = limits->capability_least / 10, minor = limits->capability_least % 10;
+    if (major == 0)
+        snprintf(text, text_bytes, "-");
+    else if (limits->capability_most == INT32_MAX)
+        snprintf(text, text_bytes, ">= %d.%d", major, minor);
+    else
+        snprintf(text, text_bytes, "%d.x", major);
+    return text;
+}
+
+static void list_kernel(FILE *out, fc_kernel kernel, bool is_available)
+{
+    char dtypes[32], capability[32], head_dims[32];
+    fc_kernel_limits limits = fc_kernel_limits_of(kernel);
+    snprintf(head_dims, sizeof head_dims, "%d..%d", (int)limits.head_dim_step, (int)limits.head_dim_most);
+    fprintf(out, LIST_FORMAT, fc_kernel_name(kernel), engine_name(fc_kernel_engine(kernel)),
+            is_available ? "yes" : "no", capability_text(&limits, capability, sizeof capability),
+            dtype_list(limits.dtypes, dtypes, sizeof dtypes), head_dims, fc_kernel_idea(kernel));
+}
+
 void fc_engine_list_kernels(FILE *out, const fc_options *options)
 {
     static const fc_engine_kind KINDS[] = {FC_ENGINE_CPU, FC_ENGINE_CUDA};
-    fprintf(out, "%-10s %-7s %-10s %s\n", "KERNEL", "ENGINE", "AVAILABLE", "IDEA");
+    fprintf(out, LIST_FORMAT, "KERNEL", "ENGINE", "AVAILABLE", "CAPABILITY", "DTYPES", "HEAD_DIM", "IDEA");
     for (size_t i = 0; i < sizeof KINDS / sizeof KINDS[0]; i++) {
         fc_opened_engine opened;
         fc_reason why = {""};
         fc_status st = open_kind(KINDS[i], options, &opened, &why);
         for (int k = 0; k < FC_KERNEL_COUNT; k++) {
-            fc_kernel kernel = (fc_kernel)k;
-            if (fc_kernel_engine(kernel) == KINDS[i])
-                fprintf(out, "%-10s %-7s %-10s %s\n", fc_kernel_name(kernel), engine_name(KINDS[i]),
-                        st == FC_OK && opened.info.has_kernel[k] ? "yes" : "no", fc_kernel_idea(kernel));
+            if (fc_kernel_engine((fc_kernel)k) == KINDS[i])
+                list_kernel(out, (fc_kernel)k, st == FC_OK && opened.info.has_kernel[k]);
         }
         if (st == FC_OK) {
-            fprintf(out, "  %s engine: %s\n", engine_name(KINDS[i]), opened.info.device_name);
+            fprintf(out, "  %s engine: %s; auto: %s\n", engine_name(KINDS[i]), opened.info.device_name,
+                    opened.info.default_kernel == FC_KERNEL_AUTO ? "depends on the request"
+                                                                 : fc_kernel_name(opened.info.default_kernel));
             opened.ops->close(opened.engine);
         } else {
             fprintf(out, "  %s engine: none: %s\n", engine_name(KINDS[i]), why.text);

@@ -134,6 +134,20 @@ typedef struct fc_device {
 /* Is the kernel one of the device's engine, and the device one of the kernel's? */
 bool fc_kernel_runs_on(fc_kernel kernel, const fc_device *device);
 
+/* What a kernel can do, for people; fc_plan_make() asks the same table. Every head_dim that is a multiple of
+ * head_dim_step, up to head_dim_most. */
+typedef struct fc_kernel_limits {
+    int32_t capability_least, capability_most; /* compute capabilities; 0 on the CPU; most: INT32_MAX: none too new */
+    uint32_t dtypes;                           /* bit 1 << fc_dtype each */
+    int32_t head_dim_step, head_dim_most;
+} fc_kernel_limits;
+
+fc_kernel_limits fc_kernel_limits_of(fc_kernel kernel);
+
+/* What auto means on a device: its one kernel, or FC_KERNEL_AUTO where that depends on the problem. FC_KERNEL_COUNT:
+ * no kernel runs there. */
+fc_kernel fc_kernel_default(const fc_device *device);
+
 /* What the members of one launch may need together. No plan alone needs more. */
 #define FC_LAUNCH_WORKSPACE_BYTES_MAX ((size_t)32 << 20)
 #define FC_LAUNCH_TICKETS_MAX 4096

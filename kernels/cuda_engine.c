@@ -78,25 +78,13 @@ static fc_status describe_device(int32_t index, fc_engine_info *out_info, fc_rea
     return FC_OK;
 }
 
-/* Which rungs were built in and run here, and what auto makes of an ordinary problem. */
+/* Which rungs were built in and run here, and what auto makes of them. */
 static void list_kernels(fc_engine_info *info)
 {
-    const fc_problem ordinary = {.dtype = FC_F16,
-                                 .batch = 1,
-                                 .q_heads = 8,
-                                 .kv_heads = 8,
-                                 .q_len = 512,
-                                 .kv_len = 512,
-                                 .head_dim = 64,
-                                 .window_left = -1,
-                                 .window_right = -1,
-                                 .scale = 0.125f};
-    fc_plan plan;
     for (int i = 0; i < FC_KERNEL_COUNT; i++)
         info->has_kernel[i] =
             fc_cuda_launch_find((fc_kernel)i) != NULL && fc_kernel_runs_on((fc_kernel)i, &info->device);
-    if (fc_plan_make(&info->device, FC_KERNEL_AUTO, &ordinary, &plan, NULL) == FC_OK)
-        info->default_kernel = plan.kernel;
+    info->default_kernel = fc_kernel_default(&info->device);
 }
 
 static unsigned schedule_flag(void)

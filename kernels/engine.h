@@ -31,7 +31,7 @@ typedef struct fc_engine_info {
     char device_name[96];  /* "NVIDIA H100 80GB HBM3", "cpu: ... avx512 amx, 2 threads" */
     uint64_t device_bytes; /* device memory; 0 for the CPU */
     bool has_kernel[FC_KERNEL_COUNT];
-    fc_kernel default_kernel; /* what auto means on this engine for an ordinary problem */
+    fc_kernel default_kernel; /* what auto means on this engine; FC_KERNEL_AUTO: that depends on the problem */
     uint32_t lane_count;      /* the engine's own choice: CPU 1, CUDA 2 to 4 */
 } fc_engine_info;
 

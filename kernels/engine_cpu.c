@@ -63,7 +63,7 @@ static void fill_info(fc_engine *engine)
              isa == FC_CPU_AMX ? "avx512+" : "", fc_cpu_isa_name(isa), (int)threads, threads == 1 ? "" : "s");
     info->device = (fc_device){.engine = FC_ENGINE_CPU, .compute_capability = 0, .processor_count = threads};
     info->has_kernel[FC_KERNEL_CPU] = true;
-    info->default_kernel = FC_KERNEL_CPU;
+    info->default_kernel = fc_kernel_default(&info->device);
     info->lane_count = 1;
 }
 

@@ -53,6 +53,18 @@ bool fc_kernel_runs_on(fc_kernel kernel, const fc_device *device)
            RUNGS[kernel].capability_most >= device->compute_capability;
 }
 
+fc_kernel_limits fc_kernel_limits_of(fc_kernel kernel)
+{
+    if (!is_kernel(kernel))
+        return (fc_kernel_limits){0};
+    const fc_rung *rung = &RUNGS[kernel];
+    return (fc_kernel_limits){.capability_least = rung->capability_least,
+                              .capability_most = rung->capability_most,
+                              .dtypes = rung->dtypes,
+                              .head_dim_step = rung->head_dim_step,
+                              .head_dim_most = rung->head_dim_most};
+}
+
 static bool has_dtype(fc_kernel kernel, fc_dtype dtype)
 {
     return (RUNGS[kernel].dtypes & DTYPE_BIT(dtype)) != 0;
@@ -92,11 +104,16 @@ static bool is_within(int64_t value, int64_t lowest, int64_t highest)
     return value >= lowest && (highest == 0 || value <= highest);
 }
 
+static bool is_for(const auto_row *row, const fc_device *device)
+{
+    return fc_kernel_runs_on(row->kernel, device) &&
+           is_within(device->compute_capability, row->capability_least, row->capability_most);
+}
+
 static bool matches(const auto_row *row, const fc_device *device, const fc_problem *p)
 {
     int64_t rows = (int64_t)p->q_len * (p->q_heads / p->kv_heads);
-    return (row->dtypes == 0 || (row->dtypes & DTYPE_BIT(p->dtype)) != 0) &&
-           is_within(device->compute_capability, row->capability_least, row->capability_most) &&
+    return is_for(row, device) && (row->dtypes == 0 || (row->dtypes & DTYPE_BIT(p->dtype)) != 0) &&
            is_within(p->head_dim, row->head_dim_least, row->head_dim_most) &&
            is_within(rows, row->rows_least, row->rows_most) && is_within(p->kv_len, row->kv_least, row->kv_most);
 }
@@ -108,6 +125,19 @@ static fc_kernel choose_auto(const fc_device *device, const fc_problem *problem)
             return AUTO[i].kernel;
     }
     return FC_KERNEL_COUNT;
+}
+
+fc_kernel fc_kernel_default(const fc_device *device)
+{
+    fc_kernel only = FC_KERNEL_COUNT;
+    for (size_t i = 0; i < sizeof AUTO / sizeof *AUTO; i++) {
+        if (!is_for(&AUTO[i], device))
+            continue;
+        if (only != FC_KERNEL_COUNT && only != AUTO[i].kernel)
+            return FC_KERNEL_AUTO;
+        only = AUTO[i].kernel;
+    }
+    return only;
 }
 
 /* --- refusals --------------------------------------------------------------------------------------------------- */

@@ -487,6 +487,7 @@ int main(void)
     Suite *suite = suite_create("cuda_engine");
     TCase *tests = tcase_create("cuda_engine");
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, every_job_is_answered, 0, ROW_COUNT);
     tcase_add_test(tests, split_jobs_are_answered);
     tcase_add_test(tests, jobs_together_are_one_launch);

@@ -170,6 +170,13 @@ static const char *listed(bool has_gpu)
     return text;
 }
 
+static const char *capability_of(fc_kernel kernel)
+{
+    if (fc_kernel_engine(kernel) == FC_ENGINE_CPU)
+        return "-";
+    return fc_kernel_limits_of(kernel).capability_most == INT32_MAX ? ">= 8.0" : "9.x";
+}
+
 START_TEST(the_list_names_every_kernel_and_what_is_missing)
 {
     for (int has_gpu = 0; has_gpu < 2; has_gpu++) {
@@ -178,8 +185,9 @@ START_TEST(the_list_names_every_kernel_and_what_is_missing)
             fc_kernel kernel = (fc_kernel)k;
             char row[64];
             bool is_available = fc_kernel_engine(kernel) == FC_ENGINE_CPU || has_gpu;
-            snprintf(row, sizeof row, "%-10s %-7s %-10s ", fc_kernel_name(kernel),
-                     fc_kernel_engine(kernel) == FC_ENGINE_CPU ? "cpu" : "cuda", is_available ? "yes" : "no");
+            snprintf(row, sizeof row, "%-10s %-7s %-10s %-11s ", fc_kernel_name(kernel),
+                     fc_kernel_engine(kernel) == FC_ENGINE_CPU ? "cpu" : "cuda", is_available ? "yes" : "no",
+                     capability_of(kernel));
             ck_assert_msg(strstr(text, row) != NULL, "%s in\n%s", row, text);
             ck_assert_ptr_nonnull(strstr(text, fc_kernel_idea(kernel)));
         }

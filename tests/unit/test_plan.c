@@ -143,6 +143,46 @@ START_TEST(auto_always_finds_a_rung_that_can)
 }
 END_TEST
 
+START_TEST(auto_says_what_it_is)
+{
+    static const fc_device *const DEVICES[] = {&CPU, &L4, &H100, &BLACKWELL};
+    ck_assert_int_eq(fc_kernel_default(&TURING), FC_KERNEL_COUNT);
+    ck_assert_int_eq(fc_kernel_default(&CPU), FC_KERNEL_CPU);
+    for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++) {
+        fc_kernel only = fc_kernel_default(DEVICES[i]);
+        uint64_t state = 7;
+        for (int k = 0; k < 1000 && only != FC_KERNEL_AUTO; k++) {
+            fc_problem p = random_problem(&state);
+            fc_plan plan;
+            if (fc_plan_make(DEVICES[i], FC_KERNEL_AUTO, &p, &plan, NULL) == FC_OK)
+                ck_assert_int_eq(plan.kernel, only);
+        }
+    }
+}
+END_TEST
+
+START_TEST(limits_are_those_of_the_plans)
+{
+    for (int k = 0; k < FC_KERNEL_COUNT; k++) {
+        fc_kernel_limits limits = fc_kernel_limits_of((fc_kernel)k);
+        const fc_device *device = fc_kernel_engine((fc_kernel)k) == FC_ENGINE_CPU ? &CPU : &H100;
+        ck_assert_int_ge(device->compute_capability, limits.capability_least);
+        for (int d = 0; d < FC_DTYPE_COUNT; d++) {
+            for (int32_t head_dim = 8; head_dim <= FC_HEAD_DIM_MAX; head_dim += 8) {
+                fc_problem p = good_problem();
+                fc_plan plan;
+                bool can = (limits.dtypes & 1u << d) != 0 && head_dim % limits.head_dim_step == 0 &&
+                           head_dim <= limits.head_dim_most;
+                p.dtype = (fc_dtype)d;
+                p.head_dim = head_dim;
+                ck_assert_int_eq(fc_plan_make(device, (fc_kernel)k, &p, &plan, NULL), can ? FC_OK : FC_UNSUPPORTED);
+            }
+        }
+    }
+    ck_assert_uint_eq(fc_kernel_limits_of(FC_KERNEL_COUNT).dtypes, 0);
+}
+END_TEST
+
 /* --- shapes ----------------------------------------------------------------------------------------------------- */
 
 /* A rung with everything: two widths, three tiles in the first. */
@@ -393,6 +433,8 @@ int main(void)
     tcase_add_loop_test(tests, a_refusal_says_what_can, 0, sizeof REFUSALS / sizeof *REFUSALS);
     tcase_add_test(tests, other_devices_name_their_own);
     tcase_add_test(tests, auto_always_finds_a_rung_that_can);
+    tcase_add_test(tests, auto_says_what_it_is);
+    tcase_add_test(tests, limits_are_those_of_the_plans);
     tcase_add_loop_test(tests, a_shape_follows_from_the_problem, 0, sizeof SHAPES / sizeof *SHAPES);
     tcase_add_test(tests, the_longest_batch_entry_counts);
     tcase_add_test(tests, memory_bounds_the_splits);

@@ -12,7 +12,7 @@ namespace emulate
 const void *block_kernel();
 uint64_t block_progress(); /* grows with every switch between threads */
 
-/* Gives the launch up: from a thread of the block to the host, for good. */
+/* Gives the launch up. Only while a block runs. */
 [[noreturn]] void block_abandon();
 
 /* Fills shared memory with NaN for a block that has this many dynamic bytes, and drops copies under way. */

@@ -39,3 +39,12 @@ EMULATE_COMMON_OBJ := $(EMULATE_SRC:%=$(EMULATE_OBJ)/%.o) \
 $(EMULATE)/test_kernels: $(CUDA_SRC:%=$(EMULATE_OBJ)/%.o) $(EMULATE_COMMON_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)g++ -no-pie -Wl,--wrap=fc_cuda_launch_find -o $@ $^ $(OPENMP) -lm
+
+# The emulator's own tests.
+EMULATE_CHECK_SRC := $(wildcard tests/emulate/check/*.cu)
+EMULATE_CHECK := $(BUILD)/tests/emulate/test_emulator
+
+$(EMULATE_CHECK): $(EMULATE_CHECK_SRC:%=$(EMULATE_OBJ)/%.o) $(EMULATE_SRC:%=$(EMULATE_OBJ)/%.o) \
+                  $(patsubst %.c,$(EMULATE_OBJ)/%.o,$(EMULATE_HOST_SRC)) $(CUDA_SRC:%=$(EMULATE_OBJ)/%.o)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)g++ -no-pie -Wl,--wrap=fc_cuda_launch_find -o $@ $^ $(CHECK_LIBS) $(OPENMP) -lm

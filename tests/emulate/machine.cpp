@@ -11,6 +11,7 @@
 #include "tests/emulate/report.h"
 
 #include <algorithm>
+#include <csetjmp>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -62,6 +63,7 @@ struct Event {
 
 struct Machine {
     Context host;
+    jmp_buf host_failed; /* for what happens while no thread runs */
     char *stacks;
     Fiber fibers[THREADS_MAX];
     Warp warps[WARPS_MAX];
@@ -208,6 +210,8 @@ void report_deadlock()
 
 void run_block()
 {
+    if (setjmp(m.host_failed) != 0)
+        return;
     while (m.left > 0 && !m.has_failed) {
         const int thread = next_thread();
         if (thread >= 0)
@@ -286,6 +290,8 @@ const void *block_kernel()
 void block_abandon()
 {
     m.has_failed = true;
+    if (m.current < 0)
+        longjmp(m.host_failed, 1);
     go_to(-1);
     abort();
 }
@@ -351,7 +357,7 @@ static bool barrier_complete(unsigned id, unsigned count, const char *instructio
 
 void barrier_wait(unsigned id, unsigned count, const char *instruction)
 {
-    if (count == (unsigned)m.threads && m.left < m.threads)
+    if (id == 0 && m.left < m.threads)
         fail("%s after %d threads of the block have left the kernel", instruction, m.threads - m.left);
     if (barrier_complete(id, count, instruction))
         return;

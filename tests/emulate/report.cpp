@@ -25,6 +25,8 @@ namespace
 enum { PRINTED = 5, FRAMES = 24, QUIET_SECONDS = 10 };
 
 int failures;
+bool is_silent;
+char last_text[2400];
 volatile sig_atomic_t is_watching;
 uint64_t seen_progress;
 int quiet_seconds;
@@ -54,7 +56,8 @@ void report_lines()
 
 bool report(const char *text)
 {
-    if (++failures > PRINTED)
+    snprintf(last_text, sizeof last_text, "%s", text);
+    if (++failures > PRINTED || is_silent)
         return false;
     fflush(stdout);
     if (failures == PRINTED)
@@ -120,6 +123,20 @@ void set_exit_status()
 
 } // namespace
 
+const char *report_take()
+{
+    static char taken[sizeof last_text];
+    memcpy(taken, last_text, sizeof taken);
+    last_text[0] = '\0';
+    failures = 0;
+    return taken;
+}
+
+void report_silently()
+{
+    is_silent = true;
+}
+
 void fail(const char *format, ...)
 {
     char text[2400];
@@ -128,7 +145,7 @@ void fail(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     report(text);
-    if (thread_index() < 0)
+    if (!is_watching)
         _exit(1); /* the host's own doing */
     block_abandon();
 }

@@ -18,6 +18,11 @@ void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The lines of code that led here. */
 void report_lines();
 
+/* For tests that want failures: the text of the last one ("": none since the last call), which then counts no more. */
+const char *report_take();
+/* Prints none of them. */
+void report_silently();
+
 } // namespace emulate
 
 #endif

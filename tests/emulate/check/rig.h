@@ -1,0 +1,45 @@
+/* For checks of the emulator itself: runs a kernel of the project's shape and hands back what was reported of it.
+ *
+ * A kernel finds its test's data as launch.workspace. */
+#ifndef FC_TESTS_EMULATE_CHECK_RIG_H
+#define FC_TESTS_EMULATE_CHECK_RIG_H
+
+#include "kernels/enqueue.cuh"
+#include "tests/emulate/report.h"
+
+#include <cstring>
+
+#include <check.h>
+#undef fail /* Check's old name for ck_abort */
+
+struct Rig {
+    unsigned blocks, threads;
+    size_t shared_bytes;
+};
+
+/* "": the launch went well. */
+static inline const char *run(fc_device_kernel kernel, const Rig &rig, void *data)
+{
+    fc_device_launch launch = {};
+    void *arguments[] = {&launch};
+    launch.workspace = static_cast<char *>(data);
+    emulate::report_silently();
+    emulate::report_take();
+    cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         227 << 10);
+    ck_assert_int_eq(cudaLaunchKernel(reinterpret_cast<const void *>(kernel), dim3(rig.blocks), dim3(rig.threads),
+                                      arguments, rig.shared_bytes, nullptr),
+                     cudaSuccess);
+    return emulate::report_take();
+}
+
+#define ck_assert_reports(said, words)                                                                                 \
+    do {                                                                                                               \
+        const char *text = (said);                                                                                     \
+        ck_assert_msg(strstr(text, words) != nullptr, "reported: \"%s\", not \"%s\"", text, words);                    \
+    } while (0)
+
+Suite *warp_suite();
+Suite *hopper_suite();
+
+#endif

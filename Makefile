@@ -81,7 +81,7 @@ FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass tests bench-cpu install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass tests bench-cpu bench-local install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -275,6 +275,12 @@ $(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c $(PLAN_SRC) ke
 
 bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
 	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench
+
+$(BUILD)/local_hop: $(call objects,tests/bench/local_hop.c $(PROTO_SRC))
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
+
+bench-local: all $(BUILD)/local_hop ## time the local channel's ping against bare sockets, in one run
+	@tests/bench/local_hop.sh $(BUILD)
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -80,6 +80,8 @@ static fc_status remove_stale(const char *path, fc_reason *out_reason)
             close(fd);
         return fc_fail(FC_BUSY, out_reason, "%s: another process serves this socket", path);
     }
+    if (errno == EPROTOTYPE) /* alive, and of another type than stream */
+        return fc_fail(FC_BUSY, out_reason, "%s: another process serves this socket", path);
     if (errno != ECONNREFUSED && errno != ENOENT)
         return fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
     if (unlink(path) != 0 && errno != ENOENT)
@@ -131,4 +133,33 @@ bool fc_ipc_path_answers(const char *path, int timeout_ms)
                    read(fd, answer, sizeof answer) == sizeof answer && memcmp(answer, hello, 4) == 0;
     close(fd);
     return answers;
+}
+
+fc_status fc_ipc_path_beside(const char *path, const char *suffix, char out_path[FC_IPC_PATH_BYTES],
+                             fc_reason *out_reason)
+{
+    char folder[FC_IPC_PATH_BYTES] = "";
+    if (path[0] != '/' && getcwd(folder, sizeof folder) == NULL)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%.64s: the current folder's path is too long", path);
+    int length = snprintf(out_path, FC_IPC_PATH_BYTES, "%s%s%s%s", folder, folder[0] != '\0' ? "/" : "", path, suffix);
+    if (length >= FC_IPC_PATH_BYTES)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%.64s%s: an ipc path has 1 to %d bytes", path, suffix,
+                       FC_IPC_PATH_BYTES - 1);
+    return FC_OK;
+}
+
+int fc_ipc_listen_packets(const char *path, uint32_t mode, int backlog)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && (mode == 0 || chmod(path, mode) == 0) &&
+        listen(fd, backlog) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
 }

@@ -25,6 +25,15 @@ fc_status fc_ipc_claim_acquire(const char *path, fc_ipc_claim *out_claim, fc_rea
 /* Removes the lock file and lets go. The socket itself is the listener's to remove. Harmless when nothing is held. */
 void fc_ipc_claim_release(fc_ipc_claim *claim);
 
+/* path with suffix behind it, made absolute: a socket of ours beside another, whose name peers learn that stand
+ * elsewhere. FC_INVALID_ARGUMENT: too long. */
+fc_status fc_ipc_path_beside(const char *path, const char *suffix, char out_path[FC_IPC_PATH_BYTES],
+                             fc_reason *out_reason);
+
+/* A non-blocking SOCK_SEQPACKET socket that listens at a claimed path with these permissions (0: as the umask says); -1
+ * and errno. Nobody can connect before the permissions are right. */
+int fc_ipc_listen_packets(const char *path, uint32_t mode, int backlog);
+
 /* Connects to path as an nng REQ peer would and waits at most timeout_ms for the server's half of the handshake. */
 bool fc_ipc_path_answers(const char *path, int timeout_ms);
 

@@ -51,7 +51,8 @@ static void step_drain(fc_loop *loop)
         return;
     fc_drain_view view = {.is_idle = fc_service_is_idle(loop->config.service),
                           .received_count = sum(fc_service_stats(loop->config.service)->requests, FC_OP_COUNT)};
-    view.is_flushed = view.is_idle && fc_transport_is_flushed(loop->config.transport);
+    view.is_flushed =
+        view.is_idle && fc_transport_is_flushed(loop->config.transport) && fc_local_is_flushed(loop->config.local);
     if (fc_drain_step(&loop->drain, &view, fc_clock_now_ns()) == FC_DRAIN_OVER)
         uv_stop(&loop->uv);
 }
@@ -65,6 +66,7 @@ static void ask_drain(fc_loop *loop, fc_drain_cause cause)
     if (is_first) {
         fc_notify_send(loop->config.notify, "STOPPING=1\nSTATUS=draining");
         fc_transport_refuse_peers(loop->config.transport);
+        fc_local_refuse_peers(loop->config.local);
         fc_service_drain(loop->config.service);
     }
     step_drain(loop);

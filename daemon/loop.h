@@ -11,6 +11,7 @@
 #define FC_DAEMON_LOOP_H
 
 #include "daemon/drain.h"
+#include "daemon/local.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
@@ -21,6 +22,7 @@ typedef struct fc_loop fc_loop;
 typedef struct fc_loop_config {
     fc_service *service;
     fc_transport *transport;
+    fc_local *local;
     const fc_notify *notify;
     const fc_options *options;     /* read when it matters: a reload may have changed it */
     void (*reload)(void *context); /* SIGHUP, while serving */

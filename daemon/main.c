@@ -24,6 +24,7 @@ typedef struct process {
     fc_opened_engine opened;
     fc_service *service;
     fc_transport *transport;
+    fc_local *local;
 } process;
 
 static void reload(void *context)
@@ -49,20 +50,42 @@ static fc_status create_service(process *p, fc_reason *out_reason)
     return fc_service_create(&config, &p->service, out_reason);
 }
 
+/* Without its side socket a listener serves all the same. */
+static void listen_beside(process *p, const char *url)
+{
+    fc_reason why = {""};
+    const char *path = NULL;
+    if (strncmp(url, "ipc://", 6) != 0)
+        return;
+    if (fc_local_listen(p->local, url + 6, &path, &why) == FC_OK) {
+        fc_transport_set_side_socket(p->transport, path);
+        fc_log(FC_LOG_INFO, "listening", fc_log_text("local", path));
+    } else {
+        fc_log(FC_LOG_WARN, "local_unavailable", fc_log_text("url", url), fc_log_text("reason", why.text));
+    }
+}
+
 static fc_status open_transport(process *p, fc_reason *out_reason)
 {
     const fc_options *o = &p->options;
+    fc_local_config local = {.service = p->service, .socket_mode = (uint32_t)o->socket_mode};
     fc_transport_config config = {.service = p->service,
                                   .message_bytes = o->message_bytes,
                                   .ipc_mode = (uint32_t)o->socket_mode,
                                   .pipes_leaked_max = (uint32_t)o->leaked_pipes};
     fc_status st = fc_transport_open(&config, &p->transport, out_reason);
+    if (st == FC_OK)
+        st = fc_local_open(&local, &p->local, out_reason);
     for (uint32_t i = 0; st == FC_OK && i < o->listen.count; i++) {
         char url[FC_TRANSPORT_URL_BYTES];
         st = fc_transport_listen(p->transport, o->listen.urls[i], url, out_reason);
-        if (st == FC_OK)
-            fc_log(FC_LOG_INFO, "listening", fc_log_text("url", url));
+        if (st != FC_OK)
+            break;
+        fc_log(FC_LOG_INFO, "listening", fc_log_text("url", url));
+        listen_beside(p, o->listen.urls[i]);
     }
+    if (st == FC_OK)
+        st = fc_local_start(p->local, out_reason);
     return st;
 }
 
@@ -90,6 +113,7 @@ static fc_exit run(process *p)
         fc_log(FC_LOG_WARN, "notify_failed", fc_log_text("reason", "the supervisor's socket does not take messages"));
     fc_loop_config config = {.service = p->service,
                              .transport = p->transport,
+                             .local = p->local,
                              .notify = &p->notify,
                              .options = &p->options,
                              .reload = reload,
@@ -123,6 +147,7 @@ static fc_exit serve(process *p)
         fc_log(FC_LOG_WARN, "close_unwatched", fc_log_text("why", "no thread to watch it; it may hang"));
     if (p->service != NULL)
         fc_service_stop(p->service);
+    fc_local_close(p->local);
     fc_transport_close(p->transport);
     fc_service_destroy(p->service);
     if (p->opened.engine != NULL)

@@ -1,6 +1,9 @@
 /* See nng_listener_fix.h. */
 #include "daemon/nng_listener_fix.h"
 
+#include "daemon/ipc_path.h"
+#include "daemon/log.h"
+
 #include <nng/nng.h>
 
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION < 8
@@ -130,3 +133,17 @@ uint64_t fc_nng_listener_fix_calls(void)
 }
 
 #endif
+
+fc_status fc_nng_listener_fix_probe(const char *path, fc_reason *out_reason)
+{
+    if (!fc_nng_listener_fix_is_needed())
+        return FC_OK;
+    uint64_t calls_before = fc_nng_listener_fix_calls();
+    if (!fc_ipc_path_answers(path, 2000))
+        return fc_fail(FC_IO, out_reason, "ipc://%s: does not answer its own probe", path);
+    if (fc_nng_listener_fix_calls() == calls_before)
+        fc_log(FC_LOG_WARN, "listener_unprotected", fc_log_text("path", path),
+               fc_log_text("why", "a peer that connects and closes at once can stop this listener: the program does "
+                                  "not export its sendmsg"));
+    return FC_OK;
+}

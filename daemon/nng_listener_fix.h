@@ -20,6 +20,8 @@
 #ifndef FC_DAEMON_NNG_LISTENER_FIX_H
 #define FC_DAEMON_NNG_LISTENER_FIX_H
 
+#include "proto/status.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,5 +30,9 @@ bool fc_nng_listener_fix_is_needed(void);
 
 /* How often the process's sendmsg() was ours: must grow when nng answers a peer on ipc, or they are not in effect. */
 uint64_t fc_nng_listener_fix_calls(void);
+
+/* Lets the listener at path answer a handshake: proof that it accepts, and that our sendmsg() is the one it calls (else
+ * a warning is logged). FC_IO: it does not answer. */
+fc_status fc_nng_listener_fix_probe(const char *path, fc_reason *out_reason);
 
 #endif

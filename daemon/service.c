@@ -255,6 +255,9 @@ static void answer_hello(fc_service *service, fc_request *request)
 {
     fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_HELLO};
     describe(service, &reply.hello);
+    const char *local = request->sink->side_socket != NULL ? request->sink->side_socket(request) : NULL;
+    if (local != NULL)
+        reply.hello.local = fc_wire_text_make(local);
     fc_reply_message(service->dispatch, request, &reply);
 }
 
@@ -272,6 +275,16 @@ static void answer_cancel(fc_service *service, fc_request *request, uint64_t tar
     if (cancelled != NULL)
         fc_reply_status(service->dispatch, cancelled, FC_CANCELLED, NULL, 0);
     fc_reply_status(service->dispatch, request, FC_OK, NULL, 0);
+}
+
+/* Packets of the local channel are short; what has no bytes needs none. */
+static fc_status check_channel(const fc_request *request, fc_reason *out_reason)
+{
+    const fc_wire_attend *attend = &request->attend;
+    if (request->sink->is_local && (attend->q.data_bytes | attend->k.data_bytes | attend->v.data_bytes) != 0)
+        return fc_fail(FC_TOO_LARGE, out_reason,
+                       "data: the local channel carries no tensor data (limit 0); send it to the listening socket");
+    return FC_OK;
 }
 
 /* The kv_len entries, made ours because the message holds them packed. */
@@ -293,7 +306,9 @@ static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_
     const fc_engine_ops *ops = service->config.ops;
     fc_engine *engine = service->config.engine;
     fc_kernel kernel = FC_KERNEL_AUTO;
-    fc_status st = fc_admission_problem(&request->attend, &service->admission, &request->problem, out_reason);
+    fc_status st = check_channel(request, out_reason);
+    if (st == FC_OK)
+        st = fc_admission_problem(&request->attend, &service->admission, &request->problem, out_reason);
     if (st == FC_OK)
         st = fc_admission_kernel(request->attend.kernel, (fc_kernel)atomic_load(&service->default_kernel),
                                  &service->info, &kernel, out_reason);
@@ -349,10 +364,8 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
     fc_reply_status(service->dispatch, request, FC_UNSUPPORTED, "op: not an operation of this server", 0);
 }
 
-void fc_service_receive(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer)
+static void begin(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer)
 {
-    fc_wire_request wire;
-    fc_reason reason = {""};
     request->bytes = bytes;
     request->size_bytes = size_bytes;
     request->received_ns = fc_clock_now_ns();
@@ -360,7 +373,25 @@ void fc_service_receive(fc_service *service, fc_request *request, const void *by
     request->item = (fc_queue_item){.peer = peer, .deadline_ns = FC_NEVER_NS};
     fc_dispatch_begin(service->dispatch, request);
     fc_stats_add(&service->stats, FC_COUNT_BYTES_IN, size_bytes);
+}
 
+void fc_service_refuse(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer,
+                       fc_status status, const char *why)
+{
+    fc_wire_request wire;
+    fc_reason reason = {""};
+    begin(service, request, bytes, size_bytes, peer);
+    fc_codec_decode_request(bytes, size_bytes, &wire, &reason);
+    request->item.id = wire.id;
+    fc_stats_add(&service->stats, FC_COUNT_UNDECODABLE, 1);
+    fc_reply_status(service->dispatch, request, status, why, 0);
+}
+
+void fc_service_receive(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer)
+{
+    fc_wire_request wire;
+    fc_reason reason = {""};
+    begin(service, request, bytes, size_bytes, peer);
     fc_status st = fc_codec_decode_request(bytes, size_bytes, &wire, &reason);
     request->item.id = wire.id;
     if (st == FC_OK && size_bytes > service->config.message_bytes)

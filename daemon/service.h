@@ -97,11 +97,21 @@ typedef struct fc_reply_sink {
     /* No reply will come, because the peer is gone or there is no memory for one; is_peer_gone tells which, and in the
      * second case the peer must not be left waiting: cut its connection. The request is DONE and the transport's. */
     void (*drop)(fc_request *request, bool is_peer_gone);
+    /* The local channel's socket beside the listener the request came in by, for hello; NULL: there is none. The
+     * function may be NULL itself. Live until the transport closes. */
+    const char *(*side_socket)(fc_request *request);
+    /* The local channel: its packets carry no tensor data. */
+    bool is_local;
 } fc_reply_sink;
 
 /* Takes a message. request: fc_request_init()ed memory of the transport, not in use; it and bytes must stay until
  * send() or drop() was called (request until fc_service_sent()). peer names the connection, never 0. */
 void fc_service_receive(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer);
+
+/* Answers a message with a refusal, whatever it says: what came of it, bytes, may still tell the id to answer to. Else
+ * as fc_service_receive(). */
+void fc_service_refuse(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer,
+                       fc_status status, const char *why);
 
 /* The reply has left (or never will: has_left false). The request is DONE and the transport's again. */
 void fc_service_sent(fc_service *service, fc_request *request, bool has_left);

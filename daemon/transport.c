@@ -60,6 +60,7 @@ struct fc_transport {
     uint32_t listener_count;
     nng_listener listeners[LISTENERS_MAX];
     fc_ipc_claim claims[LISTENERS_MAX]; /* lock_fd -1 where the listener is no ipc one */
+    const char *side_sockets[LISTENERS_MAX];
 
     pthread_mutex_t pipes_lock; /* guards the four below */
     fc_id_table sent;           /* connection -> replies given to it */
@@ -164,7 +165,18 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
     receive(s);
 }
 
-static const fc_reply_sink SINK = {.buffer = sink_buffer, .send = sink_send, .drop = sink_drop};
+static const char *sink_side_socket(fc_request *request)
+{
+    slot *s = slot_of(request);
+    int id = nng_listener_id(nng_pipe_listener(s->pipe));
+    for (uint32_t i = 0; i < s->transport->listener_count; i++)
+        if (nng_listener_id(s->transport->listeners[i]) == id)
+            return s->transport->side_sockets[i];
+    return NULL;
+}
+
+static const fc_reply_sink SINK = {
+    .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .side_socket = sink_side_socket};
 
 static void slot_destroy(slot *s)
 {
@@ -447,6 +459,11 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
     return FC_OK;
 }
 
+void fc_transport_set_side_socket(fc_transport *transport, const char *path)
+{
+    transport->side_sockets[transport->listener_count - 1] = path;
+}
+
 void fc_transport_start(fc_transport *transport)
 {
     transport->is_started = true;
@@ -526,21 +543,6 @@ static fc_status status_of(int error)
     }
 }
 
-/* Lets the listener answer a handshake: proof that it accepts, and that our sendmsg() is the one it calls. */
-static fc_status probe_ipc(const char *path, fc_reason *out_reason)
-{
-    if (!fc_nng_listener_fix_is_needed())
-        return FC_OK;
-    uint64_t calls_before = fc_nng_listener_fix_calls();
-    if (!fc_ipc_path_answers(path, 2000))
-        return fc_fail(FC_IO, out_reason, "ipc://%s: does not answer its own probe", path);
-    if (fc_nng_listener_fix_calls() == calls_before)
-        fc_log(FC_LOG_WARN, "listener_unprotected", fc_log_text("path", path),
-               fc_log_text("why", "a peer that connects and closes at once can stop this listener: the program does "
-                                  "not export its sendmsg"));
-    return FC_OK;
-}
-
 static fc_status start_listener(fc_transport *transport, const char *url, char *out_url, nng_listener *out_listener,
                                 fc_reason *out_reason)
 {
@@ -585,7 +587,7 @@ fc_status fc_transport_listen(fc_transport *transport, const char *url, char out
     }
     nng_listener listener;
     fc_status st = start_listener(transport, url, out_url, &listener, out_reason);
-    if (st == FC_OK && is_ipc && (st = probe_ipc(url + 6, out_reason)) != FC_OK)
+    if (st == FC_OK && is_ipc && (st = fc_nng_listener_fix_probe(url + 6, out_reason)) != FC_OK)
         nng_listener_close(listener);
     if (st != FC_OK) {
         fc_ipc_claim_release(&claim);

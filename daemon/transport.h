@@ -31,6 +31,9 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
 fc_status fc_transport_listen(fc_transport *transport, const char *url, char out_url[FC_TRANSPORT_URL_BYTES],
                               fc_reason *out_reason);
 
+/* The local channel's socket beside the listener added last, for hello; borrowed until close. Before start. */
+void fc_transport_set_side_socket(fc_transport *transport, const char *path);
+
 /* Starts receiving. */
 void fc_transport_start(fc_transport *transport);
 

@@ -99,6 +99,8 @@ static fc_status read_hello(const fc_reader *reader, fc_wire_hello *hello)
         st = read_limits(reader, &hello->limits);
     if (st == FC_OK)
         st = fc_read_names(reader, "features", hello->features, &hello->feature_count);
+    if (st == FC_OK)
+        st = fc_read_text(reader, "local", FC_OPTIONAL, FC_PATH_BYTES - 1, &hello->local);
     return st;
 }
 
@@ -205,6 +207,8 @@ static void write_hello(fc_writer *writer, const fc_wire_hello *hello)
     FC_WIRE_LIMITS(WRITE_LIMIT)
 #undef WRITE_LIMIT
     write_names(writer, "features", hello->features, hello->feature_count);
+    if (hello->local.bytes > 0)
+        fc_write_key_bytes(writer, "local", hello->local);
 }
 
 static void write_stats(fc_writer *writer, const fc_wire_stats *stats)
@@ -234,7 +238,7 @@ static void write_reply(fc_writer *writer, const fc_wire_reply *reply)
         write_attend_tail(writer, reply);
         return;
     case FC_BODY_HELLO:
-        write_envelope(writer, reply, HELLO_KEYS);
+        write_envelope(writer, reply, HELLO_KEYS + (reply->hello.local.bytes > 0));
         write_hello(writer, &reply->hello);
         return;
     case FC_BODY_STATS:

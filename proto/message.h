@@ -17,9 +17,11 @@
 #define FC_PROTO_VERSION 1
 #define FC_TENSOR_RANK 4
 #define FC_LSE_RANK 3
-#define FC_NAME_BYTES 32    /* a kernel's or feature's name, NUL included */
-#define FC_DEVICE_BYTES 96  /* a device's name, NUL included */
-#define FC_NAME_LIST_MAX 32 /* kernels or features in a hello */
+#define FC_NAME_BYTES 32      /* a kernel's or feature's name, NUL included */
+#define FC_DEVICE_BYTES 96    /* a device's name, NUL included */
+#define FC_PATH_BYTES 108     /* a UNIX socket's path, NUL included */
+#define FC_PACKET_BYTES 65536 /* longest message of the local channel, either way */
+#define FC_NAME_LIST_MAX 32   /* kernels or features in a hello */
 
 /* Text inside the message: not NUL-terminated. bytes 0 and text NULL: the key was absent. */
 typedef struct fc_wire_text {
@@ -97,6 +99,7 @@ typedef struct fc_wire_hello {
     uint32_t feature_count;
     fc_wire_text features[FC_NAME_LIST_MAX];
     fc_wire_limits limits;
+    fc_wire_text local; /* path of the local channel's socket; absent: there is none */
 } fc_wire_hello;
 
 /* One number of a stats reply: a flat map of text to uint or float. */

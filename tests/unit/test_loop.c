@@ -84,6 +84,17 @@ bool fc_transport_is_flushed(fc_transport *transport)
     return world.tick_count >= world.plan->flushed_at_tick;
 }
 
+bool fc_local_is_flushed(fc_local *local)
+{
+    (void)local;
+    return true;
+}
+
+void fc_local_refuse_peers(fc_local *local)
+{
+    (void)local;
+}
+
 void fc_transport_refuse_peers(fc_transport *transport)
 {
     (void)transport;

@@ -1,0 +1,580 @@
+/* See local.h. A slot is one request with its message and its reply; it goes round
+ *
+ *     free -> with the service -> (unsent, when the peer's socket is full) -> free
+ *
+ * and belongs to one of those at a time. A connection lives until its socket has ended and its last slot is back.
+ */
+#include "daemon/local.h"
+
+#include "daemon/clock.h"
+#include "daemon/ipc_path.h"
+#include "daemon/log.h"
+#include "daemon/request.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SIDE_SUFFIX ".local"
+#define LISTENERS_MAX 16
+#define BACKLOG 128
+#define EVENTS_AT_A_TIME 64
+#define RECEIVES_AT_A_TIME 16      /* of one connection, then the others get their turn */
+#define FIRST_PEER_ID (1ull << 32) /* nng numbers its pipes with 31 bits */
+/* How soon to look again when nothing can be accepted, or no slot is free. */
+#define RETRY_MS 50
+/* When no slot is free, connections that have not read a reply for so long are cut: what they hold, others need. */
+#define UNREAD_AFTER_NS (1 * FC_NS_PER_S)
+
+typedef struct connection connection;
+
+typedef struct slot {
+    fc_request request; /* first: a request's slot is found by its address */
+    connection *from;
+    struct slot *next; /* free list, or the connection's unsent replies */
+    size_t out_bytes;
+    uint8_t out[FC_PACKET_BYTES];
+    uint8_t in[FC_PACKET_BYTES];
+} slot;
+
+typedef struct listener {
+    int fd;
+    fc_ipc_claim claim; /* its path is the socket's */
+} listener;
+
+struct connection {
+    fc_local *local;
+    listener *via;
+    uint64_t id;
+    int fd;                  /* open until the connection is freed */
+    connection *prev, *next; /* I/O thread: local->connections */
+    atomic_uint references;  /* the I/O thread's, and one a slot */
+
+    pthread_mutex_t lock; /* guards the rest; held for a send at most, which does not wait */
+    slot *unsent_first, *unsent_last;
+    uint64_t unsent_since_ns; /* of the first unsent reply; 0: there is none */
+    bool is_gone;
+};
+
+struct fc_local {
+    fc_local_config config;
+    fc_stats *stats;
+    int epoll_fd, wake_fd;
+    pthread_t thread;
+    bool is_started;
+    atomic_bool is_refusing, is_ending;
+    atomic_uint unsent_count;
+    listener listeners[LISTENERS_MAX];
+    uint32_t listener_count;
+
+    connection *connections; /* I/O thread: this and the next two */
+    uint64_t next_id;
+    uint64_t accept_again_ns; /* 0: accepting */
+
+    pthread_mutex_t slots_lock; /* guards the rest */
+    slot *free_slots;
+    uint32_t slot_count; /* that exist */
+    bool is_starved;     /* the I/O thread waits for a slot */
+};
+
+/* --- slots ---------------------------------------------------------------------------------------------------------
+ */
+
+static slot *slot_of(fc_request *request)
+{
+    return (slot *)request;
+}
+
+static void wake(fc_local *local)
+{
+    uint64_t one = 1;
+    ssize_t written = write(local->wake_fd, &one, sizeof one);
+    (void)written; /* fails only when the counter is full, and then it wakes too */
+}
+
+static void give_slot(fc_local *local, slot *s)
+{
+    pthread_mutex_lock(&local->slots_lock);
+    s->next = local->free_slots;
+    local->free_slots = s;
+    bool was_starved = local->is_starved;
+    local->is_starved = false;
+    pthread_mutex_unlock(&local->slots_lock);
+    if (was_starved)
+        wake(local);
+}
+
+static const fc_reply_sink SINK;
+
+/* NULL: as many as the service wants are in use, or there is no memory for one more; the next one given back wakes the
+ * I/O thread. */
+static slot *take_slot(fc_local *local)
+{
+    pthread_mutex_lock(&local->slots_lock);
+    slot *s = local->free_slots;
+    if (s != NULL) {
+        local->free_slots = s->next;
+    } else if (local->slot_count < fc_service_request_slots(local->config.service)) {
+        /* Not cleared: most of it is never touched, and so takes no memory. */
+        s = malloc(sizeof *s);
+        local->slot_count += s != NULL;
+        if (s != NULL)
+            fc_request_init(&s->request, &SINK);
+    }
+    local->is_starved = s == NULL;
+    pthread_mutex_unlock(&local->slots_lock);
+    return s;
+}
+
+static void release_connection(connection *c)
+{
+    if (atomic_fetch_sub(&c->references, 1) != 1)
+        return;
+    close(c->fd);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+static void return_slot(slot *s)
+{
+    connection *from = s->from;
+    give_slot(from->local, s);
+    release_connection(from);
+}
+
+/* --- replies -------------------------------------------------------------------------------------------------------
+ */
+
+typedef enum send_result { SENT, FULL, BROKEN } send_result;
+
+static send_result send_reply(const connection *c, const slot *s)
+{
+    for (;;) {
+        if (send(c->fd, s->out, s->out_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            return SENT;
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
+            return FULL;
+        if (errno != EINTR)
+            return BROKEN;
+    }
+}
+
+/* Under c->lock: with replies unsent, room to send is waited for and nothing is received. */
+static void watch(connection *c)
+{
+    struct epoll_event event = {.events = c->unsent_first != NULL ? EPOLLOUT : EPOLLIN, .data.ptr = c};
+    epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* Under c->lock. */
+static void keep_unsent(connection *c, slot *s)
+{
+    s->next = NULL;
+    if (c->unsent_first != NULL) {
+        c->unsent_last->next = s;
+        c->unsent_last = s;
+    } else {
+        c->unsent_first = c->unsent_last = s;
+        c->unsent_since_ns = fc_clock_now_ns();
+        watch(c);
+    }
+    atomic_fetch_add(&c->local->unsent_count, 1);
+}
+
+/* Under c->lock. */
+static slot *take_unsent(connection *c)
+{
+    slot *s = c->unsent_first;
+    c->unsent_first = s->next;
+    c->unsent_since_ns = c->unsent_first != NULL ? fc_clock_now_ns() : 0;
+    atomic_fetch_sub(&c->local->unsent_count, 1);
+    return s;
+}
+
+/* The request is at its end. */
+static void finish(slot *s, bool has_left)
+{
+    fc_service_sent(s->from->local->config.service, &s->request, has_left);
+    return_slot(s);
+}
+
+static void *sink_buffer(fc_request *request, size_t capacity_bytes)
+{
+    return capacity_bytes <= FC_PACKET_BYTES ? slot_of(request)->out : NULL;
+}
+
+static void sink_send(fc_request *request, size_t size_bytes)
+{
+    slot *s = slot_of(request);
+    connection *c = s->from;
+    send_result result = BROKEN;
+    s->out_bytes = size_bytes;
+    pthread_mutex_lock(&c->lock);
+    if (!c->is_gone)
+        result = c->unsent_first != NULL ? FULL : send_reply(c, s);
+    if (result == FULL)
+        keep_unsent(c, s);
+    pthread_mutex_unlock(&c->lock);
+    if (result != FULL)
+        finish(s, result == SENT); /* if BROKEN, the I/O thread learns it from the socket too */
+}
+
+static void sink_drop(fc_request *request, bool is_peer_gone)
+{
+    slot *s = slot_of(request);
+    if (!is_peer_gone) {
+        fc_stats_add(s->from->local->stats, FC_COUNT_PIPES_CUT, 1);
+        shutdown(s->from->fd, SHUT_RDWR); /* the I/O thread sees that and does the rest */
+    }
+    return_slot(s);
+}
+
+static const char *sink_side_socket(fc_request *request)
+{
+    return slot_of(request)->from->via->claim.path;
+}
+
+static const fc_reply_sink SINK = {
+    .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .side_socket = sink_side_socket, .is_local = true};
+
+/* --- connections, on the I/O thread --------------------------------------------------------------------------------
+ */
+
+static void end_connection(connection *c)
+{
+    fc_local *local = c->local;
+    pthread_mutex_lock(&c->lock);
+    c->is_gone = true;
+    slot *unsent = c->unsent_first;
+    c->unsent_first = NULL;
+    c->unsent_since_ns = 0;
+    pthread_mutex_unlock(&c->lock);
+    epoll_ctl(local->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    shutdown(c->fd, SHUT_RDWR); /* closing waits for the requests that run */
+    *(c->prev != NULL ? &c->prev->next : &local->connections) = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    fc_log(FC_LOG_DEBUG, "peer_gone", fc_log_uint("peer", c->id));
+    fc_service_peer_gone(local->config.service, c->id);
+    for (slot *s = unsent, *next; s != NULL; s = next) {
+        next = s->next;
+        atomic_fetch_sub(&local->unsent_count, 1);
+        finish(s, false);
+    }
+    fc_stats_add(local->stats, FC_COUNT_LOCAL_CLOSED, 1);
+    fc_stats_sub(local->stats, FC_GAUGE_LOCAL, 1);
+    release_connection(c);
+}
+
+static bool begin_connection(fc_local *local, listener *via, int fd)
+{
+    struct ucred peer = {.pid = 0};
+    socklen_t peer_bytes = sizeof peer;
+    connection *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return false;
+    *c = (connection){.local = local, .via = via, .id = local->next_id, .fd = fd, .next = local->connections};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        free(c);
+        return false;
+    }
+    local->next_id++;
+    atomic_init(&c->references, 1);
+    pthread_mutex_init(&c->lock, NULL);
+    if (c->next != NULL)
+        c->next->prev = c;
+    local->connections = c;
+    fc_stats_add(local->stats, FC_COUNT_LOCAL_OPENED, 1);
+    fc_stats_add(local->stats, FC_GAUGE_LOCAL, 1);
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes);
+    fc_log(FC_LOG_DEBUG, "peer_connected", fc_log_uint("peer", c->id), fc_log_int("pid", peer.pid),
+           fc_log_uint("uid", peer.uid));
+    return true;
+}
+
+static void watch_listeners(fc_local *local, uint32_t events)
+{
+    for (uint32_t i = 0; i < local->listener_count; i++) {
+        struct epoll_event event = {.events = events, .data.ptr = &local->listeners[i]};
+        epoll_ctl(local->epoll_fd, EPOLL_CTL_MOD, local->listeners[i].fd, &event);
+    }
+}
+
+static void accept_peers(fc_local *local, listener *via)
+{
+    for (int i = 0; i < RECEIVES_AT_A_TIME; i++) {
+        int fd = accept4(via->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR))
+            return;
+        if (fd < 0) { /* out of descriptors: whoever waits at the door goes on waiting, quietly */
+            fc_log(FC_LOG_WARN, "accept_failed", fc_log_text("why", strerror(errno)));
+            watch_listeners(local, 0);
+            local->accept_again_ns = fc_clock_now_ns() + RETRY_MS * FC_NS_PER_MS;
+            return;
+        }
+        if (atomic_load(&local->is_refusing) || !begin_connection(local, via, fd)) {
+            fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, 1);
+            close(fd);
+        }
+    }
+}
+
+static void deliver(connection *c, slot *s, size_t size_bytes)
+{
+    fc_service *service = c->local->config.service;
+    s->from = c;
+    atomic_fetch_add(&c->references, 1);
+    fc_stats_add(c->local->stats, FC_COUNT_LOCAL_MESSAGES, 1);
+    if (size_bytes <= FC_PACKET_BYTES) {
+        fc_service_receive(service, &s->request, s->in, size_bytes, c->id);
+        return;
+    }
+    char why[160];
+    snprintf(why, sizeof why,
+             "%zu bytes; the local channel's limit is %d a message: send it to the listening socket instead",
+             size_bytes, FC_PACKET_BYTES);
+    fc_service_refuse(service, &s->request, s->in, FC_PACKET_BYTES, c->id, FC_TOO_LARGE, why);
+}
+
+/* False: the connection has ended. An empty packet cannot be told from the end, and ends it. */
+static bool receive(connection *c)
+{
+    for (int i = 0; i < RECEIVES_AT_A_TIME; i++) {
+        slot *s = take_slot(c->local);
+        if (s == NULL)
+            return true;
+        /* MSG_TRUNC: the packet's own length. No room for descriptors: the system closes what comes. */
+        ssize_t got = recv(c->fd, s->in, sizeof s->in, MSG_DONTWAIT | MSG_TRUNC);
+        if (got <= 0) {
+            bool is_alive = got < 0 && (errno == EAGAIN || errno == EINTR);
+            give_slot(c->local, s);
+            return is_alive;
+        }
+        deliver(c, s, (size_t)got);
+        pthread_mutex_lock(&c->lock);
+        bool is_full = c->unsent_first != NULL;
+        pthread_mutex_unlock(&c->lock);
+        if (is_full)
+            return true;
+    }
+    return true;
+}
+
+/* The peer reads again. */
+static void send_unsent(connection *c)
+{
+    slot *left = NULL, **last = &left;
+    bool is_broken = false;
+    pthread_mutex_lock(&c->lock);
+    while (c->unsent_first != NULL && !is_broken) {
+        send_result result = send_reply(c, c->unsent_first);
+        if (result == FULL)
+            break;
+        is_broken = result == BROKEN;
+        if (is_broken)
+            break;
+        *last = take_unsent(c);
+        last = &(*last)->next;
+        *last = NULL;
+    }
+    if (c->unsent_first == NULL)
+        watch(c);
+    pthread_mutex_unlock(&c->lock);
+    for (slot *s = left, *next; s != NULL; s = next) {
+        next = s->next;
+        finish(s, true);
+    }
+    if (is_broken)
+        shutdown(c->fd, SHUT_RDWR);
+}
+
+static void on_connection(connection *c, uint32_t events)
+{
+    bool is_alive = (events & (EPOLLHUP | EPOLLERR)) == 0;
+    if (is_alive && (events & EPOLLOUT) != 0)
+        send_unsent(c);
+    if (is_alive && (events & EPOLLIN) != 0)
+        is_alive = receive(c);
+    if (!is_alive)
+        end_connection(c);
+}
+
+/* No slot is free: replies that nobody reads hold some. */
+static void cut_who_does_not_read(fc_local *local, uint64_t now_ns)
+{
+    for (connection *c = local->connections, *next; c != NULL; c = next) {
+        next = c->next;
+        pthread_mutex_lock(&c->lock);
+        bool is_stuck = c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= UNREAD_AFTER_NS;
+        pthread_mutex_unlock(&c->lock);
+        if (!is_stuck)
+            continue;
+        fc_stats_add(local->stats, FC_COUNT_PIPES_CUT, 1);
+        fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", c->id), fc_log_text("why", "reads no replies"));
+        end_connection(c);
+    }
+}
+
+/* --- the I/O thread ------------------------------------------------------------------------------------------------
+ */
+
+static bool is_starved(fc_local *local)
+{
+    pthread_mutex_lock(&local->slots_lock);
+    bool starved = local->is_starved;
+    pthread_mutex_unlock(&local->slots_lock);
+    return starved;
+}
+
+static bool is_listener(const fc_local *local, const void *what)
+{
+    const char *at = what;
+    return at >= (const char *)local->listeners && at < (const char *)(local->listeners + LISTENERS_MAX);
+}
+
+static void on_event(fc_local *local, const struct epoll_event *event)
+{
+    uint64_t counter;
+    if (event->data.ptr == local) {
+        ssize_t got = read(local->wake_fd, &counter, sizeof counter);
+        (void)got; /* it is there to be woken by */
+    } else if (is_listener(local, event->data.ptr)) {
+        accept_peers(local, event->data.ptr);
+    } else {
+        on_connection(event->data.ptr, event->events);
+    }
+}
+
+/* Without a slot nothing can be received, and the sockets would say for ever that something is there: only the wake-up
+ * is listened to, and the peers that do not read are looked after. */
+static void wait_for_slot(fc_local *local)
+{
+    struct pollfd woken = {.fd = local->wake_fd, .events = POLLIN};
+    poll(&woken, 1, RETRY_MS);
+    cut_who_does_not_read(local, fc_clock_now_ns());
+}
+
+static void *run(void *argument)
+{
+    fc_local *local = argument;
+    struct epoll_event events[EVENTS_AT_A_TIME];
+    while (!atomic_load(&local->is_ending)) {
+        int count = epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, local->accept_again_ns != 0 ? RETRY_MS : -1);
+        for (int i = 0; i < count; i++)
+            on_event(local, &events[i]);
+        if (local->accept_again_ns != 0 && fc_clock_now_ns() >= local->accept_again_ns) {
+            local->accept_again_ns = 0;
+            watch_listeners(local, EPOLLIN);
+        }
+        if (is_starved(local))
+            wait_for_slot(local);
+    }
+    while (local->connections != NULL)
+        end_connection(local->connections);
+    return NULL;
+}
+
+/* --- opening and closing -------------------------------------------------------------------------------------------
+ */
+
+fc_status fc_local_open(const fc_local_config *config, fc_local **out_local, fc_reason *out_reason)
+{
+    fc_local *local = calloc(1, sizeof *local);
+    if (local == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the local channel");
+    local->config = *config;
+    local->stats = fc_service_stats(config->service);
+    local->next_id = FIRST_PEER_ID;
+    local->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    local->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_mutex_init(&local->slots_lock, NULL);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = local};
+    if (local->epoll_fd < 0 || local->wake_fd < 0 ||
+        epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->wake_fd, &event) != 0) {
+        fc_status st = fc_fail(FC_INTERNAL, out_reason, "the local channel: %s", strerror(errno));
+        fc_local_close(local);
+        return st;
+    }
+    *out_local = local;
+    return FC_OK;
+}
+
+fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **out_path, fc_reason *out_reason)
+{
+    char path[FC_IPC_PATH_BYTES];
+    listener *added = &local->listeners[local->listener_count];
+    if (local->listener_count == LISTENERS_MAX)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: at most %d sockets can be served", ipc_path,
+                       LISTENERS_MAX);
+    fc_status st = fc_ipc_path_beside(ipc_path, SIDE_SUFFIX, path, out_reason);
+    if (st == FC_OK)
+        st = fc_ipc_claim_acquire(path, &added->claim, out_reason);
+    if (st != FC_OK)
+        return st;
+    added->fd = fc_ipc_listen_packets(path, local->config.socket_mode, BACKLOG);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = added};
+    if (added->fd < 0 || epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0) {
+        st = fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
+        if (added->fd >= 0)
+            close(added->fd);
+        unlink(path);
+        fc_ipc_claim_release(&added->claim);
+        return st;
+    }
+    local->listener_count++;
+    *out_path = added->claim.path;
+    return FC_OK;
+}
+
+fc_status fc_local_start(fc_local *local, fc_reason *out_reason)
+{
+    if (pthread_create(&local->thread, NULL, run, local) != 0)
+        return fc_fail(FC_INTERNAL, out_reason, "cannot start the local channel's thread");
+    local->is_started = true;
+    pthread_setname_np(local->thread, "local");
+    return FC_OK;
+}
+
+void fc_local_refuse_peers(fc_local *local)
+{
+    atomic_store(&local->is_refusing, true);
+}
+
+bool fc_local_is_flushed(fc_local *local)
+{
+    return atomic_load(&local->unsent_count) == 0;
+}
+
+void fc_local_close(fc_local *local)
+{
+    if (local == NULL)
+        return;
+    atomic_store(&local->is_ending, true);
+    if (local->is_started) {
+        wake(local);
+        pthread_join(local->thread, NULL);
+    }
+    for (uint32_t i = 0; i < local->listener_count; i++) {
+        close(local->listeners[i].fd);
+        unlink(local->listeners[i].claim.path);
+        fc_ipc_claim_release(&local->listeners[i].claim);
+    }
+    for (slot *s = local->free_slots, *next; s != NULL; s = next) {
+        next = s->next;
+        free(s);
+    }
+    if (local->wake_fd >= 0)
+        close(local->wake_fd);
+    if (local->epoll_fd >= 0)
+        close(local->epoll_fd);
+    pthread_mutex_destroy(&local->slots_lock);
+    free(local);
+}

@@ -32,6 +32,7 @@ typedef struct fc_rung {
     const fc_tile *tiles; /* in any order; fc_plan.variant indexes it */
     uint32_t tile_count;
     bool packs_heads;
+    int32_t packs_divide; /* packed_heads have to divide this; 0: any will do */
     fc_pace pace;
     uint32_t descriptor_bytes; /* see fc_plan */
     /* Is the tile meant for such problems? NULL: every tile is. One of each width has to be. */

@@ -44,13 +44,28 @@ static int32_t width_of(const fc_rung *rung, int32_t head_dim)
     return width;
 }
 
+/* The largest number of heads that read the same keys and that the rung can pack. */
+static int32_t widest_packing(const fc_rung *rung, const fc_problem *p)
+{
+    int32_t group = p->q_heads / p->kv_heads, a = group, b = rung->packs_divide;
+    if (!rung->packs_heads)
+        return 1;
+    while (b > 0) { /* the greatest common divisor; the group itself where packs_divide is 0 */
+        int32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 /* Heads that read the same keys share a tile where that saves tiles. */
 static int32_t choose_packing(const fc_rung *rung, const fc_problem *p, int32_t q_tile_rows)
 {
-    int64_t group = p->q_heads / p->kv_heads, rows = group * p->q_len;
-    if (!rung->packs_heads || p->q_len == 0 || p->q_len >= q_tile_rows || rows > PACKED_ROWS_MAX)
+    int32_t heads = widest_packing(rung, p);
+    int64_t rows = (int64_t)heads * p->q_len;
+    if (p->q_len == 0 || p->q_len >= q_tile_rows || rows > PACKED_ROWS_MAX)
         return 1;
-    return parts_of((uint64_t)rows, (uint64_t)q_tile_rows) < (uint64_t)group ? (int32_t)group : 1;
+    return parts_of((uint64_t)rows, (uint64_t)q_tile_rows) < (uint64_t)heads ? heads : 1;
 }
 
 static uint64_t count_tiles(const fc_problem *p, int32_t packed_heads, int32_t q_tile_rows)
@@ -203,7 +218,8 @@ static fc_status check_wish(const fc_rung *rung, const fc_problem *p, const fc_p
                        (int)rung->tiles[wish->variant].head_dim, (int)wish->variant);
     if (packed > 1 && !rung->packs_heads)
         return fc_fail(FC_UNSUPPORTED, out_reason, "packs no heads");
-    if (packed < 0 || (packed > 1 && (group % packed != 0 || (int64_t)p->q_len * packed > PACKED_ROWS_MAX)))
+    if (packed < 0 ||
+        (packed > 1 && (widest_packing(rung, p) % packed != 0 || (int64_t)p->q_len * packed > PACKED_ROWS_MAX)))
         return fc_fail(FC_UNSUPPORTED, out_reason, "cannot pack %d heads of %d that read the same keys", (int)packed,
                        (int)group);
     if (wish->split_count > 1 && rung->pace.split_ns == 0)

@@ -15,6 +15,11 @@
     {                                                                                                                  \
         return launch->block_count == 0 ? FC_OK : fake_stream_launch(stream, launch);                                  \
     }
+#define FAKE_DESCRIBER(rung)                                                                                           \
+    fc_status fc_cuda_##rung##_describe(const fc_launch *launch, void *out_descriptors)                                \
+    {                                                                                                                  \
+        return fake_kernel_describe(launch, out_descriptors);                                                          \
+    }
 FAKE_RUNG(baseline)
 FAKE_RUNG(vec)
 
@@ -169,6 +174,37 @@ static bool has_split_memory(const fc_launch *launch, const needs *n)
     return true;
 }
 
+/* What the fake's descriptors hold of a segment. */
+typedef struct label {
+    const void *q, *k, *v;
+} label;
+
+static label label_of(const fc_segment *s)
+{
+    return (label){s->q, s->k, s->v};
+}
+
+fc_status fake_kernel_describe(const fc_launch *launch, void *out_descriptors)
+{
+    for (uint32_t i = 0; i < launch->segment_count; i++) {
+        label mine = label_of(&launch->segments[i]);
+        memcpy((char *)out_descriptors + (size_t)i * launch->plan.descriptor_bytes, &mine, sizeof mine);
+    }
+    return FC_OK;
+}
+
+static bool has_descriptors(const fc_launch *launch, const fc_segment *segments)
+{
+    size_t each = launch->plan.descriptor_bytes;
+    const char *descriptors = fake_device_bytes(launch->d_descriptors, launch->segment_count * each);
+    for (uint32_t i = 0; each > 0 && i < launch->segment_count; i++) {
+        label mine = label_of(&segments[i]);
+        if (descriptors == NULL || memcmp(descriptors + i * each, &mine, sizeof mine) != 0)
+            return false;
+    }
+    return true;
+}
+
 void fake_kernel_abandon(const fc_launch *launch)
 {
     uint32_t *tickets = launch->d_tickets != NULL ? fake_device_bytes(launch->d_tickets, sizeof *tickets) : NULL;
@@ -180,12 +216,11 @@ cudaError_t fake_kernel_run(const fc_launch *launch)
 {
     const fc_segment *segments =
         fake_device_bytes(launch->d_segments, launch->segment_count * sizeof *launch->d_segments);
-    size_t descriptors_bytes = (size_t)launch->segment_count * launch->plan.descriptor_bytes;
     cudaError_t error = cudaSuccess;
     needs n;
     if (segments == NULL)
         return cudaErrorIllegalAddress;
-    if (descriptors_bytes > 0 && fake_device_bytes(launch->d_descriptors, descriptors_bytes) == NULL)
+    if (!has_descriptors(launch, segments))
         return cudaErrorIllegalAddress;
     if (!is_numbered(launch, segments, &n) || !has_split_memory(launch, &n))
         return cudaErrorLaunchFailure;

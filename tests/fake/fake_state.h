@@ -15,6 +15,9 @@ void *fake_device_bytes(const void *d_pointer, size_t bytes);
 /* Runs the launch on the host, with the reference. Device pointers throughout. */
 cudaError_t fake_kernel_run(const fc_launch *launch);
 
+/* A describer of the fake: says in each segment's descriptors whose they are, which the launch then looks up. */
+fc_status fake_kernel_describe(const fc_launch *launch, void *out_descriptors);
+
 /* A launch that failed: leaves its tickets as a kernel that was stopped would. */
 void fake_kernel_abandon(const fc_launch *launch);
 

@@ -251,6 +251,34 @@ START_TEST(every_job_is_answered)
 }
 END_TEST
 
+/* Every variant of every rung, however split and packed, that will do the row; and the launches of twins. */
+START_TEST(every_variant_is_answered)
+{
+    rig r;
+    made_job made;
+    fc_engine_info info;
+    fc_engine_timing timing;
+    fc_reason reason = {""};
+    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    fake.ops->describe(r.engine, &info);
+    make_job(&made, &ROWS[_i], FC_KERNEL_VEC, r.engine);
+    for (int kernel = 0; kernel < FC_KERNEL_COUNT; kernel++) {
+        for (uint32_t i = 0; i < 6 * fc_kernel_variant_count((fc_kernel)kernel); i++) {
+            fc_plan_wish wish = {.variant = (int32_t)i / 6, .split_count = i % 3, .packed_heads = i % 6 < 3 ? 1 : 2};
+            fc_plan *plan = &made.job.plan;
+            if (fc_plan_make_as(&info.device, (fc_kernel)kernel, &wish, &made.job.problem, plan, NULL) != FC_OK)
+                continue;
+            fc_engine_job twins[2] = {made.job, made.job};
+            fc_status st = fake.ops->lane_run(r.lane, twins, 2, &timing, &reason);
+            ck_assert_msg(st == FC_OK, "%s %d: %s", fc_kernel_name((fc_kernel)kernel), wish.variant, reason.text);
+            check_answer(&made, _i);
+        }
+    }
+    free_job(&made);
+    rig_close(&r);
+}
+END_TEST
+
 /* Tickets that were never zeroed, a workspace that is too small or shared by two would be found by the fake. */
 START_TEST(split_jobs_are_answered)
 {
@@ -489,6 +517,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, every_job_is_answered, 0, ROW_COUNT);
+    tcase_add_loop_test(tests, every_variant_is_answered, 0, ROW_COUNT);
     tcase_add_test(tests, split_jobs_are_answered);
     tcase_add_test(tests, jobs_together_are_one_launch);
     tcase_add_test(tests, what_does_not_fit_is_refused);

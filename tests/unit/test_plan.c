@@ -402,6 +402,25 @@ START_TEST(parts_are_not_too_short)
 }
 END_TEST
 
+START_TEST(packing_may_be_bound_to_divisors)
+{
+    static const int32_t ROWS[][2] = {{1, 1}, {4, 4}, {8, 8}, {12, 4}, {71, 1}, {128, 64}, {96, 32}};
+    fc_rung rung = RUNG;
+    rung.packs_divide = 64;
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        fc_plan_wish wish = {.variant = -1, .packed_heads = ROWS[i][0]};
+        fc_problem p = good_problem();
+        fc_plan plan;
+        p.q_heads = ROWS[i][0] * 8;
+        p.q_len = 1;
+        ck_assert_int_eq(fc_plan_shape(&rung, &H100, &p, NULL, &plan, NULL), FC_OK);
+        ck_assert_int_eq(plan.packed_heads, ROWS[i][1]);
+        ck_assert_int_eq(fc_plan_shape(&rung, &H100, &p, &wish, &plan, NULL),
+                         ROWS[i][0] == ROWS[i][1] ? FC_OK : FC_UNSUPPORTED);
+    }
+}
+END_TEST
+
 static bool suits_short(const fc_tile *tile, const fc_problem *problem)
 {
     return fc_problem_is_masked(problem) == (tile->q_tile_rows == 16);
@@ -442,6 +461,7 @@ int main(void)
     tcase_add_test(tests, a_rung_refuses_what_it_has_not);
     tcase_add_loop_test(tests, splits_fill_the_device, 0, sizeof SPLITS / sizeof *SPLITS);
     tcase_add_test(tests, parts_are_not_too_short);
+    tcase_add_test(tests, packing_may_be_bound_to_divisors);
     tcase_add_test(tests, tiles_may_be_meant_for_some);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static struct {
-    bool has_cuda_object, has_gpu, lacks_vec;
+    bool has_cuda_object, has_gpu, has_baseline_only;
     int open_count, close_count, load_count;
     fc_engine_config config;
 } world;
@@ -45,7 +45,8 @@ static void describe(fc_engine_info *out_info, fc_engine_kind kind)
     memset(out_info, 0, sizeof *out_info);
     snprintf(out_info->device_name, sizeof out_info->device_name, "a %s", kind == FC_ENGINE_CPU ? "cpu" : "gpu");
     for (int k = 0; k < FC_KERNEL_COUNT; k++)
-        out_info->has_kernel[k] = fc_kernel_engine((fc_kernel)k) == kind && !(k == FC_KERNEL_VEC && world.lacks_vec);
+        out_info->has_kernel[k] =
+            fc_kernel_engine((fc_kernel)k) == kind && !(k > FC_KERNEL_BASELINE && world.has_baseline_only);
 }
 
 static void describe_cpu(const fc_engine *engine, fc_engine_info *out_info)
@@ -75,7 +76,7 @@ fc_status fc_engine_load(fc_engine_kind kind, const char *path, const fc_engine_
 
 #define AUTO FC_ENGINE_CHOICE_AUTO
 static const struct {
-    bool has_cuda_object, has_gpu, lacks_vec;
+    bool has_cuda_object, has_gpu, has_baseline_only;
     fc_engine_choice engine;
     fc_kernel kernel;
     const char *opened, *reason; /* the engine, or NULL and the complaint */
@@ -114,7 +115,7 @@ START_TEST(the_wish_decides)
     memset(&world, 0, sizeof world);
     world.has_cuda_object = ROWS[_i].has_cuda_object;
     world.has_gpu = ROWS[_i].has_gpu;
-    world.lacks_vec = ROWS[_i].lacks_vec;
+    world.has_baseline_only = ROWS[_i].has_baseline_only;
     fc_options options = make_options(ROWS[_i].engine, ROWS[_i].kernel);
     fc_opened_engine opened = {0};
     fc_reason reason = {""};

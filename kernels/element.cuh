@@ -47,9 +47,11 @@ struct alignas(16) fc_eight_bfloats {
     __nv_bfloat162 pair[4];
 };
 
-static __device__ __forceinline__ void fc_load_eight(const __half *from, float (&to)[8])
+/* The elements of a 16-byte piece. */
+template <typename T> static __device__ __forceinline__ void fc_expand(const uint4 &bits, float (&to)[16 / sizeof(T)]);
+
+template <> __device__ __forceinline__ void fc_expand<__half>(const uint4 &bits, float (&to)[8])
 {
-    const uint4 bits = __ldg(reinterpret_cast<const uint4 *>(from));
     fc_eight_halves eight;
     memcpy(&eight, &bits, sizeof eight);
 #pragma unroll
@@ -60,9 +62,8 @@ static __device__ __forceinline__ void fc_load_eight(const __half *from, float (
     }
 }
 
-static __device__ __forceinline__ void fc_load_eight(const __nv_bfloat16 *from, float (&to)[8])
+template <> __device__ __forceinline__ void fc_expand<__nv_bfloat16>(const uint4 &bits, float (&to)[8])
 {
-    const uint4 bits = __ldg(reinterpret_cast<const uint4 *>(from));
     fc_eight_bfloats eight;
     memcpy(&eight, &bits, sizeof eight);
 #pragma unroll
@@ -71,6 +72,21 @@ static __device__ __forceinline__ void fc_load_eight(const __nv_bfloat16 *from, 
         to[2 * i] = pair.x;
         to[2 * i + 1] = pair.y;
     }
+}
+
+template <> __device__ __forceinline__ void fc_expand<float>(const uint4 &bits, float (&to)[4])
+{
+    memcpy(to, &bits, sizeof to);
+}
+
+static __device__ __forceinline__ void fc_load_eight(const __half *from, float (&to)[8])
+{
+    fc_expand<__half>(__ldg(reinterpret_cast<const uint4 *>(from)), to);
+}
+
+static __device__ __forceinline__ void fc_load_eight(const __nv_bfloat16 *from, float (&to)[8])
+{
+    fc_expand<__nv_bfloat16>(__ldg(reinterpret_cast<const uint4 *>(from)), to);
 }
 
 static __device__ __forceinline__ void fc_load_eight(const float *from, float (&to)[8])

@@ -35,10 +35,28 @@ static const fc_tile CPU_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_CPU_Q, 64, 1}};
 static const fc_tile BASELINE_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_BASELINE_Q, 32, 16}};
 static const fc_tile VEC_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_VEC_Q, 128, 3}};
 
+static const fc_tile WARP_TILES[] = {
+#define FC_WARP_ROW(head_dim, warp_rows, row_warps, key_warps, kv_tile_tokens, blocks_per_processor)                   \
+    {head_dim, (warp_rows) * (row_warps), kv_tile_tokens, blocks_per_processor},
+#include "kernels/warp.def"
+#undef FC_WARP_ROW
+};
+
+static const fc_tile TC_TILES[] = {
+#define FC_TC_ROW(head_dim, row_warps, key_warps, warp_keys, blocks_per_processor)                                     \
+    {head_dim, 16 * (row_warps), (key_warps) * (warp_keys), blocks_per_processor},
+#include "kernels/tc.def"
+#undef FC_TC_ROW
+};
+
 static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
     [FC_KERNEL_CPU] = {.dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(CPU_TILES)},
     [FC_KERNEL_BASELINE] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(BASELINE_TILES)},
     [FC_KERNEL_VEC] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(VEC_TILES)},
+    [FC_KERNEL_WARP] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(WARP_TILES), .packs_heads = true,
+                        .pace = {.flops_per_ns = 250, .step_ns = 100, .start_ns = 1500}},
+    [FC_KERNEL_TC] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(TC_TILES), .packs_heads = true,
+                      .pace = {.flops_per_ns = 1800, .step_ns = 150, .start_ns = 2000}},
 };
 
 static bool is_kernel(fc_kernel kernel)

@@ -20,8 +20,8 @@ typedef struct fc_admission_limits {
 fc_status fc_admission_problem(const fc_wire_attend *attend, const fc_admission_limits *limits, fc_problem *out_problem,
                                fc_reason *out_reason);
 
-/* The kernel asked for: absent or "auto" give default_kernel. FC_INVALID_ARGUMENT: no such kernel; the reason lists what
- * this engine has. Whether a kernel can do a problem is left to the plan. */
+/* The kernel asked for: absent or "auto" give default_kernel. FC_INVALID_ARGUMENT: no such kernel; the reason lists
+ * what this engine has. Whether a kernel can do a problem is left to the plan. */
 fc_status fc_admission_kernel(fc_wire_text name, fc_kernel default_kernel, const fc_engine_info *info,
                               fc_kernel *out_kernel, fc_reason *out_reason);
 

@@ -31,8 +31,8 @@ typedef struct fc_opened_engine {
  * FC_INVALID_ARGUMENT when the engine lacks the kernel named with --kernel; the reason lists what there is. */
 fc_status fc_engine_open(const fc_options *options, fc_opened_engine *out_opened, fc_reason *out_reason);
 
-/* --list-kernels: a line a kernel, with engine, whether this machine can run it, what it can do, and its idea; a line an
- * engine, with what auto means there. */
+/* --list-kernels: a line a kernel, with engine, whether this machine can run it, what it can do, and its idea; a line
+ * an engine, with what auto means there. */
 void fc_engine_list_kernels(FILE *out, const fc_options *options);
 
 /* "cpu, baseline, vec": the engine's kernels. Returns text. */

@@ -13,7 +13,7 @@ EMULATE_HOST_SRC := kernels/attention.c kernels/reference.c kernels/cuda_launch.
 # Half precision by the processor's own instructions where it has them.
 EMULATE_ISA := $(if $(shell grep -m1 -w avx2 /proc/cpuinfo 2>/dev/null | grep -w fma),-mavx2 -mfma)
 # Not position-independent: shared memory and threadIdx are then one instruction away.
-EMULATE_CXXFLAGS := -std=c++17 -O2 -g $(EMULATE_ISA) -fno-pie -fno-strict-aliasing -ffp-contract=off -Wall -Wextra \
+EMULATE_CXXFLAGS := -std=c++17 -O3 -g $(EMULATE_ISA) -fno-pie -fno-strict-aliasing -ffp-contract=fast -Wall -Wextra \
                     -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare
 EMULATE_CPPFLAGS := -Itests/emulate/include
 # As device code of the newest target.

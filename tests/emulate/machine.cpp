@@ -319,7 +319,7 @@ void warp_meet(uint32_t mask, const char *instruction, void *operands, void (*ex
             fail("%s: more than %d groups of lanes of one warp wait", instruction, MEETINGS);
         *meeting = Meeting{mask, 0, instruction, {}};
     }
-    if (strcmp(meeting->instruction, instruction) != 0)
+    if (meeting->instruction != instruction && strcmp(meeting->instruction, instruction) != 0)
         fail("divergence: %s while lanes %08x of the warp wait at %s", instruction, meeting->arrived,
              meeting->instruction);
     meeting->arrived |= own_bit();

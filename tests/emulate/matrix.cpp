@@ -73,34 +73,33 @@ struct Multiply {
     Half type;
 };
 
-float low_half(uint32_t pair, Half type)
+template <Half TYPE> float low_half(uint32_t pair)
 {
-    return type == Half::F16 ? float_of_half((uint16_t)pair) : float_of_bfloat((uint16_t)pair);
+    return TYPE == Half::F16 ? float_of_half((uint16_t)pair) : float_of_bfloat((uint16_t)pair);
 }
 
-float high_half(uint32_t pair, Half type)
+template <Half TYPE> float high_half(uint32_t pair)
 {
-    return low_half(pair >> 16, type);
+    return low_half<TYPE>(pair >> 16);
 }
 
-void execute_multiply(Meeting &meeting)
+template <Half TYPE> void execute_multiply(Meeting &meeting)
 {
-    const Half type = of_lane<Multiply>(meeting, 0).type;
     const int k = of_lane<Multiply>(meeting, 0).k;
     float a[16][16], b[16][8], d[16][8];
     for (int lane = 0; lane < WARP; lane++) {
         const Multiply &own = of_lane<Multiply>(meeting, lane);
         const int g = lane / 4, t = lane % 4 * 2;
-        if (own.type != type || own.k != k)
+        if (own.type != TYPE || own.k != k)
             fail("mma: lanes disagree about its shape or type");
         for (int i = 0; i < k / 4; i++) {
             const int row = g + i % 2 * 8, column = t + i / 2 * 8;
-            a[row][column] = low_half(own.a[i], type);
-            a[row][column + 1] = high_half(own.a[i], type);
+            a[row][column] = low_half<TYPE>(own.a[i]);
+            a[row][column + 1] = high_half<TYPE>(own.a[i]);
         }
         for (int i = 0; i < k / 8; i++) {
-            b[t + i * 8][g] = low_half(own.b[i], type);
-            b[t + i * 8 + 1][g] = high_half(own.b[i], type);
+            b[t + i * 8][g] = low_half<TYPE>(own.b[i]);
+            b[t + i * 8 + 1][g] = high_half<TYPE>(own.b[i]);
         }
         for (int i = 0; i < 4; i++)
             d[g + i / 2 * 8][t + i % 2] = own.d[i];
@@ -136,7 +135,8 @@ void store_matrix(const uint32_t *from, int count, uint32_t row, bool is_transpo
 void multiply_matrix(float *d, const uint32_t *a, const uint32_t *b, int k, Half type)
 {
     Multiply operands = {d, a, b, k, type};
-    warp_meet(FULL_MASK, k == 16 ? "mma.m16n8k16" : "mma.m16n8k8", &operands, execute_multiply);
+    warp_meet(FULL_MASK, k == 16 ? "mma.m16n8k16" : "mma.m16n8k8", &operands,
+              type == Half::F16 ? execute_multiply<Half::F16> : execute_multiply<Half::BF16>);
 }
 
 } // namespace emulate

@@ -25,12 +25,12 @@ namespace
 
 constexpr int K = 16, ROWS = 16, N_MAX = 256, WARPS_MAX = THREADS_MAX / WARP;
 
-/* 16-bit elements in shared memory, [line][k], as a descriptor leads to them. */
+/* 16-bit elements in shared memory, line by k, as a descriptor leads to them. */
 struct Operand {
     uint64_t descriptor;
     bool is_transposed;
     int first_line, lines;
-    std::vector<uint16_t> bits; /* at issue */
+    std::vector<uint16_t> bits; /* at issue, eight contiguous elements after another */
 };
 
 /* A warp's sums under way: the value, and where it goes. */
@@ -87,29 +87,31 @@ uint32_t element_address(const Operand &operand, int line, int k)
     return address ^ ((address >> 7 & ((1u << bits) - 1)) << 4);
 }
 
+/* Eight elements stay together along the direction that is contiguous: along k, or along the lines. */
 void read_operand(const Operand &operand, std::vector<uint16_t> &to)
 {
+    const int line_step = operand.is_transposed ? 8 : 1, k_step = operand.is_transposed ? 1 : 8;
+    size_t at = 0;
     to.resize((size_t)operand.lines * K);
     if (operand.descriptor >> 49 & 7)
         fail("wgmma: a descriptor with a base offset, which is not modelled");
-    /* Eight elements stay together along the direction that is contiguous. */
-    const int line_step = operand.is_transposed ? 8 : 1, k_step = operand.is_transposed ? 1 : 8;
     for (int line = 0; line < operand.lines; line += line_step) {
-        for (int k = 0; k < K; k += k_step) {
-            uint16_t eight[8];
+        for (int k = 0; k < K; k += k_step, at += 8) {
             const uint32_t address = element_address(operand, operand.first_line + line, k);
-            memcpy(eight, shared_bytes(address, 16, 16, "wgmma"), sizeof eight);
-            for (int i = 0; i < 8; i++) {
-                const int at_line = operand.is_transposed ? line + i : line, at_k = operand.is_transposed ? k : k + i;
-                to[(size_t)(at_line * K + at_k)] = eight[i];
-            }
+            memcpy(&to[at], shared_bytes(address, 16, 16, "wgmma"), 16);
         }
     }
 }
 
-float float_of(uint16_t bits, Half type)
+template <Half TYPE> float float_of(uint16_t bits)
 {
-    return type == Half::F16 ? float_of_half(bits) : float_of_bfloat(bits);
+    return TYPE == Half::F16 ? float_of_half(bits) : float_of_bfloat(bits);
+}
+
+template <Half TYPE> void convert(const std::vector<uint16_t> &bits, float *to)
+{
+    for (size_t i = 0; i < bits.size(); i++)
+        to[i] = float_of<TYPE>(bits[i]);
 }
 
 /* Where element i of a thread's sums is among the warp's rows. */
@@ -146,13 +148,13 @@ Sums *take_sums(WarpState &state, const Meeting &meeting)
     return sums.get();
 }
 
-void take_registers(Operation &operation, const Meeting &meeting)
+template <Half TYPE> void take_registers(Operation &operation, const Meeting &meeting)
 {
     for (int lane = 0; lane < WARP; lane++) {
         const uint32_t *a = static_cast<Wgmma *>(meeting.operands[lane])->a_registers;
         for (int i = 0; i < 8; i++) {
             const int row = lane / 4 + i / 2 % 2 * 8, k = i / 4 * 8 + lane % 4 * 2 + i % 2;
-            operation.a_values[row][k] = float_of((uint16_t)(a[i / 2] >> i % 2 * 16), operation.type);
+            operation.a_values[row][k] = float_of<TYPE>((uint16_t)(a[i / 2] >> i % 2 * 16));
         }
     }
 }
@@ -169,6 +171,8 @@ void execute_issue(Meeting &meeting)
     }
     if (!state.is_fenced)
         fail("wgmma: no wgmma.fence since the last wait");
+    if (first.is_a_transposed)
+        fail("wgmma: a transposed a, which is not modelled");
     if (first.n % 8 != 0 || first.n > N_MAX)
         fail("wgmma: %d columns", first.n);
     operation->n = first.n;
@@ -180,7 +184,7 @@ void execute_issue(Meeting &meeting)
     operation->b = {first.b, first.is_b_transposed, 0, first.n, {}};
     read_operand(operation->b, operation->b.bits);
     if (first.a_registers != nullptr) {
-        take_registers(*operation, meeting);
+        (first.type == Half::F16 ? take_registers<Half::F16> : take_registers<Half::BF16>)(*operation, meeting);
     } else {
         operation->a = {first.a, first.is_a_transposed, thread_index() / WARP % 4 * ROWS, ROWS, {}};
         read_operand(operation->a, operation->a.bits);
@@ -191,38 +195,55 @@ void execute_issue(Meeting &meeting)
 
 void check_unchanged(const Operand &operand, const char *which)
 {
-    std::vector<uint16_t> now;
+    static std::vector<uint16_t> now;
     read_operand(operand, now);
-    for (size_t i = 0; i < now.size(); i++) {
+    for (size_t i = 0; i < now.size() && memcmp(now.data(), operand.bits.data(), 2 * now.size()) != 0; i++) {
+        const int eight = (int)i / 8, within = (int)i % 8;
+        const int line = operand.is_transposed ? eight / K * 8 + within : eight / (K / 8);
+        const int k = operand.is_transposed ? eight % K : eight % (K / 8) * 8 + within;
         if (now[i] != operand.bits[i])
             fail("wgmma: element (%d, %d) of %s changed in shared memory between the wgmma and its wait, %04x to %04x",
-                 (int)i / K + operand.first_line, (int)i % K, which, operand.bits[i], now[i]);
+                 line + operand.first_line, k, which, operand.bits[i], now[i]);
     }
 }
 
-void compute(Operation &operation)
+/* d += a b for a block of columns whose sums fit registers. */
+void multiply_block(const float (&a)[ROWS][K], const float (*b)[N_MAX], float (*d)[N_MAX])
 {
+    for (int row = 0; row < ROWS; row++) {
+        float sums[8];
+        for (int column = 0; column < 8; column++)
+            sums[column] = d[row][column];
+        for (int k = 0; k < K; k++) {
+            for (int column = 0; column < 8; column++)
+                sums[column] += a[row][k] * b[k][column];
+        }
+        for (int column = 0; column < 8; column++)
+            d[row][column] = sums[column];
+    }
+}
+
+template <Half TYPE> void compute(Operation &operation)
+{
+    static float flat[K * N_MAX], b[K][N_MAX];
     float(*d)[N_MAX] = operation.sums->value;
-    float b[K][N_MAX];
     check_unchanged(operation.b, "b");
     if (operation.a.lines > 0) {
         check_unchanged(operation.a, "a");
-        for (int i = 0; i < ROWS * K; i++)
-            operation.a_values[i / K][i % K] = float_of(operation.a.bits[(size_t)i], operation.type);
+        convert<TYPE>(operation.a.bits, &operation.a_values[0][0]);
     }
-    for (int column = 0; column < operation.n; column++) {
-        for (int k = 0; k < K; k++)
-            b[k][column] = float_of(operation.b.bits[(size_t)(column * K + k)], operation.type);
+    convert<TYPE>(operation.b.bits, flat);
+    for (int i = 0; i < operation.n * K; i++) {
+        if (operation.b.is_transposed)
+            b[i / 8 % K][i / 8 / K * 8 + i % 8] = flat[i];
+        else
+            b[i % K][i / K] = flat[i];
     }
-    for (int row = 0; row < ROWS; row++) {
-        for (int column = 0; column < operation.n && !operation.accumulates; column++)
-            d[row][column] = 0.0f;
-        for (int k = 0; k < K; k++) {
-            const float a = operation.a_values[row][k];
-            for (int column = 0; column < operation.n; column++)
-                d[row][column] += a * b[k][column];
-        }
-    }
+    for (int row = 0; row < ROWS && !operation.accumulates; row++)
+        std::fill(d[row], d[row] + operation.n, 0.0f);
+    for (int column = 0; column < operation.n; column += 8)
+        multiply_block(operation.a_values, reinterpret_cast<float(*)[N_MAX]>(&b[0][column]),
+                       reinterpret_cast<float(*)[N_MAX]>(&d[0][column]));
 }
 
 void execute_wait(Meeting &meeting)
@@ -231,8 +252,10 @@ void execute_wait(Meeting &meeting)
     const int pending = *static_cast<int *>(meeting.operands[0]);
     const auto is_done = [&](unsigned group) { return (uint64_t)group + (uint64_t)pending < state.group; };
     size_t done = 0;
-    while (done < state.operations.size() && is_done(state.operations[done]->group))
-        compute(*state.operations[done++]);
+    while (done < state.operations.size() && is_done(state.operations[done]->group)) {
+        Operation &operation = *state.operations[done++];
+        (operation.type == Half::F16 ? compute<Half::F16> : compute<Half::BF16>)(operation);
+    }
     state.operations.erase(state.operations.begin(), state.operations.begin() + (ptrdiff_t)done);
     for (auto entry = state.sums.begin(); entry != state.sums.end();) {
         const Sums &sums = *entry->second;

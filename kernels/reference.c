@@ -108,6 +108,7 @@ static float *gather(fc_dtype dtype, const void *base, fc_strides strides, exten
 /* The dense inputs, and one row of scores a thread. */
 typedef struct inputs {
     const fc_problem *problem;
+    int64_t row_step; /* every how many rows one is computed */
     float *q, *k, *v;
     double *scores; /* [threads, kv_len] */
 } inputs;
@@ -126,13 +127,16 @@ static void inputs_fini(inputs *in)
     free(in->v);
     free(in->k);
     free(in->q);
+    in->scores = NULL;
+    in->q = in->k = in->v = NULL;
 }
 
-static fc_status inputs_init(inputs *in, const fc_problem *p, const fc_tensors *tensors)
+static fc_status inputs_init(inputs *in, const fc_problem *p, const fc_tensors *tensors, int64_t row_step)
 {
     extent q_extent = {p->batch, p->q_heads, p->q_len, p->head_dim};
     extent kv_extent = {p->batch, p->kv_heads, p->kv_len, p->head_dim};
     in->problem = p;
+    in->row_step = row_step;
     in->q = gather(p->dtype, tensors->q, tensors->q_strides, q_extent);
     in->k = gather(p->dtype, tensors->k, tensors->k_strides, kv_extent);
     in->v = gather(p->dtype, tensors->v, tensors->v_strides, kv_extent);
@@ -146,6 +150,17 @@ static fc_status inputs_init(inputs *in, const fc_problem *p, const fc_tensors *
 static int64_t row_count(const fc_problem *p)
 {
     return (int64_t)p->batch * p->q_heads * p->q_len;
+}
+
+/* Rows that are computed, and which one of all is the i-th of them. */
+static int64_t sample_count(const inputs *in)
+{
+    return (row_count(in->problem) + in->row_step - 1) / in->row_step;
+}
+
+static int64_t sample_row(const inputs *in, int64_t i)
+{
+    return row_count(in->problem) - 1 - (sample_count(in) - 1 - i) * in->row_step;
 }
 
 static row row_at(const inputs *in, int64_t index)
@@ -286,10 +301,10 @@ typedef void (*run_row)(const row *r, double *out, double *out_lse);
 
 static void run_rows(const inputs *in, run_row run, double *out_out, double *out_lse)
 {
-    int64_t rows = row_count(in->problem);
+    int64_t rows = sample_count(in);
     FOR_ROWS_IN_PARALLEL
     for (int64_t i = 0; i < rows; i++) {
-        row r = row_at(in, i);
+        row r = row_at(in, sample_row(in, i));
         run(&r, out_out + i * in->problem->head_dim, out_lse + i);
     }
 }
@@ -298,7 +313,7 @@ static fc_status run_all(const fc_problem *problem, const fc_tensors *tensors, r
                          double *out_lse)
 {
     inputs in;
-    fc_status st = inputs_init(&in, problem, tensors);
+    fc_status st = inputs_init(&in, problem, tensors, 1);
     if (st != FC_OK)
         return st;
     run_rows(&in, run, out_out, out_lse);
@@ -349,26 +364,26 @@ static double largest_finite(const double *values, size_t count)
     return largest;
 }
 
-/* The limits of fc_reference_verify() for one tensor of `dtype`, from the worst that plain erred. */
-static fc_reference_error limit_from(fc_reference_error plain, fc_dtype dtype, const double *want, size_t count)
+/* All but the answer's and plain's error. */
+static fc_reference_figures figures_of(fc_dtype dtype, const double *want, size_t count)
 {
-    double unit = unit_in_last_place(dtype, largest_finite(want, count));
+    fc_reference_figures f = {.unit = unit_in_last_place(dtype, largest_finite(want, count))};
     double squares = 0;
     for (size_t i = 0; i < count; i++)
         squares += isfinite(want[i]) ? want[i] * want[i] : 0;
-    return (fc_reference_error){.relative_frobenius =
-                                    2 * plain.relative_frobenius + (squares > 0 ? unit / sqrt(squares) : 0),
-                                .largest_absolute = 2 * plain.largest_absolute + unit};
+    f.norm = sqrt(squares);
+    return f;
 }
 
-static fc_status judge(const char *name, fc_reference_error error, fc_reference_error limit, fc_reason *out_reason)
+static fc_status judge(const char *name, const fc_reference_figures *f, fc_reason *out_reason)
 {
-    if (isfinite(error.largest_absolute) && error.largest_absolute <= limit.largest_absolute &&
-        error.relative_frobenius <= limit.relative_frobenius)
+    double most_relative = 2 * f->plain.relative_frobenius + (f->norm > 0 ? f->unit / f->norm : 0);
+    double most_absolute = 2 * f->plain.largest_absolute + f->unit;
+    if (isfinite(f->error.largest_absolute) && f->error.largest_absolute <= most_absolute &&
+        f->error.relative_frobenius <= most_relative)
         return FC_OK;
     return fc_fail(FC_INTERNAL, out_reason, "%s is wrong: relative error %.3g of %.3g allowed, largest %.3g of %.3g",
-                   name, error.relative_frobenius, limit.relative_frobenius, error.largest_absolute,
-                   limit.largest_absolute);
+                   name, f->error.relative_frobenius, most_relative, f->error.largest_absolute, most_absolute);
 }
 
 static fc_reference_error worse(fc_reference_error a, fc_reference_error b)
@@ -379,7 +394,7 @@ static fc_reference_error worse(fc_reference_error a, fc_reference_error b)
 
 /* The orders in which plain may sum a dot product: first to last, last to first, and the latter's every other element
  * before the rest. The definition fixes none, and over a few rows the error of any one of them can be small by luck. */
-#define SUM_ORDER_COUNT 3
+enum { SUM_ORDER_COUNT = 3 };
 
 /* Puts the elements of every row of q or k into the next order; a dot product of both keeps its value. */
 static void reorder(float *rows, int64_t count, int32_t head_dim, int order)
@@ -393,61 +408,134 @@ static void reorder(float *rows, int64_t count, int32_t head_dim, int order)
     }
 }
 
-/* One block of doubles: three outputs, then three LSEs. */
-typedef struct verdict {
+/* --- the truth -------------------------------------------------------------------------------------------------- */
+
+/* One block of doubles: three outputs, then three LSEs. Figures without an answer's error, after each order of plain;
+ * orders are tried only when an answer needs them. */
+struct fc_reference_truth {
+    fc_problem problem;
+    uint32_t *kv_lens;
+    inputs in;
     size_t out_count, lse_count;
     double *got, *plain, *want, *got_lse, *plain_lse, *want_lse;
-} verdict;
+    int orders_tried;
+    fc_reference_figures out_figures[SUM_ORDER_COUNT], lse_figures[SUM_ORDER_COUNT];
+};
 
-static fc_status verdict_init(verdict *v, const fc_problem *p)
+static fc_status copy_problem(fc_reference_truth *t, const fc_problem *p)
 {
-    v->lse_count = (size_t)row_count(p);
-    v->out_count = v->lse_count * (size_t)p->head_dim;
-    v->got = allocate(3 * (v->out_count + v->lse_count), sizeof *v->got);
-    if (v->got == NULL)
+    size_t bytes = (size_t)p->batch * sizeof *p->kv_lens;
+    t->problem = *p;
+    if (p->kv_lens == NULL)
+        return FC_OK;
+    t->kv_lens = allocate(bytes, 1);
+    if (t->kv_lens == NULL)
         return FC_NO_MEMORY;
-    v->plain = v->got + v->out_count;
-    v->want = v->plain + v->out_count;
-    v->got_lse = v->want + v->out_count;
-    v->plain_lse = v->got_lse + v->lse_count;
-    v->want_lse = v->plain_lse + v->lse_count;
+    memcpy(t->kv_lens, p->kv_lens, bytes);
+    t->problem.kv_lens = t->kv_lens;
     return FC_OK;
 }
 
-static fc_status widen_answer(verdict *v, const fc_problem *p, const void *got_out, fc_strides got_strides,
-                              const float *got_lse)
+static fc_status allocate_results(fc_reference_truth *t)
 {
-    extent e = {p->batch, p->q_heads, p->q_len, p->head_dim};
-    float *dense = gather(p->dtype, got_out, got_strides, e);
-    if (dense == NULL)
+    t->lse_count = (size_t)sample_count(&t->in);
+    t->out_count = t->lse_count * (size_t)t->problem.head_dim;
+    t->got = allocate(3 * (t->out_count + t->lse_count), sizeof *t->got);
+    if (t->got == NULL)
         return FC_NO_MEMORY;
-    for (size_t i = 0; i < v->out_count; i++)
-        v->got[i] = (double)dense[i];
-    for (size_t i = 0; i < v->lse_count && got_lse != NULL; i++)
-        v->got_lse[i] = (double)load(FC_F32, got_lse, (int64_t)i);
-    free(dense);
+    t->plain = t->got + t->out_count;
+    t->want = t->plain + t->out_count;
+    t->got_lse = t->want + t->out_count;
+    t->plain_lse = t->got_lse + t->lse_count;
+    t->want_lse = t->plain_lse + t->lse_count;
     return FC_OK;
 }
 
-/* Runs plain in one order after the other until the answer is within what they err. */
-static fc_status judge_answer(verdict *v, inputs *in, bool has_lse, fc_reason *out_reason)
+fc_status fc_reference_truth_create(const fc_problem *problem, const fc_tensors *tensors, int64_t row_step,
+                                    fc_reference_truth **out_truth)
 {
-    const fc_problem *p = in->problem;
-    fc_reference_error out_error = fc_reference_compare(v->got, v->want, v->out_count);
-    fc_reference_error lse_error = fc_reference_compare(v->got_lse, v->want_lse, v->lse_count);
-    fc_reference_error plain_out = {0, 0}, plain_lse = {0, 0};
+    fc_reference_truth *t = allocate(1, sizeof *t);
+    if (t == NULL)
+        return FC_NO_MEMORY;
+    fc_status st = copy_problem(t, problem);
+    if (st == FC_OK)
+        st = inputs_init(&t->in, &t->problem, tensors, row_step);
+    if (st == FC_OK)
+        st = allocate_results(t);
+    if (st != FC_OK) {
+        fc_reference_truth_destroy(t);
+        return st;
+    }
+    run_rows(&t->in, run_row_f64, t->want, t->want_lse);
+    *out_truth = t;
+    return FC_OK;
+}
+
+void fc_reference_truth_destroy(fc_reference_truth *truth)
+{
+    if (truth == NULL)
+        return;
+    free(truth->got);
+    inputs_fini(&truth->in);
+    free(truth->kv_lens);
+    free(truth);
+}
+
+/* Plain in its next order of summation; its figures are the worst of all orders so far. */
+static void try_next_order(fc_reference_truth *t)
+{
+    const fc_problem *p = &t->problem;
+    int order = t->orders_tried++;
+    fc_reference_figures *out = &t->out_figures[order], *lse = &t->lse_figures[order];
+    if (order > 0) {
+        reorder(t->in.q, row_count(p), p->head_dim, order);
+        reorder(t->in.k, (int64_t)p->batch * p->kv_heads * p->kv_len, p->head_dim, order);
+    }
+    run_rows(&t->in, run_row_f32, t->plain, t->plain_lse);
+    *out = order > 0 ? out[-1] : figures_of(p->dtype, t->want, t->out_count);
+    *lse = order > 0 ? lse[-1] : figures_of(FC_F32, t->want_lse, t->lse_count);
+    out->plain = worse(out->plain, fc_reference_compare(t->plain, t->want, t->out_count));
+    lse->plain = worse(lse->plain, fc_reference_compare(t->plain_lse, t->want_lse, t->lse_count));
+}
+
+static void widen_answer(fc_reference_truth *t, const void *got_out, fc_strides strides, const float *got_lse)
+{
+    const fc_problem *p = &t->problem;
+    double *next = t->got;
+    for (size_t i = 0; i < t->lse_count; i++) {
+        int64_t r = sample_row(&t->in, (int64_t)i);
+        int64_t b = r / p->q_len / p->q_heads, h = r / p->q_len % p->q_heads, token = r % p->q_len;
+        int64_t first = b * strides.batch + h * strides.head + token * strides.token;
+        for (int32_t d = 0; d < p->head_dim; d++)
+            *next++ = (double)load(p->dtype, got_out, first + d);
+        if (got_lse != NULL)
+            t->got_lse[i] = (double)load(FC_F32, got_lse, r);
+    }
+}
+
+fc_status fc_reference_truth_judge(fc_reference_truth *truth, const void *got_out, fc_strides got_strides,
+                                   const float *got_lse, fc_reference_figures *out_figures,
+                                   fc_reference_figures *out_lse_figures, fc_reason *out_reason)
+{
     fc_status st = FC_INTERNAL;
+    widen_answer(truth, got_out, got_strides, got_lse);
+    fc_reference_error out_error = fc_reference_compare(truth->got, truth->want, truth->out_count);
+    fc_reference_error lse_error = {0, 0};
+    if (got_lse != NULL)
+        lse_error = fc_reference_compare(truth->got_lse, truth->want_lse, truth->lse_count);
     for (int order = 0; order < SUM_ORDER_COUNT && st != FC_OK; order++) {
-        if (order > 0) {
-            reorder(in->q, (int64_t)v->lse_count, p->head_dim, order);
-            reorder(in->k, (int64_t)p->batch * p->kv_heads * p->kv_len, p->head_dim, order);
-        }
-        run_rows(in, run_row_f32, v->plain, v->plain_lse);
-        plain_out = worse(plain_out, fc_reference_compare(v->plain, v->want, v->out_count));
-        plain_lse = worse(plain_lse, fc_reference_compare(v->plain_lse, v->want_lse, v->lse_count));
-        st = judge("out", out_error, limit_from(plain_out, p->dtype, v->want, v->out_count), out_reason);
-        if (st == FC_OK && has_lse)
-            st = judge("lse", lse_error, limit_from(plain_lse, FC_F32, v->want_lse, v->lse_count), out_reason);
+        if (order == truth->orders_tried)
+            try_next_order(truth);
+        fc_reference_figures out = truth->out_figures[order], lse = truth->lse_figures[order];
+        out.error = out_error;
+        lse.error = lse_error;
+        st = judge("out", &out, out_reason);
+        if (st == FC_OK)
+            st = judge("lse", &lse, out_reason);
+        if (out_figures != NULL)
+            *out_figures = out;
+        if (out_lse_figures != NULL)
+            *out_lse_figures = lse;
     }
     return st;
 }
@@ -455,22 +543,11 @@ static fc_status judge_answer(verdict *v, inputs *in, bool has_lse, fc_reason *o
 fc_status fc_reference_verify(const fc_problem *problem, const fc_tensors *tensors, const void *got_out,
                               fc_strides got_strides, const float *got_lse, fc_reason *out_reason)
 {
-    verdict v;
-    inputs in;
-    fc_status st = verdict_init(&v, problem);
+    fc_reference_truth *truth = NULL;
+    fc_status st = fc_reference_truth_create(problem, tensors, 1, &truth);
     if (st != FC_OK)
         return fc_fail(st, out_reason, "no memory to verify with");
-    st = inputs_init(&in, problem, tensors);
-    if (st != FC_OK)
-        goto free_verdict;
-    st = widen_answer(&v, problem, got_out, got_strides, got_lse);
-    if (st != FC_OK)
-        goto free_inputs;
-    run_rows(&in, run_row_f64, v.want, v.want_lse);
-    st = judge_answer(&v, &in, got_lse != NULL, out_reason);
-free_inputs:
-    inputs_fini(&in);
-free_verdict:
-    free(v.got);
+    st = fc_reference_truth_judge(truth, got_out, got_strides, got_lse, NULL, NULL, out_reason);
+    fc_reference_truth_destroy(truth);
     return st;
 }

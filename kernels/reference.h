@@ -29,12 +29,35 @@ typedef struct fc_reference_error {
 
 fc_reference_error fc_reference_compare(const double *got, const double *want, size_t count);
 
-/* Is an answer right? Computes fp64 and plain results, and accepts out when both of its errors are at most twice
- * plain's (plus one unit in the last place of the dtype at the size of the largest value, for the cases where plain
- * happens to be exact). The definition fixes no order of summation, so plain's error is the largest over three orders
- * of the dot product's elements: with a few rows of large logits the error of a single order is small by luck. Likewise
- * lse in f32 against 2x plain's. got_out in problem->dtype with got_strides, got_lse contiguous f32 or NULL. FC_OK,
- * FC_INTERNAL with the figures in the reason when it is wrong, FC_NO_MEMORY. */
+/* What a verdict on one tensor rests on: the answer passes when error.largest_absolute <= 2 plain.largest_absolute +
+ * unit, and error.relative_frobenius <= 2 plain.relative_frobenius + unit / norm. */
+typedef struct fc_reference_figures {
+    fc_reference_error error; /* of the answer, against double precision */
+    fc_reference_error plain; /* the worst of plain's orders of summation that were tried */
+    double unit;              /* in the last place of the dtype at the size of the largest value */
+    double norm;              /* of the double-precision result */
+} fc_reference_figures;
+
+/* The right answer to one problem, against which any number of answers can be held. One thread at a time. */
+typedef struct fc_reference_truth fc_reference_truth;
+
+/* Copies the inputs and computes in double precision: every row_step-th row, from the last one down (1: all), so that
+ * long sequences can be checked, too; an odd row_step meets every row of a kernel's tiles. FC_NO_MEMORY. */
+fc_status fc_reference_truth_create(const fc_problem *problem, const fc_tensors *tensors, int64_t row_step,
+                                    fc_reference_truth **out_truth);
+void fc_reference_truth_destroy(fc_reference_truth *truth); /* NULL is fine */
+
+/* Is an answer right? Accepts out when both of its errors are at most twice plain's (plus one unit in the last place of
+ * the dtype at the size of the largest value, for the cases where plain happens to be exact). The definition fixes no
+ * order of summation, so plain's error is the largest over three orders of the dot product's elements: with a few rows
+ * of large logits the error of a single order is small by luck. Likewise lse in f32 against 2x plain's. got_out in the
+ * problem's dtype with got_strides, got_lse contiguous f32 or NULL. The figures may be NULL. FC_OK, FC_INTERNAL with
+ * the figures in the reason when it is wrong. */
+fc_status fc_reference_truth_judge(fc_reference_truth *truth, const void *got_out, fc_strides got_strides,
+                                   const float *got_lse, fc_reference_figures *out_figures,
+                                   fc_reference_figures *out_lse_figures, fc_reason *out_reason);
+
+/* All of the above for one answer, every row. FC_OK, FC_INTERNAL, FC_NO_MEMORY. */
 fc_status fc_reference_verify(const fc_problem *problem, const fc_tensors *tensors, const void *got_out,
                               fc_strides got_strides, const float *got_lse, fc_reason *out_reason);
 

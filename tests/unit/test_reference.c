@@ -365,6 +365,36 @@ START_TEST(plain_errs_by_its_element_type)
 }
 END_TEST
 
+/* Of 32 rows every fifth from the last one down: 31, 26, ... 1. */
+START_TEST(a_sampled_truth_looks_at_its_rows_alone)
+{
+    small s;
+    float out[MAX_HEADS * MAX_TOKENS * D], lse[MAX_HEADS * MAX_TOKENS];
+    fc_reference_truth *truth = NULL;
+    fc_reference_figures out_figures, lse_figures;
+    small_init(&s, 1, 4, 8, 8);
+    fill(s.q, 4 * 8 * D, 11);
+    fill(s.k, 4 * 8 * D, 12);
+    fill(s.v, 4 * 8 * D, 13);
+    small_run(&s);
+    for (int i = 0; i < 4 * 8 * D; i++)
+        out[i] = (float)s.out[i] + (i / D % 5 == 1 ? 0.0f : 1.0f);
+    for (int i = 0; i < 4 * 8; i++)
+        lse[i] = (float)s.lse[i];
+    fc_strides strides = s.tensors.q_strides;
+    ck_assert_int_eq(fc_reference_truth_create(&s.problem, &s.tensors, 5, &truth), FC_OK);
+    for (int twice = 0; twice < 2; twice++)
+        ck_assert_int_eq(fc_reference_truth_judge(truth, out, strides, lse, &out_figures, &lse_figures, NULL), FC_OK);
+    ck_assert_double_gt(out_figures.plain.relative_frobenius, 0);
+    ck_assert_double_gt(out_figures.norm, 0);
+    ck_assert(isfinite(lse_figures.error.largest_absolute));
+    out[31 * D] += 1e-4f;
+    ck_assert_int_eq(fc_reference_truth_judge(truth, out, strides, lse, &out_figures, NULL, NULL), FC_INTERNAL);
+    ck_assert_double_gt(out_figures.error.largest_absolute, 9e-5);
+    fc_reference_truth_destroy(truth);
+}
+END_TEST
+
 START_TEST(nothing_asked_is_nothing_answered)
 {
     small s;
@@ -395,6 +425,7 @@ int main(void)
     tcase_add_loop_test(tests, errors_are_measured, 0, sizeof COMPARE_ROWS / sizeof *COMPARE_ROWS);
     tcase_add_test(tests, verify_accepts_rounding_and_refuses_more);
     tcase_add_loop_test(tests, plain_errs_by_its_element_type, 0, FC_DTYPE_COUNT);
+    tcase_add_test(tests, a_sampled_truth_looks_at_its_rows_alone);
     tcase_add_test(tests, nothing_asked_is_nothing_answered);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

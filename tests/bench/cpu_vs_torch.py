@@ -18,6 +18,8 @@ import statistics
 import sys
 import time
 
+from bars import svg as bars_svg
+
 DTYPES = {"f16": 0, "bf16": 1, "f32": 2}
 
 
@@ -104,37 +106,16 @@ def geometric_mean(values):
     return math.exp(sum(math.log(v) for v in values) / len(values))
 
 
-def svg(rows, means, title):
-    """Horizontal bars of the ratio, one a shape, grouped by dtype; a line at 1.0."""
-    left, right, bar, gap = 190, 70, 15, 4
-    widest = max(r["ratio"] for r in rows) * 1.05
-    plot = 520
+def chart(rows, means, title):
+    """The ratio, one bar a shape, grouped by dtype; a line at 1.0."""
     colors = {"f32": "#3b6ea5", "bf16": "#c1662f", "f16": "#6b8e4e"}
-    y, parts = 58, []
+    sections = []
     for dtype in dict.fromkeys(r["dtype"] for r in rows):
-        parts.append('<text x="10" y="%d" class="head">%s, geometric mean %.2fx</text>' % (y + 14, dtype, means[dtype]))
-        y += 24
-        for r in rows:
-            if r["dtype"] != dtype:
-                continue
-            width = r["ratio"] / widest * plot
-            label = "S %d, D %d%s" % (r["length"], r["head_dim"], ", causal" if r["causal"] else "")
-            parts.append('<text x="%d" y="%d" class="label">%s</text>' % (left - 8, y + 12, label))
-            parts.append('<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>' % (left, y, width, bar, colors[dtype]))
-            parts.append('<text x="%.1f" y="%d" class="value">%.2f</text>' % (left + width + 5, y + 12, r["ratio"]))
-            y += bar + gap
-        y += 12
-    one = left + plot / widest
-    frame = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">' % (
-        left + plot + right, y + 10),
-        '<style>.head{font-weight:bold;font-size:13px}.label{text-anchor:end;fill:#333}.value{fill:#333}</style>',
-        '<rect width="100%" height="100%" fill="white"/>',
-        '<text x="10" y="22" font-size="15" font-weight="bold">%s</text>' % title,
-        '<text x="10" y="40" fill="#555">time of PyTorch / time of the cpu kernel, medians; right of the line: the '
-        'kernel is faster</text>'] + parts + [
-        '<line x1="%.1f" y1="50" x2="%.1f" y2="%d" stroke="black" stroke-dasharray="4 3"/>' % (one, one, y),
-        '<text x="%.1f" y="%d" text-anchor="middle">1.0</text>' % (one, y + 8), '</svg>']
-    return "\n".join(frame) + "\n"
+        bars = [("S %d, D %d%s" % (r["length"], r["head_dim"], ", causal" if r["causal"] else ""),
+                 [(r["ratio"], colors[dtype], "%.2f" % r["ratio"])]) for r in rows if r["dtype"] == dtype]
+        sections.append(("%s, geometric mean %.2fx" % (dtype, means[dtype]), bars))
+    return bars_svg(title, "time of PyTorch / time of the cpu kernel, medians; right of the line: the kernel is faster",
+                    sections, mark=1.0)
 
 
 def machine_name():
@@ -186,7 +167,7 @@ def main():
         title = "cpu kernel against PyTorch %s, B 1, H %d, %s" % (
             torch.__version__, args.heads,
             "one thread, processor time" if args.cpu_time else "%d threads" % args.threads)
-        (out / (args.name + ".svg")).write_text(svg(rows, means, title))
+        (out / (args.name + ".svg")).write_text(chart(rows, means, title))
 
 
 if __name__ == "__main__":

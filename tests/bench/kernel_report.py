@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Tables and the chart of what bench_kernels.py measured, from its JSON.
+
+kernel_report.py docs/bench/kernels_h100.json [--svg docs/bench/kernels_h100.svg]
+"""
+import argparse
+import json
+import math
+import pathlib
+
+from bars import svg
+from kernel_shapes import PEERS, TARGETS
+
+COLOURS = {"flash": "#c1662f", "cudnn": "#6b8e4e"}
+PEER_NAMES = {"flash": "PyTorch FlashAttention-2", "cudnn": "PyTorch cuDNN"}
+
+
+def warm(row, side):
+    return row["sides"].get(side, {}).get("warm_us")
+
+
+def rungs(row):
+    return [side for side in row["sides"] if side not in PEERS and warm(row, side)]
+
+
+def best(row, names):
+    """The fastest of some sides: (name, us), or None."""
+    timed = [(warm(row, name), name) for name in names if warm(row, name)]
+    return min(timed)[::-1] if timed else None
+
+
+def rate(row, us):
+    """In the unit that shape is judged by: TFLOP/s, or TB/s of K and V."""
+    return row["kv_bytes"] / us * 1e-6 if row["group"] == "decode" else row["flops"] / us * 1e-6
+
+
+def judge(target, rows):
+    """(ratios by shape, geometric mean); the ratios are empty where something was not timed."""
+    ratios = {}
+    for row in rows:
+        if target.group not in (row["group"], row["name"]):
+            continue
+        ours = best(row, rungs(row) if target.who == "best" else [target.who])
+        theirs = best(row, target.whom)
+        if ours and theirs:
+            ratios[row["name"]] = theirs[1] / ours[1]
+    mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if ratios else None
+    return ratios, mean
+
+
+def target_lines(report):
+    for target in TARGETS:
+        ratios, mean = judge(target, report["shapes"])
+        if mean is None:
+            yield "%-48s not timed" % target.what
+            continue
+        shape, least = min(ratios.items(), key=lambda item: item[1])
+        is_met = mean >= target.mean and (target.least is None or least >= target.least)
+        text = "%-48s %6.2f of %5.2f" % (target.what, mean, target.mean)
+        if len(ratios) > 1:
+            text += ", least %.2f%s (%s)" % (least, " of %.2f" % target.least if target.least else "", shape)
+        yield text + ("  reached" if is_met else "  NOT reached")
+
+
+def table_lines(report):
+    peak = report["peak_tflops"]
+    for row in report["shapes"]:
+        base = warm(row, "baseline")
+        yield row["name"]
+        for side, figures in row["sides"].items():
+            if "warm_us" not in figures:
+                yield "    %-10s %s" % (side, figures["skipped"])
+                continue
+            us = figures["warm_us"]
+            text = "    %-10s %9.2f us" % (side, us)
+            text += "  cold %9.2f" % figures["cold_us"] if "cold_us" in figures else " " * 16
+            text += "  %7.1f TFLOP/s %5.1f %%" % (row["flops"] / us * 1e-6, 100 * row["flops"] / us * 1e-6 / peak)
+            text += "  %5.2f TB/s" % rate(row, us) if row["group"] == "decode" else ""
+            text += "  %6.2fx baseline" % (base / us) if base else ""
+            text += "  %4d MHz" % figures["sm_mhz"] if figures.get("sm_mhz") else ""
+            text += "  v%d s%d p%d" % tuple(figures["plan"]) if "plan" in figures else ""
+            yield text + ("  error %.2g" % figures["error"] if "error" in figures else "")
+
+
+def bars_of(row):
+    bars = []
+    ours = best(row, rungs(row))
+    for name, us in ([ours] if ours else []) + [(peer, warm(row, peer)) for peer in PEERS if warm(row, peer)]:
+        text = "%.*f %s" % (2 if row["group"] == "decode" else 0, rate(row, us), PEER_NAMES.get(name, name))
+        bars.append((rate(row, us), COLOURS.get(name, "#3b6ea5"), text))
+    return row["name"], bars
+
+
+def chart(report):
+    headings = (("short", "one short sequence, TFLOP/s"), ("grid", "16k tokens, TFLOP/s"), ("wide", "head_dim 256, TFLOP/s"),
+                ("decode", "one query a sequence: K and V read, TB/s"))
+    sections = []
+    for row in report["shapes"]:
+        if row["group"] == "ladder" and row["dtype"] == "f16":
+            slowest = max(warm(row, side) for side in row["sides"] if warm(row, side))
+            sections.append(("the ladder, %s: times the speed of the slowest" % row["name"], [
+                (PEER_NAMES.get(side, side), [(slowest / warm(row, side), COLOURS.get(side, "#3b6ea5"), "%.1f (%.1f us)" % (
+                    slowest / warm(row, side), warm(row, side)))]) for side in row["sides"] if warm(row, side)]))
+    for group, heading in headings:
+        rows = [bars_of(row) for row in report["shapes"] if row["group"] == group]
+        if rows:
+            sections.append((heading, rows))
+    note = "f16, CUDA graph of a linear chain of launches, medians, same process and buffers; matmul peak here %.0f TFLOP/s" % (
+        report["peak_tflops"])
+    return svg("flashcored's kernels and PyTorch %s on %s" % (report["torch"].split("+")[0], report["device"]), note, sections,
+               left=300)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json")
+    parser.add_argument("--svg")
+    args = parser.parse_args()
+    report = json.loads(pathlib.Path(args.json).read_text())
+    print("\n".join(list(table_lines(report)) + list(target_lines(report))))
+    if args.svg:
+        pathlib.Path(args.svg).write_text(chart(report))
+
+
+if __name__ == "__main__":
+    main()

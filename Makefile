@@ -81,7 +81,7 @@ FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass tests bench-cpu bench-local install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass tests bench-cpu bench-kernels bench-local install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -108,7 +108,7 @@ check-unit: tests ## run the unit tests alone
 check-e2e: all tests ## run the end-to-end tests alone
 	@tests/run $(BUILD) e2e
 
-lint: all ## check layers, headers, exported symbols, format, static analysis, scripts, manual pages
+lint: all $(FAKE_ENGINE) ## check layers, headers, symbols, format, static analysis, scripts, manuals, GPU evidence
 	@tests/lint/run $(BUILD)
 
 lint-sass: all ## read the CUDA engine's machine code: no spills, tensor-core instructions, registers (nvcc, PyPI)
@@ -195,29 +195,45 @@ $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
 
 # --- the GPU tests -------------------------------------------------------------------------------------------------
 
-# They run on a machine that has a GPU, its driver and libc, and nothing else: everything else is linked in.
+# They run on a machine that has a GPU, its driver and libc, and nothing else: everything else is linked in. To carry less,
+# build for its architecture alone: make gpu-tests BUILD=build-h100 CUDA_ARCH='-gencode arch=compute_90a,code=sm_90a'.
 GPU_TEST_SRC := $(wildcard tests/gpu/*.c)
 GPU_TEST_LINK = $(shell $(CC) -print-file-name=libgomp.a) -cudart static -Xcompiler -pthread,-static-libstdc++,-static-libgcc -lm
 GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) $(PLAN_SRC) kernels/reference.c kernels/cuda_launch.c \
                                proto/status.c proto/vocab.c)
+CUDA_OBJ := $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC))
 PLANTED := $(shell awk '!/^\#/ { print $$1 }' tests/gpu/planted.txt 2>/dev/null)
+PLANT_ARCH := -gencode arch=compute_90a,code=sm_90a
 
 $(OBJ)/tests/gpu/%.o: CPPFLAGS += -I$(CUDA_HOME)/include
+$(OBJ)/tests/gpu/%.o: CFLAGS += $(OPENMP)
 
-gpu-tests: $(BUILD)/gpu/test_kernels $(PLANTED:%=$(BUILD)/gpu/planted/%) ## build the tests to carry to a machine with a GPU
+gpu-tests: $(BUILD)/gpu/test_kernels $(BUILD)/gpu/digests.json $(BUILD)/gpu/flashcore-cuda.so \
+           $(PLANTED:%=$(BUILD)/gpu/planted/%) ## build what to carry to a machine with a GPU, for tests/gpu/run.sh
 
-$(BUILD)/gpu/test_kernels: $(GPU_TEST_OBJ) $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC))
+$(BUILD)/gpu/test_kernels: $(GPU_TEST_OBJ) $(CUDA_OBJ)
 	@mkdir -p $(@D)
-	$(NVCC) -o $@ $^ $(GPU_TEST_LINK)
+	$(call say,LINK,$@)$(NVCC) -o $@ $^ $(GPU_TEST_LINK)
 
-# The same program around kernels with one bug each, from patched copies: it has to fail.
-$(BUILD)/gpu/planted/%: tests/gpu/planted.txt tests/gpu/plant $(GPU_TEST_OBJ) $(CUDA_SRC) $(wildcard kernels/*.cuh kernels/*.h)
+# What the objects were made of, as they were made.
+$(BUILD)/gpu/digests.json: tests/gpu/evidence.py $(CUDA_OBJ)
 	@mkdir -p $(@D)
-	tests/gpu/plant $* $(OBJ)/planted/$*
-	for file in $(CUDA_SRC); do \
-	    $(NVCC) -I$(OBJ)/planted/$* $(NVCCFLAGS) -c $(OBJ)/planted/$*/$$file -o $(OBJ)/planted/$*/$$file.o || exit; \
-	done
-	$(NVCC) -o $@ $(GPU_TEST_OBJ) $(CUDA_SRC:%=$(OBJ)/planted/$*/%.o) $(GPU_TEST_LINK)
+	$(call say,MAKE,$@)python3 $< digest --nvcc $(NVCC) >$@
+
+$(BUILD)/gpu/flashcore-cuda.so: $(BUILD)/flashcore-cuda.so
+	@mkdir -p $(@D)
+	@cp $< $@
+
+# The same program around the one kernel that a bug was planted in, for one architecture: it has to fail. The other
+# kernels are left out of it, and their rows of the launch table empty.
+planted_rung = $(shell awk '$$1 == "$(1)" { print $$2 }' tests/gpu/planted.txt)
+$(BUILD)/gpu/planted/%: tests/gpu/planted.txt tests/gpu/plant $(GPU_TEST_OBJ) $(CUDA_SRC) $(wildcard kernels/*.cuh kernels/*.h kernels/*.def)
+	@mkdir -p $(@D)
+	$(call say,PLANT,$@)tests/gpu/plant $* $(OBJ)/planted/$*
+	$(if $(V),,@)$(NVCC) -I$(OBJ)/planted/$* $(filter-out $(CUDA_ARCH) -Werror all-warnings,$(NVCCFLAGS)) $(PLANT_ARCH) \
+	    -c $(OBJ)/planted/$*/kernels/$(call planted_rung,$*).cu -o $(OBJ)/planted/$*/kernel.o
+	$(if $(V),,@)$(NVCC) -o $@ $(OBJ)/planted/$*/kernel.o $(GPU_TEST_OBJ) $(GPU_TEST_LINK) \
+	    -Xcompiler -no-pie -Xlinker --unresolved-symbols=ignore-all
 
 # The engine's host code as it is, on a CUDA runtime of our own that runs the reference and fails when told to.
 $(OBJ)/fake/%.o: CPPFLAGS := -Itests/fake/include $(CPPFLAGS)
@@ -272,6 +288,9 @@ BENCH_PYTHON ?= python3
 $(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c $(PLAN_SRC) kernels/cpu.c \
                                           $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
+
+bench-kernels: $(BUILD)/flashcore-cuda.so $(BUILD)/gpu/digests.json ## time the CUDA kernels beside PyTorch's (a GPU, BENCH_PYTHON)
+	$(BENCH_PYTHON) tests/bench/bench_kernels.py --library $< --digests $(BUILD)/gpu/digests.json --out docs/bench
 
 bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
 	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench

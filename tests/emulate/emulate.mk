@@ -5,8 +5,6 @@
 EMULATE := $(BUILD)/emulate
 EMULATE_OBJ := $(OBJ)/emulate
 EMULATE_SRC := $(wildcard tests/emulate/*.cpp)
-# tests/gpu as it is, but for its clock.
-EMULATE_TEST_SRC := $(filter-out tests/gpu/times%.c tests/gpu/bench%.c,$(GPU_TEST_SRC)) tests/emulate/no_times.c
 EMULATE_HOST_SRC := kernels/attention.c kernels/reference.c kernels/cuda_launch.c $(wildcard kernels/plan*.c) \
                     proto/status.c proto/vocab.c
 
@@ -34,7 +32,7 @@ $(EMULATE_OBJ)/%.o: %.c $(FLAGS_STAMP)
 	$(call say,CC,$<)$(CC) $(EMULATE_CPPFLAGS) $(CPPFLAGS) $(filter-out -fPIC,$(CFLAGS)) -fno-pie $(OPENMP) -MMD -MP -c $< -o $@
 
 EMULATE_COMMON_OBJ := $(EMULATE_SRC:%=$(EMULATE_OBJ)/%.o) \
-                      $(patsubst %.c,$(EMULATE_OBJ)/%.o,$(EMULATE_TEST_SRC) $(EMULATE_HOST_SRC))
+                      $(patsubst %.c,$(EMULATE_OBJ)/%.o,$(GPU_TEST_SRC) $(EMULATE_HOST_SRC))
 
 $(EMULATE)/test_kernels: $(CUDA_SRC:%=$(EMULATE_OBJ)/%.o) $(EMULATE_COMMON_OBJ)
 	@mkdir -p $(@D)

@@ -1,41 +1,15 @@
-/* One table of shapes, one of conditions, every element type and head_dim: each combination runs on each CUDA kernel
- * and is held against the reference. Besides the answer, a case checks that
- *   - nothing outside the output's elements was written (guard bands, gaps between rows), and every element was;
- *   - keys that no query may see can be NaN or infinite;
- *   - a second run gives the same bits;
- *   - so does a run as one of 64 segments in a launch.
- */
+/* See cases.h. */
 #include "tests/gpu/cases.h"
-
-#include "kernels/attention_mask.h"
-#include "kernels/cuda_launch.h"
-#include "kernels/reference.h"
-#include "tests/gpu/tensor.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-enum { COMPANY = 64, MAX_BATCH = 4, ARENA_MIB = 512, PRINTED_FAILURES = 25 };
-
-static const fc_dtype DTYPES[] = {FC_F16, FC_BF16, FC_F32};
-static const int32_t HEAD_DIMS[] = {8, 64, 72, 128, 256};
+#define COUNT(table) (sizeof(table) / sizeof *(table))
 
 typedef struct shape_row {
     int32_t batch, q_heads, kv_heads, q_len, kv_len;
     arrangement how;
-    bool is_small;
 } shape_row;
-
-/* vec's tiles are 16 queries by 128 keys, baseline's 1 by 128. */
-static const shape_row SHAPES[] = {
-    {2, 4, 2, 0, 5, ARRANGED_BSHD, true},          {2, 4, 1, 1, 1, ARRANGED_BHSD, true},
-    {1, 2, 2, 1, 0, ARRANGED_BHSD, true},          {2, 4, 2, 15, 127, ARRANGED_BSHD, true},
-    {1, 3, 3, 16, 128, ARRANGED_WITH_GAPS, false}, {2, 4, 1, 17, 129, ARRANGED_BHSD, true},
-    {2, 6, 2, 113, 203, ARRANGED_BSHD, false},     {1, 2, 1, 799, 3, ARRANGED_WITH_GAPS, false},
-    {3, 2, 2, 1, 700, ARRANGED_WITH_GAPS, false},  {1, 2, 1, 1023, 1024, ARRANGED_BHSD, false},
-};
 
 typedef struct condition_row {
     const char *name;
@@ -44,271 +18,157 @@ typedef struct condition_row {
     float scale; /* 0: 1 / sqrt(head_dim); -1: 0 */
     float softcap, q_spread;
     unsigned outlier_every;
-    bool has_kv_lens, is_small;
+    bool has_kv_lens;
 } condition_row;
 
+/* The first three stand for the rest where there is no room for all. */
 static const condition_row CONDITIONS[] = {
-    {"full", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 0, false, true},
-    {"kv_len", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 0, true, false},
-    {"top_left", FC_CAUSAL_TOP_LEFT, -1, -1, 0, 0, 1, 0, false, false},
-    {"bottom_right kv_len", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, 0, 1, 0, true, true},
-    {"window", FC_CAUSAL_NONE, 7, 3, 0, 0, 1, 0, true, true},
-    {"causal window", FC_CAUSAL_TOP_LEFT, 20, -1, 0, 0, 1, 0, false, false},
-    {"softcap", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, 5, 4, 0, false, false},
-    {"large logits", FC_CAUSAL_NONE, -1, -1, 0, 0, 100, 0, false, false},
-    {"outliers", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 200, false, false},
-    {"scale 0", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, -1, 0, 1, 0, false, false},
+    {"bottom_right kv_len", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, 0, 1, 0, true},
+    {"full", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 0, false},
+    {"window kv_len", FC_CAUSAL_NONE, 7, 3, 0, 0, 1, 0, true},
+    {"outliers", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 200, false},
+    {"large logits", FC_CAUSAL_NONE, -1, -1, 0, 0, 100, 0, false},
+    {"kv_len", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 0, true},
+    {"top_left", FC_CAUSAL_TOP_LEFT, -1, -1, 0, 0, 1, 0, false},
+    {"causal window", FC_CAUSAL_TOP_LEFT, 20, -1, 0, 0, 1, 0, false},
+    {"softcap", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, 5, 4, 0, false},
+    {"scale 0", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, -1, 0, 1, 0, false},
+};
+static const condition_row CAUSAL_OR_NOT[] = {
+    {"full", FC_CAUSAL_NONE, -1, -1, 0, 0, 1, 0, false},
+    {"bottom_right", FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, 0, 1, 0, false},
 };
 
-#define COUNT(table) (sizeof(table) / sizeof *(table))
+static const shape_row SHAPES[] = {
+    {2, 4, 2, 0, 5, ARRANGED_BSHD},     {2, 4, 1, 1, 1, ARRANGED_BHSD},         {1, 2, 2, 1, 0, ARRANGED_BHSD},
+    {2, 4, 2, 15, 127, ARRANGED_BSHD},  {1, 3, 3, 16, 128, ARRANGED_WITH_GAPS}, {2, 4, 1, 17, 129, ARRANGED_BHSD},
+    {2, 6, 2, 113, 203, ARRANGED_BSHD}, {1, 2, 1, 799, 3, ARRANGED_WITH_GAPS},  {3, 2, 2, 1, 700, ARRANGED_WITH_GAPS},
+    {2, 16, 2, 1, 1500, ARRANGED_BHSD}, {1, 8, 1, 5, 333, ARRANGED_WITH_GAPS},  {1, 2, 1, 1023, 1024, ARRANGED_BHSD},
+};
 
-/* Everything of one combination. */
-typedef struct fixture {
-    fc_problem problem;
-    const shape_row *shape;
-    const condition_row *condition;
-    uint32_t kv_lens[MAX_BATCH];
-    tensor q, k, v, out, lse, scratch_out, scratch_lse;
-    fc_segment *d_segments;
-} fixture;
-
-typedef struct tally {
-    int run, failed;
-} tally;
-
-static void set_problem(fixture *f, fc_dtype dtype, int32_t head_dim)
-{
-    const shape_row *s = f->shape;
-    const condition_row *c = f->condition;
-    for (int i = 0; i < MAX_BATCH; i++)
-        f->kv_lens[i] = (uint32_t)(i == 0 ? s->kv_len : s->kv_len * (3 - i) / 3); /* all, 2/3, 1/3, none */
-    f->problem = (fc_problem){.dtype = dtype,
-                              .causal = c->causal,
-                              .batch = s->batch,
-                              .q_heads = s->q_heads,
-                              .kv_heads = s->kv_heads,
-                              .q_len = s->q_len,
-                              .kv_len = s->kv_len,
-                              .head_dim = head_dim,
-                              .kv_lens = c->has_kv_lens ? f->kv_lens : NULL,
-                              .window_left = c->left,
-                              .window_right = c->right,
-                              .scale = c->scale < 0 ? 0 : 1 / sqrtf((float)head_dim),
-                              .softcap = c->softcap};
-}
-
-/* Fills K and V rows that no query of their batch entry sees with NaN and infinity, in turn. */
-static void spoil_unseen(fixture *f, const fc_segment *segments)
-{
-    const fc_problem *p = &f->problem;
-    for (int64_t i = 0; i < (int64_t)p->batch * p->kv_heads * p->kv_len; i++) {
-        int64_t b = i / ((int64_t)p->kv_heads * p->kv_len), h = i / p->kv_len % p->kv_heads, key = i % p->kv_len;
-        bool is_seen =
-            p->q_len > 0 && key >= fc_key_begin(&segments[b], 0) && key < fc_key_end(&segments[b], p->q_len - 1);
-        if (is_seen)
-            continue;
-        tensor_set_row(&f->k, b, h, key, key % 2 == 0 ? NAN : INFINITY);
-        tensor_set_row(&f->v, b, h, key, key % 2 == 0 ? INFINITY : NAN);
+/* Around the edges of every tile a kernel here may have: 16 to 256 rows or keys. The second of a pair has the keys of
+ * one tile, the first those of two. */
+#define EDGE(n)                                                                                                        \
+    {1, 2, 1, n - 1, 2 * n + 1, ARRANGED_BSHD}, {1, 2, 1, 33, n - 1, ARRANGED_BHSD},                                   \
+        {1, 2, 1, n, 2 * n, ARRANGED_BSHD}, {1, 2, 1, 33, n, ARRANGED_BHSD},                                           \
+        {1, 2, 1, n + 1, 2 * n - 1, ARRANGED_BSHD},                                                                    \
+    {                                                                                                                  \
+        1, 2, 1, 33, n + 1, ARRANGED_BHSD                                                                              \
     }
+static const shape_row EDGES[] = {EDGE(16), EDGE(64), EDGE(80), EDGE(112), EDGE(128), EDGE(176), EDGE(192), EDGE(256)};
+
+static const shape_row ONE[] = {{2, 4, 2, 67, 131, ARRANGED_BSHD}};
+static const shape_row LARGE[] = {{1, 2, 1, 4224, 4224, ARRANGED_BHSD}};
+static const shape_row LARGEST[] = {{1, 2, 1, 16384, 16384, ARRANGED_BSHD}};
+static const shape_row REPEATED[] = {
+    {2, 4, 2, 113, 203, ARRANGED_BSHD}, {1, 2, 1, 300, 515, ARRANGED_BHSD}, {2, 8, 2, 1, 1500, ARRANGED_BHSD}};
+static const shape_row WISHED[] = {{2, 4, 2, 65, 130, ARRANGED_BSHD},
+                                   {1, 4, 1, 300, 515, ARRANGED_WITH_GAPS},
+                                   {2, 8, 2, 1, 700, ARRANGED_BHSD},
+                                   {1, 8, 1, 5, 333, ARRANGED_BSHD},
+                                   {1, 2, 2, 193, 1, ARRANGED_BHSD}};
+static const shape_row SMALL[] = {
+    {2, 4, 2, 17, 129, ARRANGED_BSHD}, {1, 4, 1, 5, 70, ARRANGED_WITH_GAPS}, {1, 2, 1, 66, 131, ARRANGED_BHSD}};
+static const shape_row SMALL_EMPTY[] = {{1, 2, 2, 1, 0, ARRANGED_BHSD}, {2, 2, 1, 0, 5, ARRANGED_BHSD}};
+static const shape_row SMALL_ONE[] = {{1, 2, 1, 9, 140, ARRANGED_WITH_GAPS}};
+static const shape_row SMALL_WISHED[] = {{1, 4, 2, 19, 300, ARRANGED_BSHD}, {1, 4, 1, 1, 200, ARRANGED_BHSD}};
+
+static const int32_t BOTH[] = {64, 128}, NARROW[] = {64}, WIDE[] = {72, 256}, MAIN[] = {64, 128, 256};
+static const int32_t ODD[] = {8, 72, 256};
+static const int32_t EVERY[] = {8,   16,  24,  32,  40,  48,  56,  64,  72,  80,  88,  96,  104, 112, 120, 128,
+                                136, 144, 152, 160, 168, 176, 184, 192, 200, 208, 216, 224, 232, 240, 248, 256};
+
+typedef struct group_row {
+    fc_dtype dtype;
+    const int32_t *head_dims;
+    size_t head_dim_count;
+    const shape_row *shapes;
+    size_t shape_count;
+    const condition_row *conditions;
+    size_t condition_count;
+    int64_t row_step;
+    unsigned extras;
+    bool is_small;
+} group_row;
+
+#define LIST(table) table, COUNT(table)
+
+/* 1023 x 1024 and up are sampled: an odd step meets every row of a tile, here and there. */
+static const group_row GROUPS[] = {
+    {FC_F16, LIST(BOTH), LIST(SMALL), CONDITIONS, 3, 1, 0, true},
+    {FC_F16, LIST(NARROW), LIST(SMALL_EMPTY), CONDITIONS, 2, 1, 0, true},
+    {FC_F16, LIST(ODD), LIST(SMALL_ONE), CONDITIONS, 1, 1, 0, true},
+    {FC_BF16, LIST(NARROW), LIST(SMALL), CONDITIONS, 1, 1, 0, true},
+    {FC_F32, LIST(NARROW), LIST(SMALL), CONDITIONS, 1, 1, 0, true},
+    {FC_F16, LIST(MAIN), LIST(SMALL_WISHED), CONDITIONS, 1, 1, EXTRA_WISHES, true},
+    {FC_F16, LIST(BOTH), LIST(SHAPES), LIST(CONDITIONS), 1, 0, false},
+    {FC_BF16, LIST(BOTH), LIST(SHAPES), CONDITIONS, 5, 1, 0, false},
+    {FC_F32, LIST(NARROW), LIST(SHAPES), LIST(CONDITIONS), 1, 0, false},
+    {FC_F16, LIST(WIDE), LIST(SHAPES), CONDITIONS, 3, 1, 0, false},
+    {FC_F16, LIST(MAIN), LIST(EDGES), CAUSAL_OR_NOT + 1, 1, 1, 0, false},
+    {FC_F16, LIST(EVERY), LIST(ONE), CONDITIONS, 1, 1, 0, false},
+    {FC_BF16, LIST(EVERY), LIST(ONE), CONDITIONS, 1, 1, 0, false},
+    {FC_F32, LIST(EVERY), LIST(ONE), CONDITIONS, 1, 1, 0, false},
+    {FC_F16, LIST(MAIN), LIST(WISHED), CONDITIONS, 3, 1, EXTRA_WISHES, false},
+    {FC_BF16, LIST(MAIN), LIST(WISHED), CONDITIONS, 1, 1, EXTRA_WISHES, false},
+    {FC_F16, LIST(MAIN), LIST(REPEATED), CONDITIONS, 1, 1, EXTRA_REPEATS, false},
+    {FC_BF16, LIST(NARROW), LIST(REPEATED), CONDITIONS, 1, 1, EXTRA_REPEATS, false},
+    {FC_F32, LIST(NARROW), LIST(REPEATED), CONDITIONS, 1, 1, EXTRA_REPEATS, false},
+    {FC_F16, LIST(MAIN), LIST(LARGE), LIST(CAUSAL_OR_NOT), 83, 0, false},
+    {FC_BF16, LIST(BOTH), LIST(LARGE), CAUSAL_OR_NOT + 1, 1, 83, 0, false},
+    {FC_F32, LIST(NARROW), LIST(LARGE), CAUSAL_OR_NOT, 1, 83, 0, false},
+    {FC_F16, LIST(BOTH), LIST(LARGEST), CAUSAL_OR_NOT + 1, 1, 501, 0, false},
+};
+
+static size_t group_size(const group_row *g)
+{
+    return g->head_dim_count * g->shape_count * g->condition_count;
 }
 
-static fc_tensors host_tensors(const fixture *f)
+size_t case_count(void)
 {
-    return (fc_tensors){.q = tensor_elements(&f->q),
-                        .k = tensor_elements(&f->k),
-                        .v = tensor_elements(&f->v),
-                        .q_strides = f->q.strides,
-                        .k_strides = f->k.strides,
-                        .v_strides = f->v.strides,
-                        .out_strides = f->out.strides};
+    size_t total = 0;
+    for (size_t i = 0; i < COUNT(GROUPS); i++)
+        total += group_size(&GROUPS[i]);
+    return total;
 }
 
-static fc_tensors device_tensors(const fixture *f)
+static gpu_case make_case(const group_row *g, int32_t head_dim, const shape_row *s, const condition_row *c)
 {
-    fc_tensors t = host_tensors(f);
-    t.q = tensor_d_elements(&f->q);
-    t.k = tensor_d_elements(&f->k);
-    t.v = tensor_d_elements(&f->v);
-    t.out = tensor_d_elements(&f->out);
-    t.lse = tensor_d_elements(&f->lse);
-    return t;
+    static const char *const ARRANGEMENTS[] = {
+        [ARRANGED_BHSD] = "bhsd", [ARRANGED_BSHD] = "bshd", [ARRANGED_WITH_GAPS] = "gaps"};
+    gpu_case made = {.problem = {.dtype = g->dtype,
+                                 .causal = c->causal,
+                                 .batch = s->batch,
+                                 .q_heads = s->q_heads,
+                                 .kv_heads = s->kv_heads,
+                                 .q_len = s->q_len,
+                                 .kv_len = s->kv_len,
+                                 .head_dim = head_dim,
+                                 .window_left = c->left,
+                                 .window_right = c->right,
+                                 .scale = c->scale < 0 ? 0 : 1 / sqrtf((float)head_dim),
+                                 .softcap = c->softcap},
+                     .has_kv_lens = c->has_kv_lens,
+                     .how = s->how,
+                     .q_spread = c->q_spread,
+                     .outlier_every = c->outlier_every,
+                     .row_step = g->row_step,
+                     .extras = g->extras,
+                     .is_small = g->is_small};
+    snprintf(made.name, sizeof made.name, "%s D%d %dx%d/%d %dx%d %s %s", fc_dtype_name(g->dtype), (int)head_dim,
+             (int)s->batch, (int)s->q_heads, (int)s->kv_heads, (int)s->q_len, (int)s->kv_len, ARRANGEMENTS[s->how],
+             c->name);
+    return made;
 }
 
-static void fixture_init(fixture *f, device_arena *arena, uint64_t seed)
+gpu_case case_at(size_t index)
 {
-    const fc_problem *p = &f->problem;
-    const int64_t q_shape[4] = {p->batch, p->q_heads, p->q_len, p->head_dim};
-    const int64_t kv_shape[4] = {p->batch, p->kv_heads, p->kv_len, p->head_dim};
-    const int64_t lse_shape[4] = {p->batch, p->q_heads, p->q_len, 1};
-    const fc_plan plan = {.split_count = 1};
-    fc_segment segments[MAX_BATCH];
-    arena->used = 0;
-    tensor_init(&f->q, arena, p->dtype, f->shape->how, q_shape);
-    tensor_init(&f->k, arena, p->dtype, f->shape->how, kv_shape);
-    tensor_init(&f->v, arena, p->dtype, f->shape->how, kv_shape);
-    tensor_init(&f->out, arena, p->dtype, f->shape->how, q_shape);
-    tensor_init(&f->lse, arena, FC_F32, ARRANGED_BHSD, lse_shape);
-    tensor_init(&f->scratch_out, arena, p->dtype, f->shape->how, q_shape);
-    tensor_init(&f->scratch_lse, arena, FC_F32, ARRANGED_BHSD, lse_shape);
-    f->d_segments = device_arena_take(arena, (COMPANY + MAX_BATCH) * sizeof *f->d_segments);
-    tensor_fill(&f->q, f->condition->q_spread, f->condition->outlier_every, 3 * seed);
-    tensor_fill(&f->k, 1, f->condition->outlier_every, 3 * seed + 1);
-    tensor_fill(&f->v, 1, 0, 3 * seed + 2);
-    fc_tensors t = device_tensors(f);
-    fc_problem_segments(p, &plan, &t, segments);
-    spoil_unseen(f, segments);
-    tensor_upload(&f->q);
-    tensor_upload(&f->k);
-    tensor_upload(&f->v);
-}
-
-static void fixture_fini(fixture *f)
-{
-    tensor *all[] = {&f->q, &f->k, &f->v, &f->out, &f->lse, &f->scratch_out, &f->scratch_lse};
-    for (size_t i = 0; i < COUNT(all); i++)
-        tensor_fini(all[i]);
-}
-
-/* --- one kernel on one fixture ---------------------------------------------------------------------------------- */
-
-/* Downloads of out and lse, guards included. */
-typedef struct answer {
-    char *out, *lse;
-} answer;
-
-static answer answer_make(const fixture *f)
-{
-    answer a = {malloc(f->out.bytes), malloc(f->lse.bytes)};
-    if (a.out == NULL || a.lse == NULL)
-        abort();
-    return a;
-}
-
-static void answer_free(answer a)
-{
-    free(a.out);
-    free(a.lse);
-}
-
-/* A segment of the company: fewer queries of the same tensors, answered into scratch memory that nobody looks at. */
-static fc_segment stranger(const fixture *f, const fc_segment *like, int index)
-{
-    fc_segment s = *like;
-    int32_t fewer = 1 + index * 5 % 40;
-    s.q_len = s.q_len < fewer ? s.q_len : fewer;
-    s.out = tensor_d_elements(&f->scratch_out);
-    s.lse = tensor_d_elements(&f->scratch_lse);
-    return s;
-}
-
-/* Runs the problem's segments, alone or in company, over poisoned outputs. */
-static void run_kernel(const fixture *f, const fc_plan *plan, bool in_company, answer to)
-{
-    fc_segment mine[MAX_BATCH], all[COMPANY + MAX_BATCH];
-    uint32_t count = 0, batch = (uint32_t)f->problem.batch;
-    fc_tensors t = device_tensors(f);
-    fc_problem_segments(&f->problem, plan, &t, mine);
-    for (uint32_t b = 0; b < batch; b++) {
-        uint32_t before = in_company ? (b + 1) * 17 - b : 0;
-        while (count < before)
-            all[count] = stranger(f, &mine[count % batch], (int)count), count++;
-        all[count++] = mine[b];
-    }
-    while (in_company && count < COMPANY)
-        all[count] = stranger(f, &mine[count % batch], (int)count), count++;
-    fc_launch launch = {.plan = *plan, .segments = all, .d_segments = f->d_segments, .segment_count = count};
-    launch.block_count = fc_launch_index(plan, all, count);
-    CUDA_OK(cudaMemcpy(f->d_segments, all, count * sizeof *all, cudaMemcpyHostToDevice));
-    tensor_poison(&f->out);
-    tensor_poison(&f->lse);
-    if (fc_cuda_launch_find(plan->kernel)(&launch, NULL) != FC_OK)
-        CUDA_OK(cudaPeekAtLastError());
-    CUDA_OK(cudaDeviceSynchronize());
-    tensor_download(&f->out, to.out);
-    tensor_download(&f->lse, to.lse);
-}
-
-static bool same_bits(const fixture *f, answer a, answer b)
-{
-    return memcmp(a.out, b.out, f->out.bytes) == 0 && memcmp(a.lse, b.lse, f->lse.bytes) == 0;
-}
-
-/* What is wrong with the kernel's answers; NULL: nothing. */
-static const char *judge(const fixture *f, const fc_plan *plan, answer first, answer again, fc_reason *reason)
-{
-    fc_tensors t = host_tensors(f);
-    run_kernel(f, plan, false, first);
-    if (!tensor_gaps_are_poison(&f->out, first.out) || !tensor_gaps_are_poison(&f->lse, first.lse))
-        return "wrote outside its output";
-    if (fc_reference_verify(&f->problem, &t, first.out + TENSOR_GUARD_BYTES, f->out.strides,
-                            (const float *)(const void *)(first.lse + TENSOR_GUARD_BYTES), reason) != FC_OK)
-        return reason->text;
-    run_kernel(f, plan, false, again);
-    if (!same_bits(f, first, again))
-        return "a second run differs";
-    run_kernel(f, plan, true, again);
-    return same_bits(f, first, again) ? NULL : "a run in company differs";
-}
-
-static void test_kernel(const fixture *f, const fc_device *device, fc_kernel kernel, tally *t)
-{
-    const fc_problem *p = &f->problem;
-    fc_plan plan;
-    fc_reason reason = {""};
-    answer first = answer_make(f), again = answer_make(f);
-    const char *wrong = reason.text;
-    if (fc_plan_make(device, kernel, p, &plan, &reason) == FC_OK)
-        wrong = judge(f, &plan, first, again, &reason);
-    t->run++;
-    t->failed += wrong != NULL;
-    if (wrong != NULL && t->failed <= PRINTED_FAILURES)
-        printf("FAIL %s %s head_dim %d, %dx%d/%d heads, %d x %d, %s: %s\n", fc_kernel_name(kernel),
-               fc_dtype_name(p->dtype), p->head_dim, p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len,
-               f->condition->name, wrong);
-    answer_free(first);
-    answer_free(again);
-}
-
-/* --- the table -------------------------------------------------------------------------------------------------- */
-
-static fc_device device_at_hand(void)
-{
-    struct cudaDeviceProp properties;
-    CUDA_OK(cudaGetDeviceProperties(&properties, 0));
-    return (fc_device){.engine = FC_ENGINE_CUDA,
-                       .compute_capability = properties.major * 10 + properties.minor,
-                       .processor_count = properties.multiProcessorCount};
-}
-
-static void run_combination(fixture *f, device_arena *arena, const fc_device *device, tally *t)
-{
-    fixture_init(f, arena, (uint64_t)t->run + 1);
-    for (int kernel = 0; kernel < FC_KERNEL_COUNT; kernel++) {
-        if (fc_cuda_launch_find((fc_kernel)kernel) != NULL)
-            test_kernel(f, device, (fc_kernel)kernel, t);
-    }
-    fixture_fini(f);
-}
-
-int cases_run(bool is_small)
-{
-    size_t combinations = COUNT(DTYPES) * COUNT(HEAD_DIMS) * COUNT(SHAPES) * COUNT(CONDITIONS);
-    const fc_device device = device_at_hand();
-    device_arena arena;
-    tally t = {0, 0};
-    device_arena_init(&arena, (size_t)ARENA_MIB << 20);
-    for (size_t i = 0; i < combinations; i++) {
-        fixture f = {0};
-        size_t rest = i;
-        f.condition = &CONDITIONS[rest % COUNT(CONDITIONS)], rest /= COUNT(CONDITIONS);
-        f.shape = &SHAPES[rest % COUNT(SHAPES)], rest /= COUNT(SHAPES);
-        int32_t head_dim = HEAD_DIMS[rest % COUNT(HEAD_DIMS)];
-        if (is_small && !(f.shape->is_small && f.condition->is_small && head_dim >= 64))
-            continue;
-        set_problem(&f, DTYPES[rest / COUNT(HEAD_DIMS)], head_dim);
-        run_combination(&f, &arena, &device, &t);
-    }
-    device_arena_fini(&arena);
-    printf("%d kernel cases, %d failed\n", t.run, t.failed);
-    return t.failed;
+    const group_row *g = GROUPS;
+    while (index >= group_size(g))
+        index -= group_size(g++);
+    const condition_row *c = &g->conditions[index % g->condition_count];
+    index /= g->condition_count;
+    const shape_row *s = &g->shapes[index % g->shape_count];
+    return make_case(g, g->head_dims[index / g->shape_count], s, c);
 }

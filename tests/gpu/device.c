@@ -4,11 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static const char *current_activity = "starting";
+
+void device_set_activity(const char *activity)
+{
+    current_activity = activity;
+}
+
 void device_check(cudaError_t error, const char *what)
 {
     if (error == cudaSuccess)
         return;
-    fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+    printf("FAIL %s: %s: %s\n", current_activity, what, cudaGetErrorString(error));
     exit(3);
 }
 

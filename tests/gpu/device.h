@@ -7,6 +7,9 @@
 #include <cuda_runtime_api.h>
 #include <stddef.h>
 
+/* What the program is doing, for the line it ends with should a call fail. Borrowed until the next call. */
+void device_set_activity(const char *activity);
+
 /* Exits unless the call succeeded. */
 #define CUDA_OK(call) device_check((call), #call)
 void device_check(cudaError_t error, const char *what);

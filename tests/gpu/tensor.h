@@ -31,14 +31,15 @@ void *tensor_d_elements(const tensor *t); /* on the device */
 /* Sets one row of head_dim elements to one value. */
 void tensor_set_row(tensor *t, int64_t batch, int64_t head, int64_t token, float value);
 
-/* Normal numbers of the given spread; one in `outlier_every` is 30 times as large (0: none). */
+/* Normal numbers of the given spread; one in `outlier_every` is 10 times as large, N(0, 100) beside N(0, 1) (0: none).
+ */
 void tensor_fill(tensor *t, float spread, unsigned outlier_every, uint64_t seed);
 
 void tensor_upload(const tensor *t);
 void tensor_poison(const tensor *t); /* the device copy, every byte */
 void tensor_download(const tensor *t, char *to);
 
-/* Did nobody write outside the elements? bytes: a download of a tensor that had been poisoned. */
-bool tensor_gaps_are_poison(const tensor *t, const char *bytes);
+/* How many bytes outside the elements were written. bytes: a download of a tensor that had been poisoned. */
+int64_t tensor_stray_bytes(const tensor *t, const char *bytes);
 
 #endif

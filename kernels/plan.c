@@ -108,7 +108,7 @@ typedef struct auto_row {
     int32_t capability_least, capability_most;
     int32_t head_dim_least, head_dim_most;
     int64_t rows_least, rows_most; /* q_len x (q_heads / kv_heads): the rows that read the same keys */
-    int64_t kv_least, kv_most;     /* kv_len */
+    int64_t kv_least, kv_most;     /* the longest kv_len of the batch */
 } auto_row;
 
 /* The first row that matches and whose rung can do the problem wins. Measured: docs/kernel-notes.md. */
@@ -133,7 +133,8 @@ static bool matches(const auto_row *row, const fc_device *device, const fc_probl
     int64_t rows = (int64_t)p->q_len * (p->q_heads / p->kv_heads);
     return is_for(row, device) && (row->dtypes == 0 || (row->dtypes & DTYPE_BIT(p->dtype)) != 0) &&
            is_within(p->head_dim, row->head_dim_least, row->head_dim_most) &&
-           is_within(rows, row->rows_least, row->rows_most) && is_within(p->kv_len, row->kv_least, row->kv_most);
+           is_within(rows, row->rows_least, row->rows_most) &&
+           is_within(fc_problem_longest_kv_len(p), row->kv_least, row->kv_most);
 }
 
 static fc_kernel choose_auto(const fc_device *device, const fc_problem *problem)

@@ -39,6 +39,9 @@ typedef struct fc_rung {
     bool (*suits)(const fc_tile *tile, const fc_problem *problem);
 } fc_rung;
 
+/* The longest kv_len of the batch. */
+int64_t fc_problem_longest_kv_len(const fc_problem *problem);
+
 /* Does any query see fewer keys than another of its batch entry may? */
 bool fc_problem_is_masked(const fc_problem *problem);
 

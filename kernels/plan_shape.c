@@ -82,20 +82,20 @@ bool fc_problem_is_masked(const fc_problem *p)
     return (p->causal != FC_CAUSAL_NONE && p->q_len > 1) || p->window_left >= 0 || p->window_right >= 0;
 }
 
-static uint64_t longest_kv_len(const fc_problem *p)
+int64_t fc_problem_longest_kv_len(const fc_problem *p)
 {
-    uint64_t longest = 0;
+    uint32_t longest = 0;
     if (p->kv_lens == NULL)
-        return (uint64_t)p->kv_len;
+        return p->kv_len;
     for (int32_t b = 0; b < p->batch; b++)
         longest = p->kv_lens[b] > longest ? p->kv_lens[b] : longest;
-    return longest;
+    return (int64_t)longest;
 }
 
 /* The most keys one tile walks through, masks considered. tile_tokens: how many neighbouring queries share a tile. */
 static uint64_t longest_walk(const fc_problem *p, int64_t tile_tokens)
 {
-    uint64_t longest = longest_kv_len(p);
+    uint64_t longest = (uint64_t)fc_problem_longest_kv_len(p);
     int64_t left = p->window_left, right = p->causal == FC_CAUSAL_NONE ? p->window_right : 0;
     if (p->causal == FC_CAUSAL_TOP_LEFT)
         longest = least(longest, (uint64_t)p->q_len);

@@ -30,6 +30,8 @@ static fc_status check_options(const flashcore_options *options, fc_reason *out_
                        FC_ROUTE_URLS_MAX);
     if (options->inflight_max == 0)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "inflight_max is 0");
+    if (options->path != FLASHCORE_PATH_AUTO && options->path != FLASHCORE_PATH_INLINE)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "path: %d is not a flashcore_path", (int)options->path);
     for (size_t i = 0; i < options->url_count; i++)
         if (options->urls[i] == NULL)
             return fc_fail(FC_INVALID_ARGUMENT, out_reason, "urls[%zu] is NULL", i);
@@ -72,6 +74,7 @@ static fc_status make_client(const flashcore_options *options, flashcore_client 
     client->inflight_max = options->inflight_max;
     client->connect_timeout_us = options->connect_timeout_us;
     client->timeout_us = options->timeout_us;
+    client->path = options->path;
     client->next_id = 1;
     client->jitter_state = fc_link_now_ns() | 1;
     client->urls = calloc(client->url_count, sizeof *client->urls);
@@ -87,7 +90,7 @@ static fc_status make_client(const flashcore_options *options, flashcore_client 
 static fc_status open_links(flashcore_client *client, const flashcore_options *options, fc_reason *out_reason)
 {
     fc_net_options net_options = {
-        .link_max = client->url_count,
+        .link_max = 2 * client->url_count,
         .reply_bytes_max = options->reply_bytes_max,
         .notify = fc_flight_on_link,
         .owner = client,
@@ -103,6 +106,9 @@ static fc_status open_links(flashcore_client *client, const flashcore_options *o
         if (status != FC_OK)
             return status;
     }
+    for (uint32_t i = 0; i < client->url_count; i++)
+        if (fc_link_open_packets(client->net, client->urls[i].link, &client->urls[i].side) != FC_OK)
+            return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
     status = fc_net_start(client->net);
     return status == FC_OK ? FC_OK : fc_fail(status, out_reason, "cannot start a thread");
 }

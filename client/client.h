@@ -75,13 +75,15 @@ struct flashcore_call {
 
 typedef struct fc_client_url {
     char *text;
-    fc_link *link;
-    uint32_t connection_id; /* client->lock; 0: none */
+    fc_link *link, *side;                       /* side: its link of packets, if the server has the local channel */
+    char side_path[FC_PATH_BYTES];              /* net's thread: where the server says it is; "": nowhere */
+    uint32_t connection_id, side_connection_id; /* client->lock; 0: none */
 } fc_client_url;
 
 struct flashcore_client {
     uint32_t url_count, inflight_max;
     uint64_t connect_timeout_us, timeout_us; /* timeout_us 0: none */
+    flashcore_path path;
     fc_client_url *urls;
     fc_net *net;
 
@@ -130,7 +132,7 @@ fc_status fc_flight_cancel(flashcore_call *call);
 /* Takes every call under way back; returns when all have finished. client->is_closing is set for good. */
 void fc_flight_end_all(flashcore_client *client);
 
-/* fc_link_notify of every link; owner is the client. */
+/* fc_link_notify of every link; owner is the client. The links of packets follow the others, in the same order. */
 void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, bool is_up);
 
 #endif

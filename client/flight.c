@@ -151,6 +151,27 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     return FC_OK;
 }
 
+/* What the local channel carries. */
+static bool fits_a_packet(const flashcore_call *call)
+{
+    size_t size_bytes;
+    fc_message_bytes(call->message, &size_bytes);
+    return call->wire.op != FC_OP_ATTEND && size_bytes <= FC_PACKET_BYTES;
+}
+
+/* Which of a URL's two connections takes the call: the one it is pinned to, else the local channel where it can. NULL:
+ * the one it is pinned to is gone. */
+static fc_link *choose_link(flashcore_call *call, const fc_client_url *url)
+{
+    uint32_t pinned = call->pinned_connection;
+    bool is_to_side =
+        pinned != 0 ? pinned == url->side_connection_id : url->side_connection_id != 0 && fits_a_packet(call);
+    call->connection_id = is_to_side ? url->side_connection_id : url->connection_id;
+    if (pinned != 0 && pinned != call->connection_id)
+        return NULL;
+    return is_to_side ? url->side : url->link;
+}
+
 /* Sends the call's message to a URL, or has it wait for one. FC_OK: a notification will come. Else the call, still
  * PLACING and with its message, is at its end. */
 static fc_status place(flashcore_call *call, fc_reason *out_reason)
@@ -162,16 +183,16 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
     uint32_t i = fc_route_choose(client->routes, client->url_count, excluded_urls(call), &client->route_cursor);
-    if (i == FC_ROUTE_NONE ||
-        (call->pinned_connection != 0 && client->urls[i].connection_id != call->pinned_connection))
+    fc_link *link = i != FC_ROUTE_NONE ? choose_link(call, &client->urls[i]) : NULL;
+    if (link == NULL)
         return wait_for_connection(call, now_ns, out_reason);
     fc_message *message = call->message;
     call->message = NULL;
     call->connect_deadline_ns = 0;
     call->url_index = i;
-    call->connection_id = client->urls[i].connection_id;
     set_state(call, FC_CALL_FLYING);
-    fc_exchange_send(call->slot->exchange, client->urls[i].link, message, call->deadline_ns);
+    fc_exchange_set_id(call->slot->exchange, call->wire.id);
+    fc_exchange_send(call->slot->exchange, link, message, call->deadline_ns);
     return FC_OK;
 }
 
@@ -324,7 +345,8 @@ static bool try_elsewhere(flashcore_call *call)
     flashcore_client *client = call->client;
     pthread_mutex_lock(&client->lock);
     call->excluded_mask |= (uint64_t)1 << call->url_index;
-    if (client->urls[call->url_index].connection_id == call->connection_id)
+    if (client->urls[call->url_index].connection_id == call->connection_id ||
+        client->urls[call->url_index].side_connection_id == call->connection_id)
         client->routes[call->url_index].is_draining = true;
     bool is_worth_it = !is_called_off(call) && may_use_some_url(call);
     if (is_worth_it)
@@ -425,13 +447,27 @@ fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_r
     return status;
 }
 
+/* Under client->lock: starts a call of the library's own, whose failure interests nobody, and lets go of it. */
+static void launch(flashcore_call *call)
+{
+    fc_reason reason;
+    if (enter(call) != FC_OK) {
+        fc_call_release(call);
+        return;
+    }
+    if (encode(call, &reason) != FC_OK || place(call, &reason) != FC_OK) {
+        leave(call);
+        call->client->unfinished_count--;
+        fc_call_release(call);
+    }
+}
+
 /* Under client->lock: sends the message that takes target back, on its own connection; its answer interests nobody.
  * When it cannot be sent the target simply ends in its own time. */
 static void send_cancel(flashcore_call *target)
 {
     flashcore_client *client = target->client;
     flashcore_call *call;
-    fc_reason reason;
     target->has_sent_cancel = true;
     if (fc_call_create(client, FC_OP_CANCEL, &call) != FC_OK)
         return;
@@ -439,15 +475,7 @@ static void send_cancel(flashcore_call *target)
     call->pinned_url = target->url_index;
     call->pinned_connection = target->connection_id;
     call->deadline_ns = fc_client_later_ns(call->submitted_ns, CANCEL_TIMEOUT_US);
-    if (enter(call) != FC_OK) {
-        fc_call_release(call);
-        return;
-    }
-    if (encode(call, &reason) != FC_OK || place(call, &reason) != FC_OK) {
-        leave(call);
-        client->unfinished_count--;
-        fc_call_release(call);
-    }
+    launch(call);
 }
 
 fc_status fc_flight_cancel(flashcore_call *call)
@@ -486,15 +514,57 @@ void fc_flight_end_all(flashcore_client *client)
     pthread_mutex_unlock(&client->lock);
 }
 
-void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, bool is_up)
+/* The answer to ask_for_side(): on the net's thread, like everything that aims a link. */
+static void on_side_known(void *context, flashcore_call *call, const flashcore_result *result)
+{
+    fc_client_url *url = context;
+    (void)call;
+    if (result->status == FLASHCORE_OK && url->side_path[0] != '\0')
+        fc_link_aim(url->side, url->side_path);
+}
+
+/* Under client->lock: asks a server that has just been connected to for its local channel. Without an answer everything
+ * goes the other way. */
+static void ask_for_side(flashcore_client *client, uint32_t url_index)
+{
+    flashcore_call *call;
+    fc_client_url *url = &client->urls[url_index];
+    if (fc_call_create(client, FC_OP_HELLO, &call) != FC_OK)
+        return;
+    call->pinned_url = url_index;
+    call->pinned_connection = url->connection_id;
+    call->sink.side_path = url->side_path;
+    call->callback = on_side_known;
+    call->callback_context = url;
+    launch(call);
+}
+
+static void on_side_link(flashcore_client *client, uint32_t url_index, uint32_t connection_id, bool is_up)
+{
+    pthread_mutex_lock(&client->lock);
+    client->urls[url_index].side_connection_id = is_up ? connection_id : 0;
+    pthread_mutex_unlock(&client->lock);
+}
+
+void fc_flight_on_link(void *owner, uint32_t link_index, uint32_t connection_id, bool is_up)
 {
     flashcore_client *client = owner;
+    uint32_t url_index = link_index % client->url_count;
+    fc_client_url *url = &client->urls[url_index];
+    if (link_index >= client->url_count) {
+        on_side_link(client, url_index, connection_id, is_up);
+        return;
+    }
+    if (!is_up) /* another server may come */
+        fc_link_aim(url->side, NULL);
     pthread_mutex_lock(&client->lock);
-    client->urls[url_index].connection_id = is_up ? connection_id : 0;
+    url->connection_id = is_up ? connection_id : 0;
     client->routes[url_index].is_connected = is_up;
     client->routes[url_index].is_draining = false;
     for (flashcore_call *call = is_up ? client->calls : NULL; call != NULL; call = call->next)
         if (call->state == FC_CALL_WAITING && (excluded_urls(call) >> url_index & 1) == 0)
             fc_exchange_abort(call->slot->exchange);
+    if (is_up && client->path != FLASHCORE_PATH_INLINE && strncmp(url->text, "ipc://", 6) == 0 && !client->is_closing)
+        ask_for_side(client, url_index);
     pthread_mutex_unlock(&client->lock);
 }

@@ -20,7 +20,6 @@
 #define PROTOCOL_REQ 0x30
 #define PROTOCOL_REP 0x31
 #define ID_BYTES 4
-#define RETRY_NS_MIN (20u * 1000000u)
 #define RETRY_NS_MAX (1000u * 1000000u)
 #define GREETING_NS_MAX (10000000000u)
 #define SEND_BUFFER_BYTES (4 << 20) /* the kernel cuts it to net.core.wmem_max */
@@ -28,6 +27,8 @@
 
 static size_t header_bytes(const fc_link *link)
 {
+    if (link->beside != NULL)
+        return 0;
     return (link->is_ipc ? 1 : 0) + 8 + ID_BYTES;
 }
 
@@ -97,19 +98,25 @@ static void flush(fc_link *link)
     }
 }
 
-void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message)
+static void put_header(const fc_link *link, const fc_exchange *exchange, fc_message *message)
 {
-    /* On a broken one it waits in the queue for drop(): handed back at once it could come again, and again, before the
-     * net's thread gets to say that the link is down. */
-    if (!link->is_up) {
-        fc_net_end_exchange(exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, message);
-        return;
-    }
     uint8_t *header = message->header + FC_FRAME_HEADER_MAX - header_bytes(link);
     if (link->is_ipc)
         *header++ = 1;
     put_be(header, ID_BYTES + (uint64_t)message->size_bytes, 8);
     put_be(header + 8, exchange->id, ID_BYTES);
+}
+
+void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message)
+{
+    /* On a broken one it waits in the queue for fc_link_drop(): handed back at once it could come again, and again,
+     * before the net's thread gets to say that the link is down. */
+    if (!link->is_up) {
+        fc_net_end_exchange(exchange, FC_EXCHANGE_UNSENT, FC_CANCELLED, message);
+        return;
+    }
+    if (link->beside == NULL)
+        put_header(link, exchange, message);
     message->header_bytes = (uint8_t)header_bytes(link);
     message->written_bytes = 0;
     message->exchange = exchange;
@@ -174,7 +181,7 @@ static void fail_exchanges(fc_link *link)
 }
 
 /* The connection, or the attempt at one, is over, error says why; the next comes after a pause with jitter. */
-static void drop(fc_link *link, int error, uint64_t now_ns)
+void fc_link_drop(fc_link *link, int error, uint64_t now_ns)
 {
     fc_net *net = link->net;
     bool was_up = link->state == FC_LINK_UP;
@@ -185,8 +192,10 @@ static void drop(fc_link *link, int error, uint64_t now_ns)
     link->is_broken = false;
     fail_exchanges(link);
     pthread_mutex_unlock(&net->lock);
-    fc_message_destroy(link->body);
-    link->body = NULL;
+    if (link->beside == NULL) { /* one of packets keeps its room for a reply */
+        fc_message_destroy(link->body);
+        link->body = NULL;
+    }
     link->is_in_body = false;
     link->state = FC_LINK_DOWN;
     link->next_ns = now_ns + link->retry_delay_ns / 2 + fc_link_random(&net->random_state) % (link->retry_delay_ns / 2);
@@ -214,7 +223,7 @@ static void greet(fc_link *link, uint64_t now_ns)
     link->greeting_bytes = 0;
     /* A fresh connection takes eight bytes. */
     if (send(link->fd, greeting, sizeof greeting, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof greeting)
-        drop(link, ECONNRESET, now_ns);
+        fc_link_drop(link, ECONNRESET, now_ns);
 }
 
 static void read_greeting(fc_link *link, uint64_t now_ns)
@@ -227,16 +236,25 @@ static void read_greeting(fc_link *link, uint64_t now_ns)
     if (got > 0)
         link->greeting_bytes += (uint32_t)got;
     if (got <= 0 || memcmp(link->greeting, expected, link->greeting_bytes) != 0)
-        drop(link, got <= 0 ? ECONNRESET : EPROTO, now_ns);
+        fc_link_drop(link, got <= 0 ? ECONNRESET : EPROTO, now_ns);
     else if (link->greeting_bytes == sizeof link->greeting)
         come_up(link);
 }
 
-static void start_connecting(fc_link *link, uint64_t now_ns)
+/* A socket of packets has no greeting: whoever could connect may speak, but only to whom it is meant for. */
+static void begin_speaking(fc_link *link, uint64_t now_ns)
 {
-    const fc_link_address *address = &link->addresses[link->address_next++ % link->address_count];
+    if (link->beside == NULL)
+        greet(link, now_ns);
+    else if (fc_link_packets_is_same_server(link))
+        come_up(link);
+    else
+        fc_link_drop(link, EPERM, now_ns);
+}
+
+static int stream_socket(const fc_link *link, const fc_link_address *address)
+{
     int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int error = fd < 0 ? errno : 0;
     int on = 1, send_buffer_bytes = SEND_BUFFER_BYTES;
     int idle_s = 15, interval_s = 5, probes = 3; /* a host that vanished is noticed within 30 s */
     if (fd >= 0) {
@@ -249,6 +267,14 @@ static void start_connecting(fc_link *link, uint64_t now_ns)
             setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
         }
     }
+    return fd;
+}
+
+static void start_connecting(fc_link *link, uint64_t now_ns)
+{
+    const fc_link_address *address = &link->addresses[link->address_next++ % link->address_count];
+    int fd = link->beside == NULL ? stream_socket(link, address) : fc_link_packets_socket(link);
+    int error = fd < 0 ? errno : 0;
     pthread_mutex_lock(&link->net->lock);
     link->fd = fd;
     pthread_mutex_unlock(&link->net->lock);
@@ -257,9 +283,9 @@ static void start_connecting(fc_link *link, uint64_t now_ns)
     if (error == 0 && connect(fd, (const struct sockaddr *)&address->storage, address->bytes) != 0)
         error = errno;
     if (error == 0)
-        greet(link, now_ns);
+        begin_speaking(link, now_ns);
     else if (error != EINPROGRESS)
-        drop(link, error, now_ns);
+        fc_link_drop(link, error, now_ns);
 }
 
 static void finish_connecting(fc_link *link, uint64_t now_ns)
@@ -267,9 +293,9 @@ static void finish_connecting(fc_link *link, uint64_t now_ns)
     int error = 0;
     socklen_t bytes = sizeof error;
     if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0 || error != 0)
-        drop(link, error, now_ns);
+        fc_link_drop(link, error, now_ns);
     else
-        greet(link, now_ns);
+        begin_speaking(link, now_ns);
 }
 
 /* --- reading, on the net's thread ----------------------------------------------------------------------------------
@@ -281,7 +307,7 @@ static void finish_body(fc_link *link)
     fc_message *body = link->body;
     link->body = NULL;
     link->is_in_body = false;
-    link->retry_delay_ns = RETRY_NS_MIN; /* a server that answers is worth coming back to soon */
+    link->retry_delay_ns = FC_LINK_RETRY_NS_MIN; /* a server that answers is worth coming back to soon */
     if (body == NULL)
         return;
     pthread_mutex_lock(&net->lock);
@@ -347,6 +373,8 @@ static bool consume(fc_link *link)
 /* False: the connection is over. */
 static bool read_all(fc_link *link)
 {
+    if (link->beside != NULL)
+        return fc_link_packets_read(link);
     for (int i = 0; i < READS_AT_A_TIME; i++) {
         bool is_direct = link->is_in_body && link->body != NULL; /* the buffer is empty then */
         uint8_t *to = is_direct ? link->body->bytes + link->body_done_bytes : link->buffer + link->buffer_end;
@@ -398,7 +426,7 @@ static void progress_up(fc_link *link, short revents, uint64_t now_ns)
     is_over = is_over || link->is_broken;
     pthread_mutex_unlock(&link->net->lock);
     if (is_over)
-        drop(link, ECONNRESET, now_ns);
+        fc_link_drop(link, ECONNRESET, now_ns);
 }
 
 void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
@@ -412,13 +440,13 @@ void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
         if (revents != 0)
             finish_connecting(link, now_ns);
         else if (now_ns >= link->next_ns)
-            drop(link, ETIMEDOUT, now_ns);
+            fc_link_drop(link, ETIMEDOUT, now_ns);
         break;
     case FC_LINK_GREETING:
         if (revents != 0)
             read_greeting(link, now_ns);
         else if (now_ns >= link->next_ns)
-            drop(link, ETIMEDOUT, now_ns);
+            fc_link_drop(link, ETIMEDOUT, now_ns);
         break;
     case FC_LINK_UP:
         progress_up(link, revents, now_ns);
@@ -462,7 +490,7 @@ fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reas
     link->net = net;
     link->index = net->link_count;
     link->is_ipc = link->addresses[0].storage.ss_family == AF_UNIX;
-    link->retry_delay_ns = RETRY_NS_MIN;
+    link->retry_delay_ns = FC_LINK_RETRY_NS_MIN;
     link->fd = -1;
     link->queue_last = &link->queue_first;
     net->links[net->link_count++] = link;

@@ -68,6 +68,15 @@ void fc_net_destroy(fc_net *net);
  * FC_INVALID_ARGUMENT: not such a URL, or no such host; FC_NO_MEMORY. Only before start. */
 fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason);
 
+/* A link of packets (PROTOCOL.md 1.3) beside an ipc one: one message a packet, replies known by the id they carry. It
+ * connects where it is told to, while `beside` is up, and only to the process that `beside` is connected to. Like
+ * fc_link_open(). */
+fc_status fc_link_open_packets(fc_net *net, fc_link *beside, fc_link **out_link);
+
+/* Where a link of packets connects from now on, and again when lost; NULL: nowhere, and its connection ends. On the
+ * net's thread. */
+void fc_link_aim(fc_link *link, const char *path);
+
 /* Why the link is not up, for people; "" when no attempt has ended yet. Any thread. */
 void fc_link_explain(fc_link *link, fc_reason *out_reason);
 
@@ -85,6 +94,9 @@ typedef void (*fc_exchange_notify)(void *owner, fc_exchange_event event, fc_stat
 /* FC_NO_MEMORY, also past 65,536 of them in one net. */
 fc_status fc_exchange_create(fc_net *net, fc_exchange_notify notify, void *owner, fc_exchange **out_exchange);
 void fc_exchange_destroy(fc_exchange *exchange); /* after fc_net_stop(); NULL is fine */
+
+/* The id the next request carries: over a link of packets its reply is known by it. Before send. */
+void fc_exchange_set_id(fc_exchange *exchange, uint64_t message_id);
 
 /* Each of the two ends in exactly one notification; send takes the message. What can be written at once is written on
  * the calling thread. */

@@ -103,6 +103,19 @@ fc_exchange *fc_net_find_exchange(fc_net *net, const fc_link *link, uint32_t id)
                : NULL;
 }
 
+fc_exchange *fc_net_find_message(fc_net *net, const fc_link *link, uint64_t message_id)
+{
+    for (fc_exchange *exchange = net->active; exchange != NULL; exchange = exchange->next)
+        if (exchange->phase == FC_EXCHANGE_SENT && exchange->link == link && exchange->message_id == message_id)
+            return exchange;
+    return NULL;
+}
+
+void fc_exchange_set_id(fc_exchange *exchange, uint64_t message_id)
+{
+    exchange->message_id = message_id;
+}
+
 static void end_early(fc_exchange *exchange, fc_status status)
 {
     fc_message *message;

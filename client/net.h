@@ -15,6 +15,7 @@
 #define FC_NET_EXCHANGES_MAX 65536
 #define FC_FRAME_HEADER_MAX 13 /* ipc: 1, length 8, request id 4 */
 #define FC_RECEIVE_BYTES 16384
+#define FC_LINK_RETRY_NS_MIN (20u * 1000000u)
 
 /* Also a frame: what a link writes is a queue of these. The header lies right before the body, at its end of header[],
  * so that both go out with one send(). */
@@ -34,6 +35,7 @@ struct fc_link {
     fc_net *net;
     uint32_t index;
     bool is_ipc;
+    fc_link *beside; /* of a link of packets; NULL: a stream */
     struct fc_link_address *addresses;
     uint32_t address_count, address_next;
 
@@ -76,6 +78,7 @@ struct fc_exchange {
     /* net->lock. */
     fc_exchange_phase phase;
     uint32_t generation, id; /* id: on the wire, of the request under way */
+    uint64_t message_id;     /* within the message, for links of packets */
     fc_link *link;
     uint64_t deadline_ns;
     fc_exchange *previous, *next; /* net->active: QUEUED, SENT, SLEEPING */
@@ -109,8 +112,9 @@ struct fc_net {
 /* Takes the exchange off the active list and leaves its event to be notified by the net's thread. */
 void fc_net_end_exchange(fc_exchange *exchange, fc_exchange_event event, fc_status status, fc_message *message);
 
-/* The exchange that waits for that request id on that link, or NULL. */
+/* The exchange that waits for that request id on that link, or NULL; on a link of packets, for that message's id. */
 fc_exchange *fc_net_find_exchange(fc_net *net, const fc_link *link, uint32_t id);
+fc_exchange *fc_net_find_message(fc_net *net, const fc_link *link, uint64_t message_id);
 
 /* Makes the thread look again, if it sleeps. */
 void fc_net_wake(fc_net *net);
@@ -119,6 +123,24 @@ void fc_net_wake(fc_net *net);
  */
 
 void fc_link_destroy(fc_link *link);
+
+/* --- link.c, for link_packets.c: on the net's thread ----------------------------------------------------------------
+ */
+
+/* The connection, or the attempt at one, is over, error says why. */
+void fc_link_drop(fc_link *link, int error, uint64_t now_ns);
+
+/* --- link_packets.c, for link.c: on the net's thread ----------------------------------------------------------------
+ */
+
+/* A socket that connects there, or -1 and errno. */
+int fc_link_packets_socket(const fc_link *link);
+
+/* Is the process at the other end the one that `beside` is connected to? */
+bool fc_link_packets_is_same_server(const fc_link *link);
+
+/* Takes what has come. False: the connection is over. */
+bool fc_link_packets_read(fc_link *link);
 
 /* On the net's thread, under net->lock: what to poll for (fd -1: nothing); lowers *until_ns to when it wants to look.
  */

@@ -150,11 +150,16 @@ static fc_status read_attend(const fc_wire_reply *reply, const fc_wire_attend *a
     return FC_OK;
 }
 
-static fc_status read_hello(const fc_wire_reply *reply, flashcore_info *info, flashcore_result *result)
+static fc_status read_hello(const fc_wire_reply *reply, const fc_sink *sink, flashcore_result *result)
 {
     if (reply->body != FC_BODY_HELLO)
         return bad_reply(result, "ok, but not a hello");
     const fc_wire_hello *hello = &reply->hello;
+    if (sink->side_path != NULL)
+        copy_text(sink->side_path, FC_PATH_BYTES, hello->local);
+    flashcore_info *info = sink->info;
+    if (info == NULL)
+        return FC_OK;
     *info = (flashcore_info){
         .message_bytes_max = hello->limits.message_bytes,
         .tensor_bytes_max = hello->limits.tensor_bytes,
@@ -210,7 +215,7 @@ fc_status fc_translate_reply(const void *bytes, size_t size_bytes, const fc_wire
     case FC_OP_ATTEND:
         return read_attend(&reply, &asked->attend, sink, result);
     case FC_OP_HELLO:
-        return read_hello(&reply, sink->info, result);
+        return read_hello(&reply, sink, result);
     case FC_OP_STATS:
         return read_stats(&reply, sink->counters, result);
     case FC_OP_PING:

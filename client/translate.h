@@ -21,7 +21,8 @@ typedef struct fc_counters {
 typedef struct fc_sink {
     void *out;             /* attend: q's bytes */
     float *lse;            /* attend: [batch, q_heads, q_tokens]; NULL: not wanted */
-    flashcore_info *info;  /* hello */
+    flashcore_info *info;  /* hello; NULL: not wanted */
+    char *side_path;       /* hello: [FC_PATH_BYTES], the local channel's socket or ""; NULL: not wanted */
     fc_counters *counters; /* stats */
 } fc_sink;
 

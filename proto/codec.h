@@ -20,6 +20,9 @@ fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_
 /* Decodes a reply; FC_BAD_REPLY with a reason when it does not follow the protocol. */
 fc_status fc_codec_decode_reply(const void *bytes, size_t size_bytes, fc_wire_reply *out_reply, fc_reason *out_reason);
 
+/* The id of a reply, without looking at the rest more closely than to see that it is a message. */
+bool fc_codec_reply_id(const void *bytes, size_t size_bytes, uint64_t *out_id);
+
 /* Copies the request's kv_len entries (checked at decoding: uints below 2^31) to out_kv_len[attend->kv_len_count]. */
 void fc_codec_kv_len(const fc_wire_attend *attend, uint32_t *out_kv_len);
 

@@ -127,6 +127,19 @@ static fc_status read_stats(const fc_reader *reader, fc_wire_stats *stats)
     return FC_OK;
 }
 
+bool fc_codec_reply_id(const void *bytes, size_t size_bytes, uint64_t *out_id)
+{
+    fc_scan scan;
+    fc_reason reason;
+    if (fc_scan_message(bytes, size_bytes, &REPLY_RULES, &scan, &reason) != FC_OK)
+        return false;
+    const fc_item *id = fc_scan_find(&scan, &scan.items[0], "id");
+    if (id == NULL || id->kind != FC_ITEM_UINT)
+        return false;
+    *out_id = id->uint;
+    return true;
+}
+
 fc_status fc_codec_decode_reply(const void *bytes, size_t size_bytes, fc_wire_reply *out_reply, fc_reason *out_reason)
 {
     fc_scan scan;

@@ -152,6 +152,22 @@ START_TEST(peers_killed_at_any_moment_leave_nothing)
 }
 END_TEST
 
+/* The library connects to it in its own time. */
+START_TEST(the_library_takes_it_by_itself)
+{
+    const char *url = daemon_under_test.ipc_url;
+    flashcore_client *client = fc_job_client(&url, 1);
+    double before = counter("local_messages"), asked = 1;
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    for (; counter("local_messages") <= before + asked; asked++) {
+        ck_assert_int_eq(flashcore_ping(client, 0, NULL), FLASHCORE_OK);
+        ck_assert(fc_e2e_now_us() < end_us);
+    }
+    flashcore_client_destroy(client);
+    await_alone();
+}
+END_TEST
+
 START_TEST(many_connections_at_once)
 {
     enum { COUNT = 300 };
@@ -225,6 +241,7 @@ int main(void)
     tcase_add_checked_fixture(serving, set_up, tear_down);
     tcase_add_test(serving, hello_names_it_where_it_can_be_reached);
     tcase_add_test(serving, peers_killed_at_any_moment_leave_nothing);
+    tcase_add_test(serving, the_library_takes_it_by_itself);
     tcase_add_test(serving, many_connections_at_once);
     tcase_add_test(serving, coming_and_going_by_the_thousand);
     TCase *life = fc_e2e_case(suite, "life");

@@ -161,6 +161,7 @@ static flashcore_client *make_client(const peer *p, uint64_t timeout_us)
     options.url_count = 1;
     options.timeout_us = timeout_us;
     options.reply_bytes_max = 1 << 20;
+    options.path = FLASHCORE_PATH_INLINE; /* no question of the library's own among the calls */
     ck_assert_msg(flashcore_client_create(&options, &client) == FLASHCORE_OK, "%s", flashcore_last_error());
     return client;
 }

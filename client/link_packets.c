@@ -1,0 +1,105 @@
+/* What is different about a link of packets, the daemon's local channel: where it connects, to whom, and how replies
+ * come. See link.h and net.h; the rest of a link's life is link.c's.
+ */
+#include "client/net.h"
+
+#include "client/link_address.h"
+#include "proto/codec.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define READS_AT_A_TIME 64
+
+fc_status fc_link_open_packets(fc_net *net, fc_link *beside, fc_link **out_link)
+{
+    fc_link *link = calloc(1, sizeof *link);
+    if (link == NULL)
+        return FC_NO_MEMORY;
+    link->addresses = calloc(1, sizeof *link->addresses);
+    if (link->addresses == NULL || fc_message_create(FC_PACKET_BYTES, &link->body) != FC_OK) {
+        free(link->addresses);
+        free(link);
+        return FC_NO_MEMORY;
+    }
+    link->address_count = 1;
+    link->net = net;
+    link->index = net->link_count;
+    link->is_ipc = true;
+    link->beside = beside;
+    link->next_ns = FC_LINK_FOREVER;
+    link->fd = -1;
+    link->queue_last = &link->queue_first;
+    net->links[net->link_count++] = link;
+    *out_link = link;
+    return FC_OK;
+}
+
+void fc_link_aim(fc_link *link, const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (path != NULL)
+        snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    memcpy(&link->addresses[0].storage, &address, sizeof address);
+    link->addresses[0].bytes = sizeof address;
+    if (link->state != FC_LINK_DOWN)
+        fc_link_drop(link, ECONNRESET, fc_link_now_ns());
+    link->retry_delay_ns = FC_LINK_RETRY_NS_MIN;
+    link->next_ns = path != NULL ? 0 : FC_LINK_FOREVER;
+}
+
+int fc_link_packets_socket(const fc_link *link)
+{
+    return socket(link->addresses[0].storage.ss_family, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+bool fc_link_packets_is_same_server(const fc_link *link)
+{
+    struct ucred named, met;
+    socklen_t named_bytes = sizeof named, met_bytes = sizeof met;
+    return getsockopt(link->beside->fd, SOL_SOCKET, SO_PEERCRED, &named, &named_bytes) == 0 &&
+           getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &met, &met_bytes) == 0 && named.pid == met.pid &&
+           named.uid == met.uid;
+}
+
+/* The reply in link->body goes to whoever waits for it, in memory of its own size. */
+static bool hand_on(fc_link *link, size_t size_bytes)
+{
+    fc_net *net = link->net;
+    uint64_t id;
+    fc_message *reply = NULL;
+    link->retry_delay_ns = FC_LINK_RETRY_NS_MIN;
+    if (!fc_codec_reply_id(link->body->bytes, size_bytes, &id))
+        return true; /* to none of ours */
+    if (fc_message_create(size_bytes, &reply) != FC_OK)
+        return false;
+    memcpy(reply->bytes, link->body->bytes, size_bytes);
+    pthread_mutex_lock(&net->lock);
+    fc_exchange *exchange = fc_net_find_message(net, link, id);
+    if (exchange != NULL) {
+        fc_net_end_exchange(exchange, FC_EXCHANGE_REPLIED, FC_OK, reply);
+        reply = NULL;
+    }
+    pthread_mutex_unlock(&net->lock);
+    fc_message_destroy(reply);
+    return true;
+}
+
+bool fc_link_packets_read(fc_link *link)
+{
+    for (int i = 0; i < READS_AT_A_TIME; i++) {
+        ssize_t got = recv(link->fd, link->body->bytes, FC_PACKET_BYTES, MSG_DONTWAIT | MSG_TRUNC);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+        if (got > FC_PACKET_BYTES || !hand_on(link, (size_t)got))
+            return false;
+    }
+    return true;
+}

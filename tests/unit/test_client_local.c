@@ -1,0 +1,219 @@
+/* The client library's use of the local channel, against a scripted server that names one and a socket of packets the
+ * test holds.
+ */
+#include "tests/support/client_fixture.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char side_path[100];
+
+static int listen_for_packets(const fixture *f)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    snprintf(side_path, sizeof side_path, "%s/side", f->directory);
+    snprintf(name.sun_path, sizeof name.sun_path, "%s", side_path);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
+    ck_assert_int_eq(listen(fd, 4), 0);
+    return fd;
+}
+
+static void script_with_side(void *context, fake_request *request)
+{
+    (void)context;
+    if (request->wire.op != FC_OP_HELLO) {
+        fake_answer_well(request);
+        return;
+    }
+    fc_wire_reply reply = {.id = request->wire.id, .status = FC_OK, .body = FC_BODY_HELLO};
+    reply.hello.server = reply.hello.version = reply.hello.default_kernel = reply.hello.device =
+        fc_wire_text_make("fake");
+    reply.hello.local = fc_wire_text_make(side_path);
+    fake_answer(request, &reply);
+}
+
+static void answer_ping(int fd, uint64_t id)
+{
+    uint8_t bytes[64];
+    size_t size_bytes = 0;
+    fc_wire_reply reply = {.id = id, .status = FC_OK};
+    ck_assert_int_eq(fc_codec_encode_reply(&reply, bytes, sizeof bytes, &size_bytes), FC_OK);
+    ck_assert_int_eq(send(fd, bytes, size_bytes, MSG_NOSIGNAL), (ssize_t)size_bytes);
+}
+
+static uint64_t receive_ping(int fd)
+{
+    uint8_t bytes[256];
+    fc_wire_request request;
+    fc_reason reason;
+    ssize_t got = recv(fd, bytes, sizeof bytes, 0);
+    ck_assert_int_gt(got, 0);
+    ck_assert_int_eq(fc_codec_decode_request(bytes, (size_t)got, &request, &reason), FC_OK);
+    ck_assert_int_eq(request.op, FC_OP_PING);
+    return request.id;
+}
+
+typedef struct pinger {
+    fixture *f;
+    flashcore_status status;
+} pinger;
+
+static void *ping(void *argument)
+{
+    pinger *p = argument;
+    p->status = flashcore_ping(p->f->client, 0, NULL);
+    return NULL;
+}
+
+/* Pings until one comes over the packets: the library connects there in its own time. Returns the open ping. */
+static void await_side_ping(fixture *f, int fd, pinger *p, pthread_t *out_thread, uint64_t *out_id)
+{
+    uint8_t look;
+    for (;;) {
+        *p = (pinger){.f = f};
+        ck_assert_int_eq(pthread_create(out_thread, NULL, ping, p), 0);
+        for (;;) {
+            if (recv(fd, &look, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
+                *out_id = receive_ping(fd);
+                return;
+            }
+            if (pthread_tryjoin_np(*out_thread, NULL) == 0)
+                break;
+        }
+        ck_assert_int_eq(p->status, FLASHCORE_OK);
+    }
+}
+
+static void open_with_side(fixture *f, int *out_listener)
+{
+    fixture_prepare(f, 1);
+    *out_listener = listen_for_packets(f);
+    fixture_start_server(f, 0, script_with_side);
+    fixture_connect(f);
+}
+
+static void close_with_side(fixture *f, int listener)
+{
+    close(listener);
+    unlink(side_path);
+    fixture_close(f);
+}
+
+START_TEST(small_messages_take_the_packets)
+{
+    static const uint8_t nonsense[] = {0xc1, 0, 1};
+    fixture f;
+    pinger p;
+    pthread_t thread;
+    uint64_t id;
+    int listener;
+    open_with_side(&f, &listener);
+    int fd = accept(listener, NULL, NULL);
+    await_side_ping(&f, fd, &p, &thread, &id);
+    unsigned pings = fake_server_count(f.servers[0].server, FC_OP_PING);
+    ck_assert_int_eq(send(fd, nonsense, sizeof nonsense, 0), sizeof nonsense);
+    answer_ping(fd, id + 1000); /* nobody's */
+    answer_ping(fd, id);
+    answer_ping(fd, id); /* once more */
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(p.status, FLASHCORE_OK);
+    ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_PING), pings);
+    /* Tensors go the other way. */
+    ck_assert_int_eq(flashcore_attend(f.client, &f.request, NULL), FLASHCORE_OK);
+    fixture_check_answer(&f);
+    close(fd);
+    close_with_side(&f, listener);
+}
+END_TEST
+
+START_TEST(a_lost_side_is_told_and_then_done_without)
+{
+    fixture f;
+    pinger p;
+    pthread_t thread;
+    uint64_t id;
+    int listener;
+    open_with_side(&f, &listener);
+    int fd = accept(listener, NULL, NULL);
+    await_side_ping(&f, fd, &p, &thread, &id);
+    close(listener);
+    unlink(side_path);
+    close(fd);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(p.status, FLASHCORE_CONNECTION_LOST); /* it may have been heard */
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_eq(flashcore_ping(f.client, 0, NULL), FLASHCORE_OK);
+    fixture_close(&f);
+}
+END_TEST
+
+/* Somebody else listens where the server says it does. */
+START_TEST(another_process_is_not_spoken_to)
+{
+    fixture f;
+    int told[2];
+    uint8_t byte = 0;
+    fixture_prepare(&f, 1);
+    snprintf(side_path, sizeof side_path, "%s/side", f.directory);
+    ck_assert_int_eq(pipe(told), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int listener = listen_for_packets(&f);
+        ck_assert_int_eq(write(told[1], &byte, 1), 1);
+        int fd = accept(listener, NULL, NULL);
+        _exit(recv(fd, &byte, 1, 0) > 0); /* 1: it was spoken to */
+    }
+    ck_assert_int_eq(read(told[0], &byte, 1), 1);
+    fixture_start_server(&f, 0, script_with_side);
+    fixture_connect(&f);
+    int status;
+    ck_assert_int_eq(flashcore_ping(f.client, 0, NULL), FLASHCORE_OK);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert_int_eq(flashcore_ping(f.client, 0, NULL), FLASHCORE_OK);
+    close(told[0]);
+    close(told[1]);
+    unlink(side_path);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(inline_asks_for_nothing)
+{
+    fixture f;
+    fixture_prepare(&f, 1);
+    f.options.path = FLASHCORE_PATH_INLINE;
+    fixture_start_server(&f, 0, script_with_side);
+    fixture_connect(&f);
+    ck_assert_int_eq(flashcore_ping(f.client, 0, NULL), FLASHCORE_OK);
+    ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_HELLO), 0);
+    fixture_close(&f);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("client_local");
+    TCase *core = tcase_create("core");
+    tcase_set_timeout(core, 60);
+    tcase_add_test(core, small_messages_take_the_packets);
+    tcase_add_test(core, a_lost_side_is_told_and_then_done_without);
+    tcase_add_test(core, another_process_is_not_spoken_to);
+    tcase_add_test(core, inline_asks_for_nothing);
+    suite_add_tcase(suite, core);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

@@ -2,10 +2,9 @@
 #include "kernels/cuda_launch.h"
 
 static const fc_cuda_launcher LAUNCHERS[FC_KERNEL_COUNT] = {
-    [FC_KERNEL_BASELINE] = fc_cuda_baseline_launch,
-    [FC_KERNEL_VEC] = fc_cuda_vec_launch,
-    [FC_KERNEL_WARP] = fc_cuda_warp_launch,
-    [FC_KERNEL_TC] = fc_cuda_tc_launch,
+    [FC_KERNEL_BASELINE] = fc_cuda_baseline_launch, [FC_KERNEL_VEC] = fc_cuda_vec_launch,
+    [FC_KERNEL_WARP] = fc_cuda_warp_launch,         [FC_KERNEL_TC] = fc_cuda_tc_launch,
+    [FC_KERNEL_FUSED] = fc_cuda_fused_launch,
 };
 
 fc_cuda_launcher fc_cuda_launch_find(fc_kernel kernel)

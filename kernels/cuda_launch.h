@@ -20,6 +20,7 @@ fc_status fc_cuda_baseline_launch(const fc_launch *launch, cudaStream_t stream);
 fc_status fc_cuda_vec_launch(const fc_launch *launch, cudaStream_t stream);
 fc_status fc_cuda_warp_launch(const fc_launch *launch, cudaStream_t stream);
 fc_status fc_cuda_tc_launch(const fc_launch *launch, cudaStream_t stream);
+fc_status fc_cuda_fused_launch(const fc_launch *launch, cudaStream_t stream);
 
 typedef fc_status (*fc_cuda_launcher)(const fc_launch *launch, cudaStream_t stream);
 

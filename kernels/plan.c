@@ -49,6 +49,14 @@ static const fc_tile TC_TILES[] = {
 #undef FC_TC_ROW
 };
 
+/* Row i of fused.def is variant i. */
+static const fc_tile FUSED_TILES[] = {
+#define FC_FUSED_ROW(head_dim, warp_rows, row_warps, key_warps, keys, stages, holds_q, blocks_per_sm)                  \
+    {head_dim, (warp_rows) * (row_warps), (keys) * (key_warps), blocks_per_sm},
+#include "kernels/fused.def"
+#undef FC_FUSED_ROW
+};
+
 static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
     [FC_KERNEL_CPU] = {.dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(CPU_TILES)},
     [FC_KERNEL_BASELINE] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(BASELINE_TILES)},
@@ -57,6 +65,8 @@ static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
                         .pace = {.flops_per_ns = 250, .step_ns = 100, .start_ns = 1500}},
     [FC_KERNEL_TC] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(TC_TILES), .packs_heads = true,
                       .pace = {.flops_per_ns = 1800, .step_ns = 150, .start_ns = 2000}},
+    [FC_KERNEL_FUSED] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(FUSED_TILES), .packs_heads = true,
+                         .pace = {.flops_per_ns = 2600, .step_ns = 100, .start_ns = 2000, .split_ns = 1500}},
 };
 
 static bool is_kernel(fc_kernel kernel)

@@ -52,6 +52,22 @@ static __device__ __forceinline__ float fc_softmax_rescale(const fc_scoring &sco
     return before == -INFINITY ? 0.0f : fc_softmax_weight(scoring, before, after);
 }
 
+/* The same in one multiply-add: the weight relative to a logit whose shift this is. The rounding of the shift is common
+ * to all weights that use it, so it cancels; against weights made the other way it is below 2^-14 while the shift is
+ * below FC_SOFTMAX_SHIFT_MOST, and callers go the other way beyond (subtract first, shift 0). A masked logit may be
+ * -inf here: shifts are finite and factors are not 0, so its weight is 0. */
+#define FC_SOFTMAX_SHIFT_MOST 1024.0f
+
+static __device__ __forceinline__ float fc_softmax_factor(const fc_scoring &scoring)
+{
+    return fmaxf(scoring.multiplier_log2, FLT_MIN);
+}
+
+static __device__ __forceinline__ float fc_softmax_weight_shifted(float factor, float logit, float shift)
+{
+    return fc_ptx_ex2(fmaf(logit, factor, -shift));
+}
+
 /* What the weighted sum of V is multiplied with in the end; 0 for a row that saw nothing. */
 static __device__ __forceinline__ float fc_softmax_inverse(float sum)
 {

@@ -30,23 +30,41 @@ static __device__ __forceinline__ uint32_t fc_work_segment(const fc_segment *seg
     return low;
 }
 
-/* Blocks of a segment run over its packs of heads, within a pack over its tiles, within a tile over the splits. */
+/* Block `index` of a segment. Blocks run over the packs of heads, within a pack over its tiles, within a tile over the
+ * splits; longest first, over the tiles from the last on, within a tile over the packs. */
+static __device__ __forceinline__ fc_work fc_work_make(const fc_segment &segment, uint32_t index, uint32_t q_tile_rows,
+                                                       bool is_longest_first)
+{
+    const uint32_t rows = (uint32_t)segment.q_len * segment.packed_heads;
+    const uint32_t tiles = (rows + q_tile_rows - 1) / q_tile_rows, packs = segment.q_heads / segment.packed_heads;
+    const uint32_t tile_index = index / segment.split_count;
+    const uint32_t pack = is_longest_first ? tile_index % packs : tile_index / tiles;
+    const uint32_t tile = is_longest_first ? tiles - 1 - tile_index / packs : tile_index % tiles;
+    fc_work work;
+    work.segment = &segment;
+    work.q_head = (int32_t)pack * segment.packed_heads;
+    work.kv_head = work.q_head / (segment.q_heads / segment.kv_heads);
+    work.first_row = (int32_t)(tile * q_tile_rows);
+    work.row_count = min((int32_t)q_tile_rows, (int32_t)rows - work.first_row);
+    work.split = index % segment.split_count;
+    work.ticket = segment.first_ticket + pack * tiles + tile;
+    return work;
+}
+
 static __device__ __forceinline__ fc_work fc_work_find(const fc_device_launch &launch, uint32_t block,
                                                        uint32_t q_tile_rows)
 {
-    fc_work work;
-    work.segment = launch.segments + fc_work_segment(launch.segments, launch.segment_count, block);
-    const fc_segment &segment = *work.segment;
-    const uint32_t index = block - segment.first_block, tile_index = index / segment.split_count;
-    const uint32_t rows = (uint32_t)segment.q_len * segment.packed_heads;
-    const uint32_t tiles = (rows + q_tile_rows - 1) / q_tile_rows;
-    work.q_head = (int32_t)(tile_index / tiles) * segment.packed_heads;
-    work.kv_head = work.q_head / (segment.q_heads / segment.kv_heads);
-    work.first_row = (int32_t)(tile_index % tiles * q_tile_rows);
-    work.row_count = min((int32_t)q_tile_rows, (int32_t)rows - work.first_row);
-    work.split = index % segment.split_count;
-    work.ticket = segment.first_ticket + tile_index;
-    return work;
+    const fc_segment *segment = launch.segments + fc_work_segment(launch.segments, launch.segment_count, block);
+    return fc_work_make(*segment, block - segment->first_block, q_tile_rows, false);
+}
+
+/* The same blocks in an order that ends with little work where later rows see more keys. Without such a mask packs stay
+ * together: their tiles share K and V. */
+static __device__ __forceinline__ fc_work fc_work_find_longest_first(const fc_device_launch &launch, uint32_t block,
+                                                                     uint32_t q_tile_rows)
+{
+    const fc_segment *segment = launch.segments + fc_work_segment(launch.segments, launch.segment_count, block);
+    return fc_work_make(*segment, block - segment->first_block, q_tile_rows, segment->key_end_offset < FC_OFFSET_OPEN);
 }
 
 /* Where nothing is packed, nothing is divided: twenty instructions saved, for every row a thread addresses. */

@@ -22,6 +22,7 @@
     }
 FAKE_RUNG(baseline)
 FAKE_RUNG(vec)
+FAKE_RUNG(fused)
 
 fc_status fc_cuda_warp_launch(const fc_launch *launch, cudaStream_t stream)
 {

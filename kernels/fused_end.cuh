@@ -1,0 +1,161 @@
+/* How the rung `fused` ends: sums over lanes and key warps, and the answer or a partial result to global memory. Only
+ * fused.cu includes this. */
+#ifndef FC_KERNELS_FUSED_END_CUH
+#define FC_KERNELS_FUSED_END_CUH
+
+#include "kernels/element.cuh"
+#include "kernels/fused_shape.cuh"
+
+namespace fused
+{
+
+/* A row's sum over the four lanes that share it. */
+template <typename S> __device__ void gather_sums(State<S> &state)
+{
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float &sum = state.sum[m][half];
+            sum += __shfl_xor_sync(0xffffffff, sum, 1);
+            sum += __shfl_xor_sync(0xffffffff, sum, 2);
+        }
+    }
+}
+
+/* A split's partial result of the warp's rows, straight from the registers. */
+template <typename S>
+__device__ void leave_rows(const fc_device_launch &launch, const fc_work &work, const State<S> &state, int warp_row)
+{
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = warp_row + m * 16 + half * 8 + lane / 4;
+            if (row >= work.row_count)
+                continue;
+            float *partial = fc_work_partial(launch, work, work.split, row);
+#pragma unroll
+            for (int n = 0; n < S::HEAD_DIM / 8; n++) {
+                if (n * 8 < launch.head_dim)
+                    *reinterpret_cast<float2 *>(partial + n * 8 + lane % 4 * 2) =
+                        make_float2(state.out[m][n][2 * half], state.out[m][n][2 * half + 1]);
+            }
+            if (lane % 4 == 0)
+                fc_partial_put_sums(partial, launch.head_dim, {state.reference[m][half], state.sum[m][half]});
+        }
+    }
+}
+
+/* The answer for the warp's rows: rounded, into shared memory at `to`, from there in whole pieces to where they belong.
+ */
+template <typename T, typename S>
+__device__ void write_rows(unsigned char *to, const fc_work &work, const fc_scoring &scoring, const State<S> &state,
+                           int warp_row, int head_dim)
+{
+    using Tile = fc_mma_tile<S::HEAD_DIM>;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = m * 16 + half * 8 + lane / 4;
+            const float inverse = fc_softmax_inverse(state.sum[m][half]);
+#pragma unroll
+            for (int n = 0; n < S::HEAD_DIM / 8; n++)
+                *reinterpret_cast<uint32_t *>(to + Tile::offset(row, n) + lane % 4 * 4) =
+                    fc_pack_pair<T>(state.out[m][n][2 * half] * inverse, state.out[m][n][2 * half + 1] * inverse);
+            if (lane % 4 == 0 && warp_row + row < work.row_count)
+                *fc_work_lse(work, warp_row + row) =
+                    fc_softmax_lse(scoring, state.reference[m][half], state.sum[m][half]);
+        }
+    }
+    __syncwarp();
+    const int rows = min(S::WARP_ROWS, work.row_count - warp_row);
+    for (int index = lane; index < rows * Tile::PIECES; index += 32) {
+        const int row = index / Tile::PIECES, piece = index % Tile::PIECES;
+        if (piece * FC_PIECE_ELEMENTS < head_dim)
+            *reinterpret_cast<uint4 *>(fc_work_out<T>(work, warp_row + row) + piece * FC_PIECE_ELEMENTS) =
+                *reinterpret_cast<const uint4 *>(to + Tile::offset(row, piece));
+    }
+}
+
+/* Key warps leave their parts in shared memory. */
+template <typename S>
+__device__ void leave_parts(unsigned char *shared, const State<S> &state, int warp_row, int key_warp)
+{
+    const int lane = threadIdx.x % 32;
+    fc_partial_sums *sums = reinterpret_cast<fc_partial_sums *>(shared) + key_warp * S::ROWS;
+    float *parts = reinterpret_cast<float *>(shared + S::PARTS_OFFSET) + key_warp * S::ROWS * S::PART_PITCH;
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = warp_row + m * 16 + half * 8 + lane / 4;
+#pragma unroll
+            for (int n = 0; n < S::HEAD_DIM / 8; n++)
+                *reinterpret_cast<float2 *>(parts + row * S::PART_PITCH + n * 8 + lane % 4 * 2) =
+                    make_float2(state.out[m][n][2 * half], state.out[m][n][2 * half + 1]);
+            if (lane % 4 == 0)
+                sums[row] = {state.reference[m][half], state.sum[m][half]};
+        }
+    }
+}
+
+/* Adds eight columns of a row over the key warps, in their order. */
+template <typename S>
+__device__ fc_partial_sums add_parts(const unsigned char *shared, const fc_scoring &scoring, int row, int column,
+                                     float (&total)[8])
+{
+    const fc_partial_sums *sums = reinterpret_cast<const fc_partial_sums *>(shared) + row;
+    const float *parts = reinterpret_cast<const float *>(shared + S::PARTS_OFFSET) + row * S::PART_PITCH + column;
+    fc_partial_sums all = {-INFINITY, 0.0f};
+#pragma unroll
+    for (int warp = 0; warp < S::KEY_WARPS; warp++)
+        all.largest = fmaxf(all.largest, sums[warp * S::ROWS].largest);
+#pragma unroll
+    for (int warp = 0; warp < S::KEY_WARPS; warp++) {
+        const fc_partial_sums part = sums[warp * S::ROWS];
+        const float rescale = fc_softmax_rescale(scoring, part.largest, all.largest);
+        all.sum = fmaf(part.sum, rescale, all.sum);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            total[i] = fmaf(parts[warp * S::ROWS * S::PART_PITCH + i], rescale, total[i]);
+    }
+    return all;
+}
+
+/* What the key warps left together: the answer, or a split's partial result. */
+template <typename T, typename S>
+__device__ void write_parts(const unsigned char *shared, const fc_device_launch &launch, const fc_work &work,
+                            const fc_scoring &scoring)
+{
+    const int pieces = launch.head_dim / FC_PIECE_ELEMENTS;
+    const bool is_split = work.segment->split_count > 1;
+    for (int index = threadIdx.x; index < work.row_count * pieces; index += S::THREADS) {
+        const int row = index / pieces, column = index % pieces * FC_PIECE_ELEMENTS;
+        float total[8] = {};
+        const fc_partial_sums all = add_parts<S>(shared, scoring, row, column, total);
+        if (is_split) {
+            float *partial = fc_work_partial(launch, work, work.split, row);
+#pragma unroll
+            for (int i = 0; i < 8; i += 2)
+                *reinterpret_cast<float2 *>(partial + column + i) = make_float2(total[i], total[i + 1]);
+            if (column == 0)
+                fc_partial_put_sums(partial, launch.head_dim, all);
+            continue;
+        }
+        const float inverse = fc_softmax_inverse(all.sum);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            total[i] *= inverse;
+        fc_store_eight(fc_work_out<T>(work, row) + column, total);
+        if (column == 0)
+            *fc_work_lse(work, row) = fc_softmax_lse(scoring, all.largest, all.sum);
+    }
+}
+
+} // namespace fused
+
+#endif

@@ -1,0 +1,145 @@
+/* What the rung `fused` is made of: a row of fused.def at compile time, a block's work, and what a warp holds. Only
+ * fused.cu includes this. */
+#ifndef FC_KERNELS_FUSED_SHAPE_CUH
+#define FC_KERNELS_FUSED_SHAPE_CUH
+
+#include "kernels/merge.cuh"
+#include "kernels/mma_tile.cuh"
+#include "kernels/softmax.cuh"
+#include "kernels/work.cuh"
+
+namespace fused
+{
+
+/* What a block of an L4 may have. */
+constexpr int SHARED_BYTES_MAX = 99 * 1024;
+
+/* A row of fused.def and what follows from it. */
+template <int HEAD_DIM_, int WARP_ROWS_, int ROW_WARPS_, int KEY_WARPS_, int KEYS_, int STAGES_, int HOLDS_Q_,
+          int BLOCKS_PER_SM_>
+struct Shape {
+    static constexpr int HEAD_DIM = HEAD_DIM_, KEYS = KEYS_, STAGES = STAGES_;
+    static constexpr int WARP_ROWS = WARP_ROWS_, ROW_WARPS = ROW_WARPS_, KEY_WARPS = KEY_WARPS_;
+    static constexpr bool HOLDS_Q = HOLDS_Q_ != 0;
+    static constexpr int BLOCKS_PER_SM = BLOCKS_PER_SM_;
+    static constexpr int THREADS = 32 * ROW_WARPS * KEY_WARPS;
+    static constexpr int ROWS = WARP_ROWS * ROW_WARPS; /* of a block */
+    static constexpr int STEP = KEYS * KEY_WARPS;      /* keys of a block's step */
+
+    /* In units of the operands: rows and keys by 16 and 8, columns by 16. */
+    static constexpr int M = WARP_ROWS / 16, N = KEYS / 8, KEY_STEPS = KEYS / 16, COLUMN_STEPS = HEAD_DIM / 16;
+
+    /* Shared memory: K and V of STAGES steps, then the query; one that is held lies behind the first K instead, where
+     * nothing arrives before it has been read. */
+    static constexpr int TILE_BYTES = STEP * HEAD_DIM * 2;
+    static constexpr int V_OFFSET = STAGES * TILE_BYTES;
+    static constexpr int Q_OFFSET = HOLDS_Q ? TILE_BYTES : 2 * STAGES * TILE_BYTES;
+    static constexpr int Q_BYTES = ROWS * HEAD_DIM * 2;
+    /* In the end: sums of every key warp, then every key warp's part of the output. */
+    static constexpr int PART_PITCH = HEAD_DIM + 8; /* floats: spreads rows over the banks */
+    static constexpr int PARTS_OFFSET = KEY_WARPS * ROWS * (int)sizeof(fc_partial_sums);
+    static constexpr int END_BYTES = KEY_WARPS == 1 ? Q_BYTES : PARTS_OFFSET + KEY_WARPS * ROWS * PART_PITCH * 4;
+
+    static constexpr int most(int a, int b)
+    {
+        return a > b ? a : b;
+    }
+    static constexpr int SHARED_BYTES = most(most(2 * STAGES * TILE_BYTES, Q_OFFSET + Q_BYTES), END_BYTES);
+
+    static_assert(WARP_ROWS % 16 == 0 && KEYS % 16 == 0 && HEAD_DIM % 32 == 0, "whole operands");
+    static_assert(STAGES >= 2, "one to read, one to fill");
+    static_assert(SHARED_BYTES <= SHARED_BYTES_MAX - 1024, "runs on an L4, beside a few static bytes");
+    static_assert(THREADS * BLOCKS_PER_SM <= 1024, "leaves a thread 64 registers");
+};
+
+/* What a block works on. It lies in shared memory: what is needed rarely, or once a step, takes no registers. */
+template <typename T> struct Block {
+    fc_work work;
+    fc_scoring scoring;
+    const T *k, *v; /* of the block's first key */
+    int64_t k_stride, v_stride;
+    int32_t begin, count; /* its keys */
+    int32_t steps;
+    int32_t head_dim;
+};
+
+template <typename T, typename S> __device__ Block<T> block_make(const fc_device_launch &launch)
+{
+    Block<T> block;
+    const fc_work work = fc_work_find_longest_first(launch, blockIdx.x, S::ROWS);
+    /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
+    const int32_t begin = fc_work_begin(work, 0);
+    const int32_t end = max(begin, fc_work_end(work, work.row_count - 1));
+    const int64_t steps = (end - begin + S::STEP - 1) / S::STEP, splits = work.segment->split_count;
+    const int32_t first = (int32_t)(steps * work.split / splits), last = (int32_t)(steps * (work.split + 1) / splits);
+    block.work = work;
+    block.scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);
+    block.begin = begin + first * S::STEP;
+    block.count = min(end - block.begin, (last - first) * S::STEP);
+    block.steps = last - first;
+    block.k_stride = work.segment->k_token_stride;
+    block.v_stride = work.segment->v_token_stride;
+    block.k = fc_work_k<T>(work) + block.begin * block.k_stride;
+    block.v = fc_work_v<T>(work) + block.begin * block.v_stride;
+    block.head_dim = launch.head_dim;
+    return block;
+}
+
+/* The steps in which some row of the warp sees some of its keys: [first, first + count); and those in which all rows
+ * see all of them. */
+struct Reach {
+    int32_t first, inner_first;
+    uint32_t count, inner_count;
+};
+
+template <typename T, typename S> __device__ Reach reach_of_warp(const Block<T> &block, int row, int key_warp)
+{
+    const fc_work &work = block.work;
+    Reach reach = {0, 0, 0, 0};
+    if (row >= work.row_count)
+        return reach;
+    const int32_t last_row = min(row + S::WARP_ROWS, work.row_count) - 1;
+    const int32_t origin = block.begin + key_warp * S::KEYS; /* of this warp's keys in step 0 */
+    const int32_t begin = fc_work_begin(work, row) - origin, end = fc_work_end(work, last_row) - origin;
+    const int32_t all_begin = fc_work_begin(work, last_row) - origin, all_end = fc_work_end(work, row) - origin;
+    /* Step j has keys [j * STEP, j * STEP + KEYS) from the origin on. */
+    const int32_t first = begin < S::KEYS ? 0 : (begin - S::KEYS) / S::STEP + 1;
+    const int32_t after = min(block.steps, end <= 0 ? 0 : (end - 1) / S::STEP + 1);
+    const int32_t inner_first = all_begin <= 0 ? 0 : (all_begin - 1) / S::STEP + 1;
+    const int32_t inner_after = all_end < S::KEYS ? 0 : (all_end - S::KEYS) / S::STEP + 1;
+    reach.first = first;
+    reach.count = begin < end ? max(after - first, 0) : 0;
+    reach.inner_first = inner_first;
+    reach.inner_count = max(inner_after - inner_first, 0);
+    return reach;
+}
+
+__device__ bool is_within(int32_t step, int32_t first, uint32_t count)
+{
+    return (uint32_t)(step - first) < count;
+}
+
+/* What a warp holds through all steps. Rows: [m][half] is row 16 m + 8 half + lane / 4. */
+template <typename S> struct State {
+    float out[S::M][S::HEAD_DIM / 8][4];
+    uint32_t weights[S::KEY_STEPS][S::M][4]; /* of the step before, as operands */
+    float reference[S::M][2];                /* the logit that weights and sums are relative to; -inf: none yet */
+    float shift[S::M][2];                    /* the same times the factor; 0 where logits come relative to it */
+    float sum[S::M][2];                      /* of this lane's weights */
+    bool is_settled; /* of the warp: logits are dot products, and every row that sees a key has a reference near 0 */
+};
+
+template <typename S> struct Query {
+    uint32_t held[S::HOLDS_Q ? S::COLUMN_STEPS : 1][S::M][4];
+};
+
+/* Where the lane's rows of operands are in the first tiles of K, V and Q. */
+struct Lane {
+    fc_mma_lane k, v, q;
+};
+
+template <typename S> using Logits = float[S::M][S::N][4];
+
+} // namespace fused
+
+#endif

@@ -1,0 +1,148 @@
+/* The steps of the rung `fused` between its two products: masks, references, weights. Only fused.cu includes this. */
+#ifndef FC_KERNELS_FUSED_SOFTMAX_CUH
+#define FC_KERNELS_FUSED_SOFTMAX_CUH
+
+#include "kernels/fused_shape.cuh"
+
+namespace fused
+{
+
+/* 2^8: weights of f16 stay far below 65504, and random logits hardly ever exceed the first tile's largest by 5.5. */
+constexpr float SLACK_LOG2 = 8.0f;
+
+/* This lane's largest logits of its rows. */
+template <typename S> __device__ __forceinline__ void find_largest(const Logits<S> &logits, float (&largest)[S::M][2])
+{
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            largest[m][half] = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < S::N; n++)
+                largest[m][half] = fmaxf(largest[m][half], fmaxf(logits[m][n][2 * half], logits[m][n][2 * half + 1]));
+        }
+    }
+}
+
+/* Does some row of the warp have a weight above 2^SLACK_LOG2? */
+template <typename S>
+__device__ __forceinline__ bool has_outgrown(const State<S> &state, float factor, const Logits<S> &logits)
+{
+    float largest[S::M][2];
+    find_largest<S>(logits, largest);
+    bool has = false;
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            has |= fmaf(largest[m][half], factor, -state.shift[m][half]) > SLACK_LOG2;
+    }
+    return __any_sync(0xffffffff, has);
+}
+
+/* Logits that a row does not see become -inf. first_key: of this warp's tile. */
+template <typename S>
+__device__ void mask_logits(const fc_work &work, int warp_row, int32_t first_key, Logits<S> &logits)
+{
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int32_t row = min(warp_row + m * 16 + half * 8 + lane / 4, work.row_count - 1);
+            const int32_t begin = fc_work_begin(work, row) - first_key, end = fc_work_end(work, row) - first_key;
+#pragma unroll
+            for (int n = 0; n < S::N; n++) {
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    const int32_t key = n * 8 + lane % 4 * 2 + i;
+                    if (key < begin || key >= end)
+                        logits[m][n][2 * half + i] = -INFINITY;
+                }
+            }
+        }
+    }
+}
+
+template <typename S> __device__ void cap_logits(const fc_scoring &scoring, Logits<S> &logits)
+{
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int n = 0; n < S::N; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                logits[m][n][i] = fc_logit(scoring, logits[m][n][i]);
+        }
+    }
+}
+
+/* Moves the references of a warp's rows to their largest logits and rescales what was summed relative to the old ones.
+ * Far from 0 the logits become differences here, exactly, and every step comes this way. */
+template <typename S> __device__ void renew(State<S> &state, const fc_scoring &scoring, float factor, Logits<S> &logits)
+{
+    float largest[S::M][2];
+    bool is_settled = !(scoring.softcap > 0.0f);
+    find_largest<S>(logits, largest);
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float after = largest[m][half];
+            after = fmaxf(after, __shfl_xor_sync(0xffffffff, after, 1));
+            after = fmaxf(after, __shfl_xor_sync(0xffffffff, after, 2));
+            const float before = state.reference[m][half];
+            after = fmaxf(after, before);
+            const float rescale = fc_softmax_rescale(scoring, before, after);
+            const bool is_none = after == -INFINITY;
+            const bool is_far = !is_none && fabsf(after * factor) > FC_SOFTMAX_SHIFT_MOST;
+            state.reference[m][half] = after;
+            state.shift[m][half] = is_none || is_far ? 0.0f : after * factor;
+            is_settled = is_settled && !is_none && !is_far;
+            state.sum[m][half] *= rescale;
+            const float base = is_far ? after : 0.0f;
+#pragma unroll
+            for (int n = 0; n < S::N; n++) {
+                logits[m][n][2 * half] -= base;
+                logits[m][n][2 * half + 1] -= base;
+            }
+#pragma unroll
+            for (int n = 0; n < S::HEAD_DIM / 8; n++) {
+                state.out[m][n][2 * half] *= rescale;
+                state.out[m][n][2 * half + 1] *= rescale;
+            }
+        }
+    }
+    state.is_settled = __all_sync(0xffffffff, is_settled);
+}
+
+/* The weights of 16 rows and 8 keys, in place of their logits. */
+template <typename S>
+__device__ __forceinline__ void weigh(State<S> &state, float factor, Logits<S> &logits, int m, int n)
+{
+    float(&four)[4] = logits[m][n];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        four[i] = fc_softmax_weight_shifted(factor, four[i], state.shift[m][i / 2]);
+    state.sum[m][0] += four[0] + four[1];
+    state.sum[m][1] += four[2] + four[3];
+}
+
+/* Rounds the weights of 16 keys: the operands of their product with V. */
+template <typename T, typename S>
+__device__ __forceinline__ void round_weights(State<S> &state, const Logits<S> &logits, int key)
+{
+#pragma unroll
+    for (int m = 0; m < S::M; m++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float(&four)[4] = logits[m][2 * key + i / 2];
+            state.weights[key][m][i] = fc_pack_pair<T>(four[i % 2 * 2], four[i % 2 * 2 + 1]);
+        }
+    }
+}
+
+} // namespace fused
+
+#endif

@@ -135,6 +135,8 @@ static fc_status read_attend(const fc_wire_reply *reply, const fc_wire_attend *a
         (!reply->attend.has_lse || !is_tensor_like(&reply->attend.lse, FC_F32, lse_shape, FC_LSE_RANK) ||
          reply->attend.lse.data_bytes != lse_shape[0] * lse_shape[1] * lse_shape[2] * sizeof(float)))
         return bad_reply(result, "lse is missing or is not f32 [batch, q_heads, q_tokens]");
+    if (reply->attend.out.place.is_set || (reply->attend.has_lse && reply->attend.lse.place.is_set))
+        return bad_reply(result, "out or lse lies in an arena, which was not asked for");
     copy_bytes(sink->out, reply->attend.out.data, reply->attend.out.data_bytes);
     if (sink->lse != NULL)
         copy_bytes(sink->lse, reply->attend.lse.data, reply->attend.lse.data_bytes);
@@ -220,6 +222,8 @@ fc_status fc_translate_reply(const void *bytes, size_t size_bytes, const fc_wire
         return read_stats(&reply, sink->counters, result);
     case FC_OP_PING:
     case FC_OP_CANCEL:
+    case FC_OP_ARENA_CREATE:
+    case FC_OP_ARENA_DESTROY:
     case FC_OP_COUNT:
         break;
     }

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 typedef enum phase { PHASE_SERVING, PHASE_DRAINING, PHASE_STOPPED } phase;
 
@@ -77,6 +78,8 @@ void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)
     request->stats = dispatch->stats;
     request->is_counted = false;
     request->kv_lens = NULL;
+    request->placement = (fc_placement){.out = NULL};
+    request->reply_fd = -1;
     request->reply_buffer = NULL;
     fc_request_set_state(request, FC_REQUEST_RECEIVED);
 }
@@ -97,6 +100,10 @@ void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request)
         count_out_of_peer(dispatch, request->item.peer);
     free(request->kv_lens);
     request->kv_lens = NULL;
+    fc_placement_release(&request->placement);
+    if (request->reply_fd >= 0)
+        close(request->reply_fd);
+    request->reply_fd = -1;
     fc_request_set_state(request, FC_REQUEST_DONE);
     uint64_t open_before = atomic_fetch_sub(&dispatch->open_count, 1);
     assert(open_before > 0);

@@ -1,4 +1,5 @@
-/* See lane.h. Outputs land in the reply messages: the engine writes them there, nothing copies them again. */
+/* See lane.h. Outputs land in the reply messages, or in the arenas the requests name: the engine writes them there,
+ * nothing copies them again. */
 #include "daemon/lane.h"
 
 #include "daemon/clock.h"
@@ -30,6 +31,9 @@ static fc_engine_job make_job(const fc_request *request)
     const fc_problem *problem = &request->problem;
     fc_strides q = fc_strides_contiguous(request->attend.layout, problem->q_heads, problem->q_len, problem->head_dim);
     fc_strides k = fc_strides_contiguous(request->attend.layout, problem->kv_heads, problem->kv_len, problem->head_dim);
+    float *lse = request->placement.lse;
+    if (lse == NULL && request->attend.wants_lse)
+        lse = (float *)(void *)request->writer.lse_data;
     return (fc_engine_job){
         .problem = *problem,
         .plan = request->item.plan,
@@ -38,8 +42,8 @@ static fc_engine_job make_job(const fc_request *request)
                 .q = request->attend.q.data,
                 .k = request->attend.k.data,
                 .v = request->attend.v.data,
-                .out = request->writer.out_data,
-                .lse = request->attend.wants_lse ? (float *)(void *)request->writer.lse_data : NULL,
+                .out = request->placement.out != NULL ? request->placement.out : request->writer.out_data,
+                .lse = lse,
                 .q_strides = q,
                 .k_strides = k,
                 .v_strides = k,
@@ -98,23 +102,22 @@ static void answer(const fc_lane_context *context, fc_request *request, const la
 static void count_launch(const fc_lane *lane, const launch_result *launch)
 {
     fc_stats *stats = lane->context->stats;
-    fc_kernel kernel = lane->jobs[0].plan.kernel;
     uint64_t queue_ns = 0;
     for (uint32_t i = 0; i < launch->request_count; i++)
         queue_ns += launch->start_ns - lane->requests[i]->received_ns;
     fc_stats_add(stats, FC_COUNT_LAUNCHES, 1);
     fc_stats_add(stats, FC_COUNT_LAUNCHES_FAILED, launch->status != FC_OK);
     fc_stats_add(stats, FC_COUNT_LAUNCHED_REQUESTS, launch->request_count);
-    atomic_fetch_add_explicit(&stats->launched[kernel], launch->request_count, memory_order_relaxed);
     fc_stats_add(stats, FC_COUNT_SHARED_LAUNCHES, launch->request_count > 1);
     fc_stats_add(stats, FC_COUNT_LAUNCH_US, (launch->end_ns - launch->start_ns) / FC_NS_PER_US);
     fc_stats_add(stats, FC_COUNT_QUEUE_US, queue_ns / FC_NS_PER_US);
     if (launch->status != FC_OK)
         fc_log(FC_LOG_ERROR, "launch_failed", fc_log_uint("lane", lane->index),
-               fc_log_text("kernel", fc_kernel_name(kernel)), fc_log_text("status", fc_status_name(launch->status)),
-               fc_log_text("why", launch->reason.text), fc_log_uint("requests", launch->request_count));
+               fc_log_text("status", fc_status_name(launch->status)), fc_log_text("why", launch->reason.text),
+               fc_log_uint("requests", launch->request_count));
     else
-        fc_log(FC_LOG_DEBUG, "launch", fc_log_uint("lane", lane->index), fc_log_text("kernel", fc_kernel_name(kernel)),
+        fc_log(FC_LOG_DEBUG, "launch", fc_log_uint("lane", lane->index),
+               fc_log_text("kernel", fc_kernel_name(lane->jobs[0].plan.kernel)),
                fc_log_uint("requests", launch->request_count), fc_log_real("kernel_us", launch->timing.kernel_us));
 }
 

@@ -154,10 +154,30 @@ static void return_slot(slot *s)
 
 typedef enum send_result { SENT, FULL, BROKEN } send_result;
 
+/* With sendmmsg(), since the process's sendmsg() is nng_listener_fix.c's. */
+static ssize_t send_with_descriptor(int fd, const slot *s)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {.bytes = {0}};
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)s->out, .iov_len = s->out_bytes};
+    struct mmsghdr message = {
+        .msg_hdr = {
+            .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes}};
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.header), &s->request.reply_fd, sizeof(int));
+    return sendmmsg(fd, &message, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? (ssize_t)s->out_bytes : -1;
+}
+
 static send_result send_reply(const connection *c, const slot *s)
 {
     for (;;) {
-        if (send(c->fd, s->out, s->out_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        ssize_t sent = s->request.reply_fd >= 0 ? send_with_descriptor(c->fd, s)
+                                                : send(c->fd, s->out, s->out_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0)
             return SENT;
         if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
             return FULL;

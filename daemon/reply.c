@@ -80,12 +80,14 @@ static void describe(const fc_request *request, const char *kernel, const char *
     out_reply->body = FC_BODY_ATTEND;
     out_reply->attend.out = request->attend.q;
     out_reply->attend.out.data = NULL;
+    out_reply->attend.out.place = request->attend.out_at;
     out_reply->attend.has_lse = request->attend.wants_lse;
     if (request->attend.wants_lse) {
         out_reply->attend.lse = (fc_wire_tensor){
             .dtype = FC_F32,
             .rank = FC_LSE_RANK,
             .shape = {(uint64_t)problem->batch, (uint64_t)problem->q_heads, (uint64_t)problem->q_len},
+            .place = request->attend.lse_at,
             .data_bytes = sizeof(float) * (size_t)problem->batch * (size_t)problem->q_heads * (size_t)problem->q_len,
         };
     }

@@ -25,6 +25,7 @@ struct fc_service {
     fc_admission_limits admission;
     fc_stats stats;
     fc_dispatch *dispatch;
+    fc_arena_store *arenas; /* NULL: there are none */
     fc_lane_context lane_context;
     fc_lane *lanes[LANES_MAX];
     uint32_t lane_count;
@@ -50,6 +51,30 @@ void fc_service_raise(fc_service *service, fc_service_event event)
 {
     if (service->config.on_event != NULL)
         service->config.on_event(service->config.event_context, event);
+}
+
+static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
+{
+    fc_service *service = context;
+    fc_request *request = asked;
+    fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_ARENA};
+    if (made->status != FC_OK) {
+        fc_reply_status(service->dispatch, request, made->status, made->reason.text, 0);
+        return;
+    }
+    reply.arena.id = made->id;
+    reply.arena.bytes = made->size_bytes;
+    request->reply_fd = made->fd;
+    fc_reply_message(service->dispatch, request, &reply);
+}
+
+static fc_status create_arenas(fc_service *service)
+{
+    fc_arena_limits limits = {.total_bytes = service->config.arena_bytes,
+                              .bytes_per_peer = service->config.arena_bytes_per_peer};
+    if (limits.total_bytes == 0)
+        return FC_OK;
+    return fc_arena_store_create(&limits, &service->stats, on_arena_made, service, &service->arenas);
 }
 
 static fc_status check_tunables(const fc_service_tunables *tunables, const fc_engine_info *info, fc_reason *out_reason)
@@ -143,9 +168,11 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
     fc_dispatch_limits limits = dispatch_limits(service);
     st = fc_dispatch_create(&limits, &service->stats, on_idle, service, &service->dispatch);
     if (st == FC_OK)
+        st = create_arenas(service);
+    if (st == FC_OK)
         st = start_lanes(service, service->lane_count, out_reason);
     else
-        fc_fail(st, out_reason, "out of memory for the queue");
+        fc_fail(st, out_reason, "out of memory or threads for the queue");
     if (st != FC_OK) {
         fc_service_destroy(service);
         return st;
@@ -174,6 +201,8 @@ void fc_service_stop(fc_service *service)
     for (uint32_t i = 0; i < service->lane_count; i++)
         fc_lane_join(service->lanes[i]);
     service->lane_count = 0;
+    if (service->arenas != NULL)
+        fc_arena_store_stop(service->arenas);
     fc_stats_set(&service->stats, FC_GAUGE_LANES, 0);
 }
 
@@ -183,6 +212,7 @@ void fc_service_destroy(fc_service *service)
         return;
     if (service->dispatch != NULL && service->lane_count > 0)
         fc_service_stop(service);
+    fc_arena_store_destroy(service->arenas);
     fc_dispatch_destroy(service->dispatch);
     pthread_mutex_destroy(&service->tunables_lock);
     free(service);
@@ -237,6 +267,8 @@ static void describe(fc_service *service, fc_wire_hello *out_hello)
     }
     for (size_t i = 0; i < sizeof FEATURES / sizeof FEATURES[0]; i++)
         out_hello->features[out_hello->feature_count++] = fc_wire_text_make(FEATURES[i]);
+    if (service->arenas != NULL)
+        out_hello->features[out_hello->feature_count++] = fc_wire_text_make("arena");
     pthread_mutex_lock(&service->tunables_lock);
     out_hello->limits = (fc_wire_limits){
         .message_bytes = service->config.message_bytes,
@@ -247,6 +279,8 @@ static void describe(fc_service *service, fc_wire_hello *out_hello)
         .queue_requests = service->config.tunables.queue_requests,
         .queue_bytes = service->config.tunables.queue_bytes,
         .inflight_per_peer = service->config.tunables.inflight_per_peer,
+        .arena_bytes = service->config.arena_bytes,
+        .arena_bytes_per_peer = service->config.arena_bytes_per_peer,
     };
     pthread_mutex_unlock(&service->tunables_lock);
 }
@@ -277,14 +311,33 @@ static void answer_cancel(fc_service *service, fc_request *request, uint64_t tar
     fc_reply_status(service->dispatch, request, FC_OK, NULL, 0);
 }
 
-/* Packets of the local channel are short; what has no bytes needs none. */
-static fc_status check_channel(const fc_request *request, fc_reason *out_reason)
+/* Can the request's way in hand over arenas? */
+static fc_status check_has_arenas(const fc_service *service, const fc_request *request, fc_reason *out_reason)
 {
-    const fc_wire_attend *attend = &request->attend;
-    if (request->sink->is_local && (attend->q.data_bytes | attend->k.data_bytes | attend->v.data_bytes) != 0)
-        return fc_fail(FC_TOO_LARGE, out_reason,
-                       "data: the local channel carries no tensor data (limit 0); send it to the listening socket");
+    if (!request->sink->is_local)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "op: arenas are the local channel's");
+    if (service->arenas == NULL)
+        return fc_fail(FC_UNSUPPORTED, out_reason, "op: this server has no arenas");
     return FC_OK;
+}
+
+static void enter_arena_create(fc_service *service, fc_request *request, uint64_t size_bytes)
+{
+    fc_reason reason = {""};
+    fc_status st = check_has_arenas(service, request, &reason);
+    if (st == FC_OK)
+        st = fc_arena_store_make(service->arenas, request->item.peer, size_bytes, request, &reason);
+    if (st != FC_OK)
+        fc_reply_status(service->dispatch, request, st, reason.text, 0);
+}
+
+static void answer_arena_destroy(fc_service *service, fc_request *request, uint64_t id)
+{
+    fc_reason reason = {""};
+    fc_status st = check_has_arenas(service, request, &reason);
+    if (st == FC_OK)
+        st = fc_arena_store_give_back(service->arenas, request->item.peer, id, &reason);
+    fc_reply_status(service->dispatch, request, st, reason.text, 0);
 }
 
 /* The kv_len entries, made ours because the message holds them packed. */
@@ -306,9 +359,7 @@ static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_
     const fc_engine_ops *ops = service->config.ops;
     fc_engine *engine = service->config.engine;
     fc_kernel kernel = FC_KERNEL_AUTO;
-    fc_status st = check_channel(request, out_reason);
-    if (st == FC_OK)
-        st = fc_admission_problem(&request->attend, &service->admission, &request->problem, out_reason);
+    fc_status st = fc_admission_problem(&request->attend, &service->admission, &request->problem, out_reason);
     if (st == FC_OK)
         st = fc_admission_kernel(request->attend.kernel, (fc_kernel)atomic_load(&service->default_kernel),
                                  &service->info, &kernel, out_reason);
@@ -316,6 +367,9 @@ static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_
         st = read_kv_lens(request, out_reason);
     if (st == FC_OK)
         st = ops->plan(engine, kernel, &request->problem, &request->item.plan, out_reason);
+    if (st == FC_OK)
+        st = fc_placement_resolve(service->arenas, request->item.peer, request->sink->is_local, &request->attend,
+                                  &request->placement, out_reason);
     if (st != FC_OK)
         return st;
     request->item.bytes = request->size_bytes;
@@ -357,6 +411,12 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
         return;
     case FC_OP_STATS:
         answer_stats(service, request);
+        return;
+    case FC_OP_ARENA_CREATE:
+        enter_arena_create(service, request, wire->arena_bytes);
+        return;
+    case FC_OP_ARENA_DESTROY:
+        answer_arena_destroy(service, request, wire->arena);
         return;
     case FC_OP_COUNT:
         break;
@@ -421,6 +481,8 @@ void fc_service_peer_gone(fc_service *service, uint64_t peer)
         next = fc_dispatch_next(request);
         fc_reply_drop(service->dispatch, request);
     }
+    if (service->arenas != NULL)
+        fc_arena_store_peer_gone(service->arenas, peer);
 }
 
 void fc_service_tick(fc_service *service, uint64_t now_ns)

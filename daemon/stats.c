@@ -1,5 +1,4 @@
-/* See stats.h. Names made from two lists are put together by the preprocessor: requests_<op>, replies_<status>,
- * launched_<kernel>. */
+/* See stats.h. Names made from two lists are put together by the preprocessor: requests_<op>, replies_<status>. */
 #include "daemon/stats.h"
 
 #include <string.h>
@@ -23,12 +22,6 @@ static const char *const REPLY_NAMES[FC_STATUS_COUNT] = {
 #define FC_WIRE_STATUS(symbol, name, text) [symbol] = "replies_" name,
 #include "proto/status.def"
 #undef FC_WIRE_STATUS
-};
-
-static const char *const LAUNCHED_NAMES[FC_KERNEL_COUNT] = {
-#define FC_KERNEL_ROW(symbol, name, engine, idea) [symbol] = "launched_" name,
-#include "kernels/kernel.def"
-#undef FC_KERNEL_ROW
 };
 
 void fc_stats_init(fc_stats *stats, uint64_t now_ns)
@@ -64,8 +57,6 @@ void fc_stats_snapshot(const fc_stats *stats, uint64_t now_ns, fc_wire_stats *ou
         if (REPLY_NAMES[status] != NULL)
             append(out_stats, REPLY_NAMES[status], read_value(&stats->replies[status]));
     }
-    for (int kernel = 0; kernel < FC_KERNEL_COUNT; kernel++)
-        append(out_stats, LAUNCHED_NAMES[kernel], read_value(&stats->launched[kernel]));
     for (int stat = 0; stat < FC_STAT_COUNT; stat++)
         append(out_stats, NAMES[stat], read_value(&stats->values[stat]));
 }

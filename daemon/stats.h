@@ -1,4 +1,4 @@
-/* The daemon's counters and gauges, made from stats.def and from the lists of operations, statuses and kernels.
+/* The daemon's counters and gauges, made from stats.def and from the lists of operations and statuses.
  *
  * Any thread, no locks: relaxed atomics, so a snapshot may show numbers of slightly different moments. Lives as long as
  * the service that owns it.
@@ -6,7 +6,6 @@
 #ifndef FC_DAEMON_STATS_H
 #define FC_DAEMON_STATS_H
 
-#include "kernels/attention.h"
 #include "proto/message.h"
 
 #include <stdatomic.h>
@@ -25,7 +24,6 @@ typedef struct fc_stats {
     atomic_uint_fast64_t values[FC_STAT_COUNT];
     atomic_uint_fast64_t requests[FC_OP_COUNT];
     atomic_uint_fast64_t replies[FC_STATUS_COUNT];
-    atomic_uint_fast64_t launched[FC_KERNEL_COUNT];
 } fc_stats;
 
 /* All zero but the start time, which uptime_s counts from. */
@@ -53,8 +51,8 @@ static inline uint64_t fc_stats_get(const fc_stats *stats, fc_stat stat)
 
 const char *fc_stat_name(fc_stat stat); /* "unknown" outside the enum */
 
-/* Writes every number as a wire counter: uptime_s, requests_<op>, replies_<status>, launched_<kernel>, then the lists
- * of stats.def. Names are static strings. */
+/* Writes every number as a wire counter: uptime_s, requests_<op>, replies_<status>, then the lists of stats.def. Names
+ * are static strings. */
 void fc_stats_snapshot(const fc_stats *stats, uint64_t now_ns, fc_wire_stats *out_stats);
 
 #endif

@@ -129,31 +129,20 @@ template <typename S> __device__ void read_columns(const typename S::T *row, int
 }
 
 /* A lane's eight columns of the warp's query rows, zero past q_len and head_dim. Place r holds row r ^ part: then the
- * partial sums that lanes exchange stand where they are needed, see add_up(). Every load is of something that exists,
- * so that none has to wait behind a branch. */
+ * partial sums that lanes exchange stand where they are needed, see add_up(). */
 template <typename S>
 __device__ void load_query(const fc_work &work, Lane lane, int head_dim, float (&query)[S::WARP_ROWS][EIGHT])
 {
-    using T = typename S::T;
-    uint4 bits[S::WARP_ROWS][S::PIECES];
 #pragma unroll
     for (int r = 0; r < S::WARP_ROWS; r++) {
         const int row = lane.first_row + (r ^ lane.part % S::WARP_ROWS);
-        const T *from = fc_work_q<T>(work, min(row, work.row_count - 1));
 #pragma unroll
         for (int piece = 0; piece < S::PIECES; piece++) {
             const int column = column_of<S>(lane.part, piece);
-            const bool is_there = row < work.row_count && column < head_dim;
-            bits[r][piece] = __ldg(reinterpret_cast<const uint4 *>(from + (column < head_dim ? column : 0)));
-            bits[r][piece] = is_there ? bits[r][piece] : make_uint4(0, 0, 0, 0);
-        }
-    }
-#pragma unroll
-    for (int r = 0; r < S::WARP_ROWS; r++) {
-#pragma unroll
-        for (int piece = 0; piece < S::PIECES; piece++) {
-            float some[S::PIECE];
-            fc_expand<T>(bits[r][piece], some);
+            float some[S::PIECE] = {};
+            if (row < work.row_count && column < head_dim)
+                fc_expand<typename S::T>(
+                    __ldg(reinterpret_cast<const uint4 *>(fc_work_q<typename S::T>(work, row) + column)), some);
 #pragma unroll
             for (int i = 0; i < S::PIECE; i++)
                 query[r][piece * S::PIECE + i] = some[i];
@@ -161,22 +150,16 @@ __device__ void load_query(const fc_work &work, Lane lane, int head_dim, float (
     }
 }
 
-/* Where tiles of keys come from, in registers: the segment would be read again for every tile. */
-template <typename T> struct Source {
-    const T *k, *v;
-    int64_t k_stride, v_stride;
-    int32_t end;
-    int head_dim;
-};
-
 /* Starts copying a tile of keys. */
 template <typename S>
-__device__ void copy_tile(typename Shared<S>::Stage &stage, const Source<typename S::T> &from, int32_t tile)
+__device__ void copy_tile(typename Shared<S>::Stage &stage, const fc_work &work, int32_t tile, int32_t end,
+                          int head_dim)
 {
-    fc_stage_rows<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.k, from.k, from.k_stride, tile, from.end,
-                                                               from.head_dim);
-    fc_stage_rows<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.v, from.v, from.v_stride, tile, from.end,
-                                                               from.head_dim);
+    using T = typename S::T;
+    fc_stage_rows<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.k, fc_work_k<T>(work),
+                                                               work.segment->k_token_stride, tile, end, head_dim);
+    fc_stage_rows<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.v, fc_work_v<T>(work),
+                                                               work.segment->v_token_stride, tile, end, head_dim);
     fc_ptx_cp_async_commit();
 }
 
@@ -369,16 +352,10 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
     const int32_t begin = fc_work_begin(work, 0);
     const int32_t end = fc_work_end(work, work.row_count - 1);
-    const Source<typename S::T> source = {fc_work_k<typename S::T>(work),
-                                          fc_work_v<typename S::T>(work),
-                                          work.segment->k_token_stride,
-                                          work.segment->v_token_stride,
-                                          end,
-                                          launch.head_dim};
     float query[S::WARP_ROWS][EIGHT], totals[S::WARP_ROWS][EIGHT] = {};
 
     if (begin < end)
-        copy_tile<S>(shared.stages[0], source, begin);
+        copy_tile<S>(shared.stages[0], work, begin, end, launch.head_dim);
     load_query<S>(work, lane, launch.head_dim, query);
     int stage = 0;
     for (int32_t tile = begin; tile < end; tile += S::KEYS) {
@@ -387,7 +364,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
         __syncthreads(); /* the tile is there, and nobody reads the one before any more */
         stage = (stage + 1) % S::STAGES;
         if (S::STAGES > 1 && tile + S::KEYS < end)
-            copy_tile<S>(shared.stages[stage], source, tile + S::KEYS);
+            copy_tile<S>(shared.stages[stage], work, tile + S::KEYS, end, launch.head_dim);
         if (lane.first_row < work.row_count) {
             float(&weights)[S::WARP_KEYS][S::WARP_ROWS] = shared.weights[lane.warp];
             make_weights<S>(weights, scoring, here.k + lane.first_key * S::COLUMNS, tile + lane.first_key, lane, query,
@@ -397,7 +374,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
         }
         if (S::STAGES == 1 && tile + S::KEYS < end) {
             __syncthreads();
-            copy_tile<S>(shared.stages[stage], source, tile + S::KEYS);
+            copy_tile<S>(shared.stages[stage], work, tile + S::KEYS, end, launch.head_dim);
         }
     }
     __syncthreads();

@@ -13,7 +13,7 @@
 
 /* Decodes a request. On failure out_request->id still holds the sender's id when it could be read, else 0, so that the
  * error can be sent back to whom it belongs. FC_INVALID_ARGUMENT: out_reason names the key at fault and what would be
- * right. FC_UNSUPPORTED: another `proto` version, an unknown op, or a tensor that names an arena. */
+ * right. FC_UNSUPPORTED: another `proto` version, or an unknown op. */
 fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_request *out_request,
                                   fc_reason *out_reason);
 

@@ -260,17 +260,40 @@ static fc_status read_shape(const fc_reader *tensor, uint32_t rank, uint64_t *ou
     return FC_OK;
 }
 
+static fc_status read_place_keys(const fc_reader *map, fc_wire_place *out)
+{
+    fc_status st = fc_read_uint(map, "arena", FC_REQUIRED, UINT64_MAX, &out->arena);
+    if (st == FC_OK)
+        st = fc_read_uint(map, "offset", FC_REQUIRED, UINT64_MAX, &out->offset);
+    out->is_set = st == FC_OK;
+    return st;
+}
+
+fc_status fc_read_place(const fc_reader *reader, const char *key, fc_wire_place *out)
+{
+    fc_reader map;
+    if (!fc_read_has(reader, key))
+        return FC_OK;
+    fc_status st = fc_read_map(reader, key, &map);
+    return st == FC_OK ? read_place_keys(&map, out) : st;
+}
+
 static fc_status read_data(const fc_reader *tensor, fc_wire_tensor *out)
 {
     uint64_t bytes;
-    if (fc_read_has(tensor, "arena") || fc_read_has(tensor, "offset"))
-        return fc_fail(tensor->failure == FC_BAD_REPLY ? FC_BAD_REPLY : FC_UNSUPPORTED, tensor->reason,
-                       "%s.arena: not supported; expected %s.data", tensor->path, tensor->path);
+    if (!fc_tensor_bytes(out->dtype, out->shape, out->rank, &bytes))
+        return fail_expected(tensor, "shape", "a product that 64 bits hold", "more");
+    out->data = NULL;
+    out->data_bytes = bytes;
+    out->place = (fc_wire_place){.is_set = false};
+    if (fc_read_has(tensor, "arena") || fc_read_has(tensor, "offset")) {
+        if (fc_read_has(tensor, "data"))
+            return fail_expected(tensor, "data", "either data or arena and offset", "both");
+        return read_place_keys(tensor, &out->place);
+    }
     const fc_item *data = fc_scan_find(tensor->scan, tensor->map, "data");
     if (data == NULL || data->kind != FC_ITEM_BIN)
         return fail_item(tensor, "data", "bin", data);
-    if (!fc_tensor_bytes(out->dtype, out->shape, out->rank, &bytes))
-        return fail_expected(tensor, "shape", "a product that 64 bits hold", "more");
     if (bytes != data->count) {
         char expected[48], got[16];
         snprintf(expected, sizeof expected, "%" PRIu64 " bytes", bytes);
@@ -278,7 +301,6 @@ static fc_status read_data(const fc_reader *tensor, fc_wire_tensor *out)
         return fail_expected(tensor, "data", expected, got);
     }
     out->data = data->bytes;
-    out->data_bytes = data->count;
     return FC_OK;
 }
 

@@ -44,8 +44,9 @@ fc_status fc_read_window(const fc_reader *reader, const char *key, int64_t *out_
 fc_status fc_read_names(const fc_reader *reader, const char *key, fc_wire_text *out_names, uint32_t *out_count);
 /* A reader for the map under key. */
 fc_status fc_read_map(const fc_reader *reader, const char *key, fc_reader *out);
-/* A tensor whose shape has rank entries and whose data is as long as the shape says. FC_UNSUPPORTED: it names an arena.
- */
+/* A place in an arena; optional. */
+fc_status fc_read_place(const fc_reader *reader, const char *key, fc_wire_place *out);
+/* A tensor whose shape has rank entries, and whose data is as long as the shape says or lies in an arena. */
 fc_status fc_read_tensor(const fc_reader *reader, const char *key, uint32_t rank, fc_wire_tensor *out);
 
 /* The product of rank shape entries and the element size. False: 64 bits do not hold it. */

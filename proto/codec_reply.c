@@ -79,6 +79,7 @@ static fc_status read_limits(const fc_reader *reader, fc_wire_limits *limits)
     if (st == FC_OK)                                                                                                   \
         st = fc_read_uint(&map, #field, FC_OPTIONAL, UINT64_MAX, &limits->field);
     FC_WIRE_LIMITS(READ_LIMIT)
+    FC_WIRE_ARENA_LIMITS(READ_LIMIT)
 #undef READ_LIMIT
     return st;
 }
@@ -166,6 +167,11 @@ fc_status fc_codec_decode_reply(const void *bytes, size_t size_bytes, fc_wire_re
         out_reply->body = FC_BODY_STATS;
         return read_stats(&reader, &out_reply->stats);
     }
+    if (fc_read_has(&reader, "arena")) {
+        out_reply->body = FC_BODY_ARENA;
+        st = fc_read_uint(&reader, "arena", FC_REQUIRED, UINT64_MAX, &out_reply->arena.id);
+        return st == FC_OK ? fc_read_uint(&reader, "bytes", FC_REQUIRED, UINT64_MAX, &out_reply->arena.bytes) : st;
+    }
     return FC_OK;
 }
 
@@ -214,10 +220,14 @@ static void write_hello(fc_writer *writer, const fc_wire_hello *hello)
     fc_write_key_bytes(writer, "device", hello->device);
     fc_write_key(writer, "limits");
 #define COUNT_LIMIT(field) +1
-    fc_write_map(writer, 0 FC_WIRE_LIMITS(COUNT_LIMIT));
+    bool has_arenas = hello->limits.arena_bytes != 0;
+    fc_write_map(writer, 0 FC_WIRE_LIMITS(COUNT_LIMIT) + (has_arenas ? 0 FC_WIRE_ARENA_LIMITS(COUNT_LIMIT) : 0));
 #undef COUNT_LIMIT
 #define WRITE_LIMIT(field) fc_write_key_uint(writer, #field, hello->limits.field);
     FC_WIRE_LIMITS(WRITE_LIMIT)
+    if (has_arenas) {
+        FC_WIRE_ARENA_LIMITS(WRITE_LIMIT)
+    }
 #undef WRITE_LIMIT
     write_names(writer, "features", hello->features, hello->feature_count);
     if (hello->local.bytes > 0)
@@ -238,7 +248,7 @@ static void write_stats(fc_writer *writer, const fc_wire_stats *stats)
     }
 }
 
-enum { ATTEND_KEYS = 4, HELLO_KEYS = 7, STATS_KEYS = 1 };
+enum { ATTEND_KEYS = 4, HELLO_KEYS = 7, STATS_KEYS = 1, ARENA_KEYS = 2 };
 
 static void write_reply(fc_writer *writer, const fc_wire_reply *reply)
 {
@@ -257,6 +267,11 @@ static void write_reply(fc_writer *writer, const fc_wire_reply *reply)
     case FC_BODY_STATS:
         write_envelope(writer, reply, STATS_KEYS);
         write_stats(writer, &reply->stats);
+        return;
+    case FC_BODY_ARENA:
+        write_envelope(writer, reply, ARENA_KEYS);
+        fc_write_key_uint(writer, "arena", reply->arena.id);
+        fc_write_key_uint(writer, "bytes", reply->arena.bytes);
         return;
     case FC_BODY_NONE:
         write_envelope(writer, reply, 0);

@@ -93,6 +93,10 @@ static fc_status read_attend(const fc_reader *reader, fc_wire_attend *attend)
     if (st == FC_OK)
         st = fc_read_bool(reader, "lse", FC_OPTIONAL, &attend->wants_lse);
     if (st == FC_OK)
+        st = fc_read_place(reader, "out_at", &attend->out_at);
+    if (st == FC_OK)
+        st = fc_read_place(reader, "lse_at", &attend->lse_at);
+    if (st == FC_OK)
         st = fc_read_uint(reader, "deadline_us", FC_OPTIONAL, UINT64_MAX, &attend->deadline_us);
     return st;
 }
@@ -111,6 +115,10 @@ fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_
         return st;
     if (out_request->op == FC_OP_CANCEL)
         return fc_read_uint(&reader, "target", FC_REQUIRED, UINT64_MAX, &out_request->cancel_target);
+    if (out_request->op == FC_OP_ARENA_CREATE)
+        return fc_read_uint(&reader, "bytes", FC_REQUIRED, UINT64_MAX, &out_request->arena_bytes);
+    if (out_request->op == FC_OP_ARENA_DESTROY)
+        return fc_read_uint(&reader, "arena", FC_REQUIRED, UINT64_MAX, &out_request->arena);
     if (out_request->op == FC_OP_ATTEND)
         return read_attend(&reader, &out_request->attend);
     return FC_OK;
@@ -126,7 +134,8 @@ static uint32_t attend_key_count(const fc_wire_attend *attend)
 {
     return 3u + (attend->layout != FC_BHSD) + (attend->causal != FC_CAUSAL_NONE) +
            (attend->window_left != -1 || attend->window_right != -1) + attend->has_scale + (attend->softcap != 0) +
-           attend->has_kv_len + (attend->kernel.bytes > 0) + attend->wants_lse + (attend->deadline_us != 0);
+           attend->has_kv_len + (attend->kernel.bytes > 0) + attend->wants_lse + attend->out_at.is_set +
+           attend->lse_at.is_set + (attend->deadline_us != 0);
 }
 
 static void write_kv_len(fc_writer *writer, const fc_wire_attend *attend, const uint32_t *kv_len)
@@ -162,6 +171,10 @@ static void write_attend(fc_writer *writer, const fc_wire_attend *attend, const 
         fc_write_key_bytes(writer, "kernel", attend->kernel);
     if (attend->wants_lse)
         fc_write_key_bool(writer, "lse", true);
+    if (attend->out_at.is_set)
+        fc_write_place(writer, "out_at", &attend->out_at);
+    if (attend->lse_at.is_set)
+        fc_write_place(writer, "lse_at", &attend->lse_at);
     if (attend->deadline_us != 0)
         fc_write_key_uint(writer, "deadline_us", attend->deadline_us);
 }
@@ -169,12 +182,17 @@ static void write_attend(fc_writer *writer, const fc_wire_attend *attend, const 
 static void write_request(fc_writer *writer, const fc_wire_request *request, const uint32_t *kv_len)
 {
     bool is_attend = request->op == FC_OP_ATTEND, is_cancel = request->op == FC_OP_CANCEL;
-    fc_write_map(writer, 3 + (is_attend ? attend_key_count(&request->attend) : 0) + is_cancel);
+    bool is_create = request->op == FC_OP_ARENA_CREATE, is_destroy = request->op == FC_OP_ARENA_DESTROY;
+    fc_write_map(writer, 3 + (is_attend ? attend_key_count(&request->attend) : 0) + is_cancel + is_create + is_destroy);
     fc_write_key_uint(writer, "proto", FC_PROTO_VERSION);
     fc_write_key_uint(writer, "id", request->id);
     fc_write_key_text(writer, "op", fc_op_name(request->op));
     if (is_cancel)
         fc_write_key_uint(writer, "target", request->cancel_target);
+    if (is_create)
+        fc_write_key_uint(writer, "bytes", request->arena_bytes);
+    if (is_destroy)
+        fc_write_key_uint(writer, "arena", request->arena);
     if (is_attend)
         write_attend(writer, &request->attend, kv_len);
 }

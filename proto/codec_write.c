@@ -143,22 +143,42 @@ void fc_write_key_bytes(fc_writer *writer, const char *key, fc_wire_text text)
     fc_write_text(writer, text);
 }
 
-/* Writes a tensor up to its data's first byte and gives the data's size. */
+static void write_place_keys(fc_writer *writer, const fc_wire_place *place)
+{
+    fc_write_key_uint(writer, "arena", place->arena);
+    fc_write_key_uint(writer, "offset", place->offset);
+}
+
+void fc_write_place(fc_writer *writer, const char *key, const fc_wire_place *place)
+{
+    fc_write_key(writer, key);
+    fc_write_map(writer, 2);
+    write_place_keys(writer, place);
+}
+
+/* Writes a tensor up to its data's first byte and gives the data's size. False: nothing follows, because it lies in an
+ * arena or does not fit. */
 static bool begin_tensor(fc_writer *writer, const char *key, const fc_wire_tensor *tensor, size_t *out_data_bytes)
 {
     uint64_t data_bytes;
-    if (!fc_tensor_bytes(tensor->dtype, tensor->shape, tensor->rank, &data_bytes) || data_bytes > UINT32_MAX) {
+    bool is_placed = tensor->place.is_set;
+    if (!fc_tensor_bytes(tensor->dtype, tensor->shape, tensor->rank, &data_bytes) ||
+        (!is_placed && data_bytes > UINT32_MAX)) {
         if (writer->status == FC_OK)
             writer->status = FC_TOO_LARGE; /* bin's length has 32 bits */
         return false;
     }
     fc_write_key(writer, key);
-    fc_write_map(writer, 3);
+    fc_write_map(writer, is_placed ? 4 : 3);
     fc_write_key_text(writer, "dtype", fc_dtype_name(tensor->dtype));
     fc_write_key(writer, "shape");
     fc_write_array(writer, tensor->rank);
     for (uint32_t i = 0; i < tensor->rank; i++)
         fc_write_uint(writer, tensor->shape[i]);
+    if (is_placed) {
+        write_place_keys(writer, &tensor->place);
+        return false;
+    }
     fc_write_key(writer, "data");
     msgpack_packer pk = packer(writer);
     msgpack_pack_bin(&pk, (size_t)data_bytes);
@@ -178,7 +198,7 @@ uint8_t *fc_write_tensor_space(fc_writer *writer, const char *key, const fc_wire
 void fc_write_tensor(fc_writer *writer, const char *key, const fc_wire_tensor *tensor)
 {
     uint8_t *room = fc_write_tensor_space(writer, key, tensor);
-    if (writer->buffer == NULL || writer->status != FC_OK)
+    if (room == NULL || writer->buffer == NULL || writer->status != FC_OK)
         return;
     size_t data_bytes = (size_t)(writer->buffer + writer->used_bytes - room);
     if (data_bytes != tensor->data_bytes)

@@ -38,9 +38,12 @@ void fc_write_key_bool(fc_writer *writer, const char *key, bool value);
 void fc_write_key_text(fc_writer *writer, const char *key, const char *text);
 void fc_write_key_bytes(fc_writer *writer, const char *key, fc_wire_text text);
 
-/* A tensor with its data copied in; a measuring writer reads the shape alone. */
+void fc_write_place(fc_writer *writer, const char *key, const fc_wire_place *place);
+
+/* A tensor with its data copied in, or with its place in an arena; a measuring writer reads the shape alone. */
 void fc_write_tensor(fc_writer *writer, const char *key, const fc_wire_tensor *tensor);
-/* A tensor up to its data: leaves room for it and says where (NULL after a failure). tensor->data is not read. */
+/* A tensor up to its data: leaves room for it and says where (NULL after a failure, and
+ * for one in an arena). tensor->data is not read. */
 uint8_t *fc_write_tensor_space(fc_writer *writer, const char *key, const fc_wire_tensor *tensor);
 
 #endif

@@ -20,6 +20,7 @@
 #define FC_NAME_BYTES 32      /* a kernel's or feature's name, NUL included */
 #define FC_DEVICE_BYTES 96    /* a device's name, NUL included */
 #define FC_PATH_BYTES 108     /* a UNIX socket's path, NUL included */
+#define FC_ARENA_ALIGNMENT 64 /* of an offset in an arena */
 #define FC_PACKET_BYTES 65536 /* longest message of the local channel, either way */
 #define FC_NAME_LIST_MAX 32   /* kernels or features in a hello */
 
@@ -34,14 +35,22 @@ static inline fc_wire_text fc_wire_text_make(const char *text)
     return (fc_wire_text){text, strlen(text)};
 }
 
+/* A place in an arena of the connection. */
+typedef struct fc_wire_place {
+    bool is_set; /* false: absent */
+    uint64_t arena, offset;
+} fc_wire_place;
+
 /* A contiguous little-endian tensor. The codec has checked: shape entries in [0, 2^31-1], data_bytes == product of
- * shape times element size. rank is 4 for q, k, v, out and 3 for lse. */
+ * shape times element size. rank is 4 for q, k, v, out and 3 for lse. data: in the message, or NULL where the tensor
+ * lies in an arena, of which the codec knows nothing. */
 typedef struct fc_wire_tensor {
     fc_dtype dtype;
     uint32_t rank;
     uint64_t shape[FC_TENSOR_RANK];
     const uint8_t *data;
     size_t data_bytes;
+    fc_wire_place place; /* unset: the data is in the message */
 } fc_wire_tensor;
 
 typedef struct fc_wire_attend {
@@ -58,13 +67,16 @@ typedef struct fc_wire_attend {
     size_t kv_len_size_bytes;
     fc_wire_text kernel; /* absent or "auto": the server's default */
     bool wants_lse;
-    uint64_t deadline_us; /* from reception; 0: none */
+    fc_wire_place out_at, lse_at; /* unset: into the reply */
+    uint64_t deadline_us;         /* from reception; 0: none */
 } fc_wire_attend;
 
 typedef struct fc_wire_request {
     uint64_t id;
     fc_op op;
     uint64_t cancel_target; /* op cancel */
+    uint64_t arena_bytes;   /* op arena_create */
+    uint64_t arena;         /* op arena_destroy */
     fc_wire_attend attend;  /* op attend */
 } fc_wire_request;
 
@@ -86,9 +98,15 @@ typedef struct fc_wire_timing {
     X(queue_bytes)                                                                                                     \
     X(inflight_per_peer)
 
+/* Stated only by a server that has arenas. */
+#define FC_WIRE_ARENA_LIMITS(X)                                                                                        \
+    X(arena_bytes)                                                                                                     \
+    X(arena_bytes_per_peer)
+
 typedef struct fc_wire_limits {
 #define FC_WIRE_LIMIT_FIELD(field) uint64_t field;
     FC_WIRE_LIMITS(FC_WIRE_LIMIT_FIELD)
+    FC_WIRE_ARENA_LIMITS(FC_WIRE_LIMIT_FIELD)
 #undef FC_WIRE_LIMIT_FIELD
 } fc_wire_limits;
 
@@ -120,10 +138,13 @@ typedef struct fc_wire_reply {
     fc_status status;
     fc_wire_text error;
     uint64_t retry_after_us; /* with busy; 0: absent */
-    enum { FC_BODY_NONE, FC_BODY_HELLO, FC_BODY_ATTEND, FC_BODY_STATS } body;
+    enum { FC_BODY_NONE, FC_BODY_HELLO, FC_BODY_ATTEND, FC_BODY_STATS, FC_BODY_ARENA } body;
     union {
         fc_wire_hello hello;
         fc_wire_stats stats;
+        struct {
+            uint64_t id, bytes; /* its descriptor comes with the packet */
+        } arena;
         struct {
             fc_wire_tensor out;
             bool has_lse;

@@ -57,7 +57,10 @@ static void require_tensor(const message *m, const fc_wire_tensor *tensor, uint3
         bytes *= tensor->shape[i]; /* may wrap, in which case data_bytes tells */
     }
     REQUIRE(tensor->data_bytes == bytes);
-    require_inside(m, tensor->data, tensor->data_bytes);
+    if (tensor->place.is_set)
+        REQUIRE(tensor->data == NULL);
+    else
+        require_inside(m, tensor->data, tensor->data_bytes);
 }
 
 static void require_reason(const fc_reason *reason)

@@ -243,6 +243,8 @@ void fake_answer_well(fake_request *request)
         break;
     case FC_OP_PING:
     case FC_OP_CANCEL:
+    case FC_OP_ARENA_CREATE:
+    case FC_OP_ARENA_DESTROY:
     case FC_OP_COUNT:
         break;
     }

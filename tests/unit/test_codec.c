@@ -48,7 +48,7 @@ static const uint32_t KV_LEN[2] = {3, 70000};
 
 static fc_wire_request full_request(void)
 {
-    fc_wire_tensor tensor = {FC_F16, 4, {2, 2, 3, 8}, DATA, sizeof DATA};
+    fc_wire_tensor tensor = {FC_F16, 4, {2, 2, 3, 8}, DATA, sizeof DATA, .place = {.is_set = false}};
     fc_wire_request request = {.id = UINT64_MAX, .op = FC_OP_ATTEND};
     request.attend = (fc_wire_attend){
         .q = tensor,
@@ -73,9 +73,9 @@ static fc_wire_request full_request(void)
 static fc_wire_reply attend_reply(void)
 {
     fc_wire_reply reply = {.id = 7, .status = FC_OK, .body = FC_BODY_ATTEND};
-    reply.attend.out = (fc_wire_tensor){FC_F16, 4, {2, 2, 3, 8}, DATA, sizeof DATA};
+    reply.attend.out = (fc_wire_tensor){FC_F16, 4, {2, 2, 3, 8}, DATA, sizeof DATA, .place = {.is_set = false}};
     reply.attend.has_lse = true;
-    reply.attend.lse = (fc_wire_tensor){FC_F32, 3, {2, 2, 3, 0}, DATA, 48};
+    reply.attend.lse = (fc_wire_tensor){FC_F32, 3, {2, 2, 3, 0}, DATA, 48, .place = {.is_set = false}};
     reply.attend.kernel = fc_wire_text_make("vec");
     reply.attend.device = fc_wire_text_make("a device");
     reply.attend.timing = (fc_wire_timing){1.5, 2.5, 3.5, 4.5, 12.5, 300};

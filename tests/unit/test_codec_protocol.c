@@ -146,12 +146,18 @@ static void fill_f16(void)
 
 static fc_wire_tensor tensor_f32(uint64_t tokens, const float *data)
 {
-    return (fc_wire_tensor){FC_F32, 4, {1, 1, tokens, 8}, (const uint8_t *)data, tokens * 8 * 4};
+    return (fc_wire_tensor){
+        FC_F32, 4, {1, 1, tokens, 8}, (const uint8_t *)data, tokens * 8 * 4, .place = {.is_set = false}};
 }
 
 static fc_wire_tensor tensor_f16(uint64_t tokens, uint64_t heads, const uint16_t *data)
 {
-    return (fc_wire_tensor){FC_F16, 4, {2, tokens, heads, 8}, (const uint8_t *)data, 2 * tokens * heads * 8 * 2};
+    return (fc_wire_tensor){FC_F16,
+                            4,
+                            {2, tokens, heads, 8},
+                            (const uint8_t *)data,
+                            2 * tokens * heads * 8 * 2,
+                            .place = {.is_set = false}};
 }
 
 static fc_wire_attend least_attend(void)
@@ -310,7 +316,8 @@ static fc_wire_reply every_key_reply(void)
     reply.id = 4294967299;
     reply.attend.out = tensor_f16(1, 2, out_f16);
     reply.attend.has_lse = true;
-    reply.attend.lse = (fc_wire_tensor){FC_F32, 3, {2, 2, 1, 0}, (const uint8_t *)LSE_F32, sizeof LSE_F32};
+    reply.attend.lse =
+        (fc_wire_tensor){FC_F32, 3, {2, 2, 1, 0}, (const uint8_t *)LSE_F32, sizeof LSE_F32, .place = {.is_set = false}};
     reply.attend.timing = (fc_wire_timing){1.5, 2.25, 30.5, 0.75, 40, 2};
     return reply;
 }

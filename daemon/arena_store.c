@@ -1,0 +1,405 @@
+/* See arena_store.h. The keeper frees before it makes, so that who gives back and asks again is not refused for what
+ * it no longer has.
+ */
+#include "daemon/arena_store.h"
+
+#include "daemon/arena.h"
+#include "daemon/id_table.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A peer with arenas, or with some on their way; outlives the peer while there are any. */
+typedef struct holder {
+    uint64_t peer;
+    uint64_t bytes;
+    uint32_t arena_count, asked_count; /* that are not free yet; that were asked for and not made yet */
+    bool is_gone;
+    fc_arena *first; /* not given back */
+} holder;
+
+struct fc_arena {
+    fc_arena_store *store;
+    uint64_t id;
+    holder *held_by;       /* whose quota it counts against, given back or not */
+    fc_arena *prev, *next; /* the holder's list; next also of the list to be freed */
+    uint32_t references;
+    fc_arena_memory memory;
+};
+
+typedef struct order {
+    struct order *next;
+    holder *holder;
+    uint64_t size_bytes;
+    void *request;
+} order;
+
+struct fc_arena_store {
+    fc_arena_limits limits;
+    fc_stats *stats;
+    fc_arena_on_made on_made;
+    void *context;
+    pthread_t keeper;
+    bool is_started;
+
+    pthread_mutex_t lock; /* guards the rest, and every holder and arena but the memory itself */
+    pthread_cond_t work;
+    bool is_stopping;
+    uint64_t next_id, total_bytes;
+    fc_id_table holders; /* peer -> holder's address */
+    fc_id_table arenas;  /* id -> arena's address, of those not given back */
+    order *first_order, **last_order;
+    fc_arena *to_free;
+};
+
+static void *find(const fc_id_table *table, uint64_t id)
+{
+    const uint64_t *address = id != 0 ? fc_id_table_find(table, id) : NULL;
+    return address != NULL ? (void *)(uintptr_t)*address : NULL;
+}
+
+/* --- under the lock ------------------------------------------------------------------------------------------------
+ */
+
+static void drop_reference(fc_arena *arena)
+{
+    if (--arena->references > 0)
+        return;
+    arena->next = arena->store->to_free;
+    arena->store->to_free = arena;
+    pthread_cond_signal(&arena->store->work);
+}
+
+/* The peer's own hold on it ends. Its bytes go on counting against the peer until they are free. */
+static void take_from_holder(fc_arena *arena)
+{
+    holder *h = arena->held_by;
+    *(arena->prev != NULL ? &arena->prev->next : &h->first) = arena->next;
+    if (arena->next != NULL)
+        arena->next->prev = arena->prev;
+    fc_id_table_remove(&arena->store->arenas, arena->id);
+    drop_reference(arena);
+}
+
+static void free_if_done(fc_arena_store *store, holder *h)
+{
+    if (h->arena_count > 0 || h->asked_count > 0)
+        return;
+    if (!h->is_gone)
+        fc_id_table_remove(&store->holders, h->peer);
+    free(h);
+}
+
+static holder *find_or_add_holder(fc_arena_store *store, uint64_t peer)
+{
+    holder *h = find(&store->holders, peer);
+    if (h != NULL)
+        return h;
+    h = calloc(1, sizeof *h);
+    uint64_t *address = h != NULL ? fc_id_table_put(&store->holders, peer) : NULL;
+    if (address == NULL) {
+        free(h);
+        return NULL;
+    }
+    *address = (uintptr_t)h;
+    h->peer = peer;
+    return h;
+}
+
+/* Sets the bytes aside. */
+static fc_status charge(fc_arena_store *store, holder *h, uint64_t size_bytes, fc_reason *out_reason)
+{
+    const fc_arena_limits *limits = &store->limits;
+    if (h->is_gone)
+        return FC_CANCELLED;
+    if (h->arena_count >= FC_ARENAS_PER_PEER)
+        return fc_fail(FC_TOO_LARGE, out_reason, "bytes: this connection has %u arenas, and can have no more",
+                       h->arena_count);
+    if (size_bytes > limits->bytes_per_peer || h->bytes > limits->bytes_per_peer - size_bytes)
+        return fc_fail(
+            FC_TOO_LARGE, out_reason, "bytes: %llu beside the %llu this connection has; arena_bytes_per_peer is %llu",
+            (unsigned long long)size_bytes, (unsigned long long)h->bytes, (unsigned long long)limits->bytes_per_peer);
+    if (size_bytes > limits->total_bytes || store->total_bytes > limits->total_bytes - size_bytes)
+        return fc_fail(FC_TOO_LARGE, out_reason, "bytes: %llu beside the %llu all have; arena_bytes is %llu",
+                       (unsigned long long)size_bytes, (unsigned long long)store->total_bytes,
+                       (unsigned long long)limits->total_bytes);
+    h->bytes += size_bytes;
+    h->arena_count++;
+    store->total_bytes += size_bytes;
+    fc_stats_set(store->stats, FC_GAUGE_ARENA_BYTES, store->total_bytes);
+    fc_stats_add(store->stats, FC_GAUGE_ARENAS, 1);
+    return FC_OK;
+}
+
+static void uncharge(fc_arena_store *store, holder *h, uint64_t size_bytes)
+{
+    h->bytes -= size_bytes;
+    h->arena_count--;
+    store->total_bytes -= size_bytes;
+    fc_stats_set(store->stats, FC_GAUGE_ARENA_BYTES, store->total_bytes);
+    fc_stats_sub(store->stats, FC_GAUGE_ARENAS, 1);
+}
+
+/* --- the keeper ----------------------------------------------------------------------------------------------------
+ */
+
+static void free_arena(fc_arena *arena)
+{
+    fc_arena_store *store = arena->store;
+    size_t size_bytes = arena->memory.size_bytes;
+    fc_arena_memory_close(&arena->memory);
+    pthread_mutex_lock(&store->lock);
+    uncharge(store, arena->held_by, size_bytes);
+    free_if_done(store, arena->held_by);
+    pthread_mutex_unlock(&store->lock);
+    free(arena);
+}
+
+/* The new arena is the peer's, unless the peer has gone meanwhile. */
+static void publish(fc_arena_store *store, fc_arena *arena, fc_arena_made *made)
+{
+    holder *h = arena->held_by;
+    pthread_mutex_lock(&store->lock);
+    arena->id = ++store->next_id;
+    arena->references = 1;
+    arena->next = h->first;
+    if (h->first != NULL)
+        h->first->prev = arena;
+    h->first = arena;
+    uint64_t *address = fc_id_table_put(&store->arenas, arena->id);
+    if (address != NULL)
+        *address = (uintptr_t)arena;
+    made->id = arena->id;
+    if (address == NULL)
+        made->status = fc_fail(FC_NO_MEMORY, &made->reason, "out of memory");
+    if (address == NULL || h->is_gone)
+        take_from_holder(arena);
+    pthread_mutex_unlock(&store->lock);
+}
+
+static void make(fc_arena_store *store, const order *o, fc_arena_made *made)
+{
+    fc_arena *arena = calloc(1, sizeof *arena);
+    if (arena == NULL) {
+        made->status = fc_fail(FC_NO_MEMORY, &made->reason, "out of memory");
+        return;
+    }
+    made->status = fc_arena_memory_open(o->size_bytes, &arena->memory, &made->reason);
+    if (made->status != FC_OK) {
+        free(arena);
+        return;
+    }
+    arena->store = store;
+    arena->held_by = o->holder;
+    made->size_bytes = arena->memory.size_bytes;
+    made->fd = arena->memory.fd;
+    arena->memory.fd = -1;
+    publish(store, arena, made);
+    fc_stats_add(store->stats, FC_COUNT_ARENAS_MADE, 1);
+}
+
+static void carry_out(fc_arena_store *store, const order *o)
+{
+    fc_arena_made made = {.fd = -1};
+    pthread_mutex_lock(&store->lock);
+    made.status = charge(store, o->holder, o->size_bytes, &made.reason);
+    pthread_mutex_unlock(&store->lock);
+    bool is_charged = made.status == FC_OK;
+    if (is_charged)
+        make(store, o, &made);
+    pthread_mutex_lock(&store->lock);
+    if (is_charged && made.size_bytes == 0) /* not made */
+        uncharge(store, o->holder, o->size_bytes);
+    o->holder->asked_count--;
+    free_if_done(store, o->holder);
+    pthread_mutex_unlock(&store->lock);
+    if (made.status != FC_OK && made.fd >= 0) {
+        close(made.fd);
+        made.fd = -1;
+    }
+    store->on_made(store->context, o->request, &made);
+}
+
+static void *keep(void *argument)
+{
+    fc_arena_store *store = argument;
+    pthread_mutex_lock(&store->lock);
+    for (;;) {
+        fc_arena *arena = store->to_free;
+        order *o = store->first_order;
+        if (arena != NULL) {
+            store->to_free = arena->next;
+            pthread_mutex_unlock(&store->lock);
+            free_arena(arena);
+        } else if (o != NULL) {
+            store->first_order = o->next;
+            if (o->next == NULL)
+                store->last_order = &store->first_order;
+            pthread_mutex_unlock(&store->lock);
+            carry_out(store, o);
+            free(o);
+        } else if (store->is_stopping) {
+            break;
+        } else {
+            pthread_cond_wait(&store->work, &store->lock);
+            continue;
+        }
+        pthread_mutex_lock(&store->lock);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return NULL;
+}
+
+/* --- asking --------------------------------------------------------------------------------------------------------
+ */
+
+fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t size_bytes, void *request,
+                              fc_reason *out_reason)
+{
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    if (size_bytes == 0 || size_bytes > INT64_MAX - page_bytes)
+        return fc_fail(size_bytes == 0 ? FC_INVALID_ARGUMENT : FC_TOO_LARGE, out_reason, "bytes: %llu",
+                       (unsigned long long)size_bytes);
+    order *o = calloc(1, sizeof *o);
+    if (o == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    o->size_bytes = (size_bytes + page_bytes - 1) / page_bytes * page_bytes;
+    o->request = request;
+    fc_status st = FC_OK;
+    pthread_mutex_lock(&store->lock);
+    if (store->is_stopping)
+        st = fc_fail(FC_DRAINING, out_reason, "the server is shutting down");
+    else if ((o->holder = find_or_add_holder(store, peer)) == NULL)
+        st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    if (st == FC_OK) {
+        o->holder->asked_count++;
+        *store->last_order = o;
+        store->last_order = &o->next;
+        pthread_cond_signal(&store->work);
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (st != FC_OK)
+        free(o);
+    return st;
+}
+
+static fc_arena *find_arena(const fc_arena_store *store, uint64_t peer, uint64_t id)
+{
+    fc_arena *arena = find(&store->arenas, id);
+    return arena != NULL && arena->held_by->peer == peer ? arena : NULL;
+}
+
+fc_status fc_arena_store_give_back(fc_arena_store *store, uint64_t peer, uint64_t id, fc_reason *out_reason)
+{
+    pthread_mutex_lock(&store->lock);
+    fc_arena *arena = find_arena(store, peer, id);
+    if (arena != NULL)
+        take_from_holder(arena);
+    pthread_mutex_unlock(&store->lock);
+    return arena != NULL ? FC_OK
+                         : fc_fail(FC_INVALID_ARGUMENT, out_reason, "arena: this connection has no arena %llu",
+                                   (unsigned long long)id);
+}
+
+void fc_arena_store_peer_gone(fc_arena_store *store, uint64_t peer)
+{
+    pthread_mutex_lock(&store->lock);
+    holder *h = find(&store->holders, peer);
+    if (h != NULL) {
+        fc_id_table_remove(&store->holders, peer);
+        h->is_gone = true;
+        while (h->first != NULL)
+            take_from_holder(h->first);
+        free_if_done(store, h);
+    }
+    pthread_mutex_unlock(&store->lock);
+}
+
+fc_arena *fc_arena_acquire(fc_arena_store *store, uint64_t peer, uint64_t id)
+{
+    pthread_mutex_lock(&store->lock);
+    fc_arena *arena = find_arena(store, peer, id);
+    if (arena != NULL)
+        arena->references++;
+    pthread_mutex_unlock(&store->lock);
+    return arena;
+}
+
+void fc_arena_release(fc_arena *arena)
+{
+    if (arena == NULL)
+        return;
+    fc_arena_store *store = arena->store;
+    pthread_mutex_lock(&store->lock);
+    drop_reference(arena);
+    pthread_mutex_unlock(&store->lock);
+}
+
+uint8_t *fc_arena_base(const fc_arena *arena)
+{
+    return arena->memory.base;
+}
+
+size_t fc_arena_size_bytes(const fc_arena *arena)
+{
+    return arena->memory.size_bytes;
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------
+ */
+
+fc_status fc_arena_store_create(const fc_arena_limits *limits, fc_stats *stats, fc_arena_on_made on_made, void *context,
+                                fc_arena_store **out_store)
+{
+    fc_arena_store *store = calloc(1, sizeof *store);
+    if (store == NULL)
+        return FC_NO_MEMORY;
+    store->limits = *limits;
+    store->stats = stats;
+    store->on_made = on_made;
+    store->context = context;
+    store->last_order = &store->first_order;
+    fc_id_table_init(&store->holders);
+    fc_id_table_init(&store->arenas);
+    pthread_mutex_init(&store->lock, NULL);
+    pthread_cond_init(&store->work, NULL);
+    store->is_started = pthread_create(&store->keeper, NULL, keep, store) == 0;
+    if (!store->is_started) {
+        fc_arena_store_destroy(store);
+        return FC_INTERNAL;
+    }
+    pthread_setname_np(store->keeper, "arenas");
+    *out_store = store;
+    return FC_OK;
+}
+
+void fc_arena_store_stop(fc_arena_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    store->is_stopping = true;
+    pthread_cond_signal(&store->work);
+    pthread_mutex_unlock(&store->lock);
+    if (store->is_started)
+        pthread_join(store->keeper, NULL);
+    store->is_started = false;
+}
+
+void fc_arena_store_destroy(fc_arena_store *store)
+{
+    if (store == NULL)
+        return;
+    fc_arena_store_stop(store);
+    for (size_t i = 0; i < store->holders.capacity; i++)
+        while (store->holders.entries[i].id != 0)
+            fc_arena_store_peer_gone(store, store->holders.entries[i].id);
+    for (fc_arena *arena = store->to_free, *next; arena != NULL; arena = next) {
+        next = arena->next;
+        free_arena(arena);
+    }
+    fc_id_table_fini(&store->holders);
+    fc_id_table_fini(&store->arenas);
+    pthread_cond_destroy(&store->work);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}

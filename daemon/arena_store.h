@@ -1,0 +1,64 @@
+/* The arenas of all peers: who has which, how much that is together, and when one can go.
+ *
+ * An arena is held by the peer that asked for it, until the peer gives it back or is gone, and by every request that
+ * names it, until that is answered; the last one out frees it. An id means something to its peer alone and never comes
+ * again. Bytes count against the quotas until they are free.
+ *
+ * A thread of the store's own, the keeper, makes and frees: both take time, and the threads that ask have none.
+ *
+ * Threads: any, but for create, stop and destroy.
+ */
+#ifndef FC_DAEMON_ARENA_STORE_H
+#define FC_DAEMON_ARENA_STORE_H
+
+#include "daemon/stats.h"
+
+typedef struct fc_arena_store fc_arena_store;
+typedef struct fc_arena fc_arena;
+
+typedef struct fc_arena_limits {
+    uint64_t total_bytes;    /* of all peers together; 0: there are no arenas */
+    uint64_t bytes_per_peer; /* of one connection */
+} fc_arena_limits;
+
+#define FC_ARENAS_PER_PEER 64
+
+/* What became of fc_arena_store_make(). On FC_OK fd is the receiver's to send and close. On the keeper's thread. */
+typedef struct fc_arena_made {
+    fc_status status;
+    fc_reason reason;
+    uint64_t id;
+    size_t size_bytes;
+    int fd; /* -1 unless FC_OK */
+} fc_arena_made;
+typedef void (*fc_arena_on_made)(void *context, void *request, const fc_arena_made *made);
+
+/* FC_NO_MEMORY, FC_INTERNAL: no thread. stats is borrowed until destroy. */
+fc_status fc_arena_store_create(const fc_arena_limits *limits, fc_stats *stats, fc_arena_on_made on_made, void *context,
+                                fc_arena_store **out_store);
+
+/* Ends the keeper after what was asked of it; later asking is refused. What is held stays. */
+void fc_arena_store_stop(fc_arena_store *store);
+
+/* Stops, and frees what peers still hold. No request holds any. NULL is fine. */
+void fc_arena_store_destroy(fc_arena_store *store);
+
+/* Asks for an arena; on FC_OK on_made will be called once with that request. The quotas are looked at when its turn
+ * comes, after everything that is to be freed. FC_NO_MEMORY; FC_DRAINING: stopped. */
+fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t size_bytes, void *request,
+                              fc_reason *out_reason);
+
+/* The peer gives it back. FC_INVALID_ARGUMENT: it has no such arena. */
+fc_status fc_arena_store_give_back(fc_arena_store *store, uint64_t peer, uint64_t id, fc_reason *out_reason);
+
+/* Gives all back. No call for this peer follows. */
+void fc_arena_store_peer_gone(fc_arena_store *store, uint64_t peer);
+
+/* NULL: the peer has no such arena. */
+fc_arena *fc_arena_acquire(fc_arena_store *store, uint64_t peer, uint64_t id);
+void fc_arena_release(fc_arena *arena); /* NULL is fine */
+
+uint8_t *fc_arena_base(const fc_arena *arena);
+size_t fc_arena_size_bytes(const fc_arena *arena);
+
+#endif

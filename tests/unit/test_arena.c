@@ -1,0 +1,365 @@
+/* Arenas over the local channel: what they are, who may name them, when they go. The engine is a fake that fills out
+ * with a byte and holds launches until the test lets them go.
+ */
+#include "tests/support/local_bench.h"
+#include "tests/support/packet_peer.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TENSOR_BYTES = 4 * SERVICE_BENCH_ELEMENTS, PAGES_16 = 16 * 4096 };
+
+typedef struct mapped {
+    uint64_t id;
+    size_t size_bytes;
+    uint8_t *base;
+    int fd;
+} mapped;
+
+static void ask_for_arena(packet_peer *peer, uint64_t id, uint64_t size_bytes)
+{
+    fc_wire_request create = {.id = id, .op = FC_OP_ARENA_CREATE, .arena_bytes = size_bytes};
+    ck_assert(packet_peer_send(peer, &create));
+}
+
+static mapped make_arena(packet_peer *peer, uint64_t size_bytes)
+{
+    fc_wire_reply reply;
+    ask_for_arena(peer, 50, size_bytes);
+    ck_assert(packet_peer_receive(peer, &reply));
+    ck_assert_msg(reply.status == FC_OK, "%.*s", (int)reply.error.bytes, reply.error.text);
+    ck_assert_int_eq(reply.body, FC_BODY_ARENA);
+    ck_assert_int_ge(peer->descriptor, 0);
+    mapped m = {.id = reply.arena.id, .size_bytes = reply.arena.bytes, .fd = peer->descriptor};
+    peer->descriptor = -1;
+    m.base = mmap(NULL, m.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+    ck_assert_ptr_ne(m.base, MAP_FAILED);
+    return m;
+}
+
+static void unmap(mapped *m)
+{
+    munmap(m->base, m->size_bytes);
+    close(m->fd);
+}
+
+static void give_back(packet_peer *peer, uint64_t arena, fc_status status)
+{
+    fc_wire_request destroy = {.id = 51, .op = FC_OP_ARENA_DESTROY, .arena = arena};
+    ck_assert(packet_peer_send(peer, &destroy));
+    packet_peer_expect(peer, 51, status, NULL);
+}
+
+/* q, k, v, out and lse at offsets 0, 1024, 2048, 3072 and 4096. */
+static fc_wire_request attend_in(uint64_t id, uint64_t arena)
+{
+    fc_wire_request request = service_bench_request(id);
+    fc_wire_tensor *tensors[] = {&request.attend.q, &request.attend.k, &request.attend.v};
+    for (uint64_t i = 0; i < 3; i++) {
+        tensors[i]->data = NULL;
+        tensors[i]->place = (fc_wire_place){true, arena, i * 1024};
+    }
+    request.attend.wants_lse = true;
+    request.attend.out_at = (fc_wire_place){true, arena, 3 * 1024};
+    request.attend.lse_at = (fc_wire_place){true, arena, 4 * 1024};
+    return request;
+}
+
+START_TEST(tensors_lie_where_the_request_says)
+{
+    local_bench b;
+    packet_peer peer;
+    fc_wire_reply reply;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    mapped m = make_arena(&peer, 5000);
+    ck_assert_uint_eq(m.size_bytes, 8192);
+    ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENA_BYTES), 8192);
+    fc_wire_request request = attend_in(1, m.id);
+    ck_assert(packet_peer_send(&peer, &request));
+    ck_assert(packet_peer_receive(&peer, &reply));
+    ck_assert_msg(reply.status == FC_OK, "%.*s", (int)reply.error.bytes, reply.error.text);
+    ck_assert(reply.attend.out.place.is_set && reply.attend.out.place.arena == m.id);
+    ck_assert_uint_eq(reply.attend.out.place.offset, 3 * 1024);
+    ck_assert(reply.attend.lse.place.is_set && reply.attend.lse.place.offset == 4 * 1024);
+    for (int i = 0; i < TENSOR_BYTES; i++)
+        ck_assert_uint_eq(m.base[3 * 1024 + i], FAKE_ENGINE_FILL);
+    ck_assert_uint_eq(m.base[3 * 1024 + TENSOR_BYTES], 0);
+    float lse;
+    memcpy(&lse, m.base + 4 * 1024, sizeof lse);
+    ck_assert_float_eq(lse, 1);
+    unmap(&m);
+    packet_peer_close(&peer);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENA_BYTES), 0);
+    local_bench_close(&b);
+}
+END_TEST
+
+START_TEST(an_arena_cannot_be_resized_and_may_be_scribbled_on)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    fake_engine_hold(&b.service.engine);
+    packet_peer_open(&peer, b.side_path);
+    mapped m = make_arena(&peer, PAGES_16);
+    ck_assert_int_ne(ftruncate(m.fd, 0), 0);
+    ck_assert_int_eq(errno, EPERM);
+    ck_assert_int_ne(ftruncate(m.fd, 2 * PAGES_16), 0);
+    ck_assert_int_ne(fcntl(m.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+    fc_wire_request request = attend_in(1, m.id);
+    ck_assert(packet_peer_send(&peer, &request));
+    fake_engine_await_launches(&b.service.engine, 1);
+    ck_assert_int_eq(fallocate(m.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGES_16), 0);
+    memset(m.base, 0xff, PAGES_16 / 2);
+    unmap(&m); /* the daemon's mapping is its own */
+    fake_engine_release_all(&b.service.engine);
+    packet_peer_expect(&peer, 1, FC_OK, NULL);
+    packet_peer_close(&peer);
+    local_bench_close(&b);
+}
+END_TEST
+
+typedef struct wrong_place {
+    const char *name;
+    int piece;           /* 0 to 4: q, k, v, out, lse */
+    fc_wire_place place; /* arena 0: the right one; 1: another peer's; 2: one that never was */
+    fc_status status;
+    const char *error;
+} wrong_place;
+
+static const wrong_place WRONG[] = {
+    {"not a multiple of 64", 0, {true, 0, 32}, FC_INVALID_ARGUMENT, "q.offset: 32 is not a multiple of 64"},
+    {"out not a multiple", 3, {true, 0, 1}, FC_INVALID_ARGUMENT, "out_at.offset: 1 is not"},
+    {"one byte over", 1, {true, 0, 8192 - 128}, FC_INVALID_ARGUMENT, "k.offset: 192 bytes at 8064 end past"},
+    {"far outside", 2, {true, 0, 1ull << 40}, FC_INVALID_ARGUMENT, "v.offset"},
+    {"wraps around", 3, {true, 0, UINT64_MAX - 63}, FC_INVALID_ARGUMENT, "out_at.offset"},
+    {"lse outside", 4, {true, 0, 8192}, FC_INVALID_ARGUMENT, "lse_at.offset"},
+    {"out on q", 3, {true, 0, 0}, FC_INVALID_ARGUMENT, "out_at.offset: overlaps q"},
+    {"out on k's last bytes", 3, {true, 0, 1024 + 128}, FC_INVALID_ARGUMENT, "overlaps k"},
+    {"lse on out", 4, {true, 0, 3 * 1024 + 64}, FC_INVALID_ARGUMENT, "lse_at.offset: overlaps out_at"},
+    {"another peer's", 0, {true, 1, 0}, FC_INVALID_ARGUMENT, "q.arena: this connection has no arena"},
+    {"another peer's to write to", 3, {true, 1, 0}, FC_INVALID_ARGUMENT, "out_at.arena"},
+    {"nobody's", 2, {true, 2, 0}, FC_INVALID_ARGUMENT, "v.arena"},
+    {"no place for out", 3, {false, 0, 0}, FC_TOO_LARGE, "out_at"},
+    {"no place for lse", 4, {false, 0, 0}, FC_TOO_LARGE, "lse_at"},
+    {"k may be q", 1, {true, 0, 0}, FC_OK, NULL},
+    {"v may overlap k", 2, {true, 0, 1024 + 64}, FC_OK, NULL},
+    {"the last place there is", 4, {true, 0, 8192 - 64}, FC_OK, NULL},
+};
+
+START_TEST(a_wrong_place_is_refused_by_name)
+{
+    local_bench b;
+    packet_peer peer, other;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    packet_peer_open(&other, b.side_path);
+    mapped mine = make_arena(&peer, 8192), foreign = make_arena(&other, 8192);
+    for (size_t i = 0; i < sizeof WRONG / sizeof WRONG[0]; i++) {
+        const wrong_place *row = &WRONG[i];
+        fc_wire_request request = attend_in(i, mine.id);
+        fc_wire_place *places[] = {&request.attend.q.place, &request.attend.k.place, &request.attend.v.place,
+                                   &request.attend.out_at, &request.attend.lse_at};
+        const uint64_t arenas[] = {mine.id, foreign.id, 999};
+        *places[row->piece] = row->place;
+        places[row->piece]->arena = arenas[row->place.arena];
+        if (!row->place.is_set && row->piece < 3)
+            continue;
+        ck_assert(packet_peer_send(&peer, &request));
+        packet_peer_expect(&peer, i, row->status, row->error);
+    }
+    give_back(&peer, foreign.id, FC_INVALID_ARGUMENT);
+    give_back(&peer, mine.id, FC_OK);
+    fc_wire_request stale = attend_in(70, mine.id);
+    ck_assert(packet_peer_send(&peer, &stale));
+    packet_peer_expect(&peer, 70, FC_INVALID_ARGUMENT, "q.arena");
+    give_back(&peer, mine.id, FC_INVALID_ARGUMENT);
+    unmap(&mine);
+    unmap(&foreign);
+    packet_peer_close(&peer);
+    packet_peer_close(&other);
+    local_bench_close(&b);
+}
+END_TEST
+
+/* The engine holds a request; its arena is given back, or its peer goes. _i 0: given back, 1: gone. */
+START_TEST(what_runs_keeps_its_memory)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    fake_engine_hold(&b.service.engine);
+    packet_peer_open(&peer, b.side_path);
+    mapped m = make_arena(&peer, PAGES_16);
+    fc_wire_request request = attend_in(1, m.id);
+    ck_assert(packet_peer_send(&peer, &request));
+    fake_engine_await_launches(&b.service.engine, 1);
+    request.id = 2;
+    ck_assert(packet_peer_send(&peer, &request)); /* waits */
+    local_bench_await_stat(&b, FC_GAUGE_QUEUED, 1);
+    if (_i == 0) {
+        give_back(&peer, m.id, FC_OK);
+    } else {
+        packet_peer_close(&peer);
+        local_bench_await_stat(&b, FC_COUNT_DROPPED, 1);
+    }
+    ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENAS), 1);
+    fake_engine_release_all(&b.service.engine);
+    if (_i == 0) {
+        packet_peer_expect(&peer, 1, FC_OK, NULL);
+        packet_peer_expect(&peer, 2, FC_OK, NULL);
+        packet_peer_close(&peer);
+    }
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    ck_assert_uint_eq(m.base[3 * 1024], FAKE_ENGINE_FILL);
+    unmap(&m);
+    local_bench_close(&b);
+}
+END_TEST
+
+START_TEST(quotas_hold_until_the_memory_is_free)
+{
+    local_bench b;
+    packet_peer peers[5];
+    local_bench_open(&b);
+    for (int i = 0; i < 5; i++)
+        packet_peer_open(&peers[i], b.side_path);
+    ask_for_arena(&peers[0], 1, 0);
+    packet_peer_expect(&peers[0], 1, FC_INVALID_ARGUMENT, "bytes");
+    ask_for_arena(&peers[0], 1, UINT64_MAX);
+    packet_peer_expect(&peers[0], 1, FC_TOO_LARGE, "bytes");
+    ask_for_arena(&peers[0], 1, LOCAL_BENCH_PEER_BYTES + 1);
+    packet_peer_expect(&peers[0], 1, FC_TOO_LARGE, "arena_bytes_per_peer is 262144");
+    for (int i = 0; i < 4; i++) {
+        mapped m = make_arena(&peers[i], LOCAL_BENCH_PEER_BYTES);
+        unmap(&m);
+    }
+    ask_for_arena(&peers[0], 1, 1);
+    packet_peer_expect(&peers[0], 1, FC_TOO_LARGE, "arena_bytes_per_peer");
+    ask_for_arena(&peers[4], 1, 1);
+    packet_peer_expect(&peers[4], 1, FC_TOO_LARGE, "arena_bytes is 1048576");
+    packet_peer_close(&peers[0]);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 3);
+    mapped m = make_arena(&peers[4], LOCAL_BENCH_PEER_BYTES);
+    for (int i = 0; i < 20; i++) { /* given back and asked for again in one breath */
+        uint64_t id = m.id;
+        unmap(&m);
+        give_back(&peers[4], id, FC_OK);
+        m = make_arena(&peers[4], LOCAL_BENCH_PEER_BYTES);
+        ck_assert_uint_gt(m.id, id);
+    }
+    unmap(&m);
+    for (int i = 1; i < 5; i++)
+        packet_peer_close(&peers[i]);
+    local_bench_await_stat(&b, FC_GAUGE_ARENA_BYTES, 0);
+    local_bench_close(&b);
+}
+END_TEST
+
+START_TEST(a_peer_has_so_many_and_no_more)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    for (uint64_t i = 0; i < 64; i++) {
+        mapped m = make_arena(&peer, 1);
+        unmap(&m);
+    }
+    ask_for_arena(&peer, 1, 1);
+    packet_peer_expect(&peer, 1, FC_TOO_LARGE, "has 64 arenas");
+    packet_peer_close(&peer);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    local_bench_close(&b);
+}
+END_TEST
+
+/* Gone while their arenas are being made, with and without reading the answer. */
+START_TEST(askers_that_leave_leave_nothing)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    for (int i = 0; i < 300; i++) {
+        packet_peer_open(&peer, b.side_path);
+        for (uint64_t k = 0; k < 5; k++)
+            ask_for_arena(&peer, k, 40000);
+        if (i % 2 == 0) {
+            fc_wire_reply reply;
+            ck_assert(packet_peer_receive(&peer, &reply));
+        }
+        packet_peer_close(&peer);
+    }
+    local_bench_await_stat(&b, FC_GAUGE_LOCAL, 0);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENA_BYTES), 0);
+    local_bench_close(&b);
+}
+END_TEST
+
+START_TEST(elsewhere_there_are_none)
+{
+    service_bench b;
+    service_bench_open(&b);
+    service_bench_send_op(&b, 1, FC_OP_ARENA_CREATE, 0, 7);
+    service_bench_expect(&b, 1, FC_UNSUPPORTED);
+    service_bench_send_op(&b, 2, FC_OP_ARENA_DESTROY, 0, 7);
+    service_bench_expect(&b, 2, FC_UNSUPPORTED);
+    fc_wire_request request = attend_in(3, 1);
+    reply_box_send(&b.boxes[3], &request, NULL, 7);
+    service_bench_expect(&b, 3, FC_UNSUPPORTED);
+    service_bench_close(&b);
+}
+END_TEST
+
+START_TEST(descriptors_do_not_pile_up)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    int first = dup(0);
+    close(first);
+    for (int i = 0; i < 200; i++) {
+        mapped m = make_arena(&peer, 4096);
+        unmap(&m);
+        give_back(&peer, m.id, FC_OK);
+    }
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    int last = dup(0);
+    close(last);
+    ck_assert_int_le(last, first + 8); /* some are on their way */
+    packet_peer_close(&peer);
+    local_bench_close(&b);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("arena");
+    TCase *core = tcase_create("core");
+    tcase_set_timeout(core, 60);
+    tcase_add_test(core, tensors_lie_where_the_request_says);
+    tcase_add_test(core, an_arena_cannot_be_resized_and_may_be_scribbled_on);
+    tcase_add_test(core, a_wrong_place_is_refused_by_name);
+    tcase_add_loop_test(core, what_runs_keeps_its_memory, 0, 2);
+    tcase_add_test(core, quotas_hold_until_the_memory_is_free);
+    tcase_add_test(core, a_peer_has_so_many_and_no_more);
+    tcase_add_test(core, askers_that_leave_leave_nothing);
+    tcase_add_test(core, elsewhere_there_are_none);
+    tcase_add_test(core, descriptors_do_not_pile_up);
+    suite_add_tcase(suite, core);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

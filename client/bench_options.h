@@ -9,11 +9,16 @@
 #define FC_BENCH_OP_CHOICES "attend|ping"
 typedef enum fc_bench_op { FC_BENCH_ATTEND, FC_BENCH_PING } fc_bench_op;
 
+/* auto, inline: flashcore_path. arena: inputs and outputs lie in arenas from the start. */
+#define FC_BENCH_PATH_CHOICES "auto|inline|arena"
+typedef enum fc_bench_path { FC_BENCH_PATH_AUTO, FC_BENCH_PATH_INLINE, FC_BENCH_PATH_ARENA } fc_bench_path;
+
 typedef struct fc_bench_options {
     fc_arg_texts urls;
     fc_shape_options shape_options;
     const char *kernel;
-    int op; /* fc_bench_op */
+    int op;   /* fc_bench_op */
+    int path; /* fc_bench_path */
     uint64_t clients;
     uint64_t inflight; /* of one client; decided by fc_bench_options_parse() when not given */
     double rate;       /* requests a second of all clients together; 0: closed loop */

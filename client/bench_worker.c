@@ -16,7 +16,7 @@ void fc_worker_prepare(fc_worker *worker, fc_slot *slot)
     const fc_bench_options *options = worker->shared->options;
     /* Clients start at different sets, so that launches hold different requests. */
     slot->input = (size_t)((worker->index + worker->sent_count++) % options->input_count);
-    const fc_inputs *inputs = &worker->shared->inputs[slot->input];
+    const fc_inputs *inputs = &worker->inputs[slot->input];
     fc_shape_request(&options->shape, inputs, options->kernel, slot->out, slot->lse, &slot->request);
     /* An answer that never arrived must not look like the one before it. 0xff...: NaN in every dtype. */
     if (worker->shared->verifier != NULL) {
@@ -198,6 +198,46 @@ static fc_status create_slots(fc_worker *worker)
     return FC_OK;
 }
 
+static void *copy_to_arena(fc_worker *worker, const void *from, size_t size_bytes)
+{
+    void *to = flashcore_arena_alloc(worker->arena, size_bytes);
+    if (to != NULL && size_bytes > 0)
+        memcpy(to, from, size_bytes);
+    return to;
+}
+
+/* Moves the inputs and the slots' outputs into an arena. Allocations round up to 64. */
+static fc_status move_to_arena(fc_worker *worker, fc_reason *out_reason)
+{
+    const fc_bench_options *options = worker->shared->options;
+    const fc_shape *shape = &options->shape;
+    size_t q_bytes = fc_shape_q_bytes(shape), k_bytes = fc_shape_kv_bytes(shape);
+    size_t lse_bytes = options->wants_lse ? fc_shape_lse_count(shape) * sizeof(float) : 0;
+    size_t bytes =
+        options->input_count * (q_bytes + 2 * k_bytes + 192) + worker->slot_count * (q_bytes + lse_bytes + 128) + 64;
+    flashcore_status status = flashcore_arena_create(worker->client, 0, bytes, &worker->arena);
+    if (status != FLASHCORE_OK)
+        return fc_fail((fc_status)status, out_reason, "--path arena: %.200s", flashcore_last_error());
+    worker->own_inputs = calloc(options->input_count, sizeof *worker->own_inputs);
+    if (worker->own_inputs == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    for (uint64_t i = 0; i < options->input_count; i++) {
+        const fc_inputs *from = &worker->inputs[i];
+        worker->own_inputs[i] = (fc_inputs){.q = copy_to_arena(worker, from->q, q_bytes),
+                                            .k = copy_to_arena(worker, from->k, k_bytes),
+                                            .v = copy_to_arena(worker, from->v, k_bytes)};
+    }
+    worker->inputs = worker->own_inputs;
+    for (size_t i = 0; i < worker->slot_count; i++) {
+        fc_slot *slot = &worker->slots[i];
+        free(slot->out);
+        free(slot->lse);
+        slot->out = flashcore_arena_alloc(worker->arena, q_bytes);
+        slot->lse = options->wants_lse ? flashcore_arena_alloc(worker->arena, lse_bytes) : NULL;
+    }
+    return FC_OK;
+}
+
 fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **out_worker, fc_reason *out_reason)
 {
     fc_worker *worker = calloc(1, sizeof *worker);
@@ -205,6 +245,7 @@ fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
     worker->shared = shared;
     worker->index = index;
+    worker->inputs = shared->inputs;
     pthread_mutex_init(&worker->tally_lock, NULL);
     pthread_mutex_init(&worker->ended_lock, NULL);
     pthread_condattr_t monotonic;
@@ -217,7 +258,10 @@ fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **
         st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory for %u clients", index + 1);
     else
         st = fc_server_open(&shared->options->urls, shared->options->timeout_s, (uint32_t)shared->options->inflight,
+                            shared->options->path == FC_BENCH_PATH_INLINE ? FLASHCORE_PATH_INLINE : FLASHCORE_PATH_AUTO,
                             &worker->client, out_reason);
+    if (st == FC_OK && shared->options->path == FC_BENCH_PATH_ARENA && shared->options->op == FC_BENCH_ATTEND)
+        st = move_to_arena(worker, out_reason);
     if (st != FC_OK) {
         fc_worker_destroy(worker);
         return st;
@@ -230,8 +274,11 @@ void fc_worker_destroy(fc_worker *worker)
 {
     if (worker == NULL)
         return;
+    bool owns_outputs = worker->arena == NULL; /* else they go with it */
+    flashcore_arena_destroy(worker->arena);
     flashcore_client_destroy(worker->client);
-    for (size_t i = 0; i < worker->slot_count; i++) {
+    free(worker->own_inputs);
+    for (size_t i = 0; owns_outputs && i < worker->slot_count; i++) {
         free(worker->slots[i].out);
         free(worker->slots[i].lse);
     }

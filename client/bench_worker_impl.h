@@ -13,6 +13,9 @@ struct fc_worker {
     fc_bench_shared *shared;
     uint32_t index;
     flashcore_client *client;
+    flashcore_arena *arena;  /* --path arena: of all inputs and outputs; else NULL */
+    const fc_inputs *inputs; /* [options->input_count]: shared->inputs, or own_inputs */
+    fc_inputs *own_inputs;   /* pointers into the arena */
     pthread_t thread;
 
     /* The thread's own. */

@@ -1,5 +1,6 @@
 /* The client object: options, creation, destruction. */
 #include "client/client.h"
+#include "client/arena.h"
 #include "client/last_error.h"
 
 #include <stdlib.h>
@@ -50,6 +51,7 @@ static void free_client(flashcore_client *client)
         slot = next;
     }
     fc_net_destroy(client->net);
+    fc_arena_free_all(client);
     for (uint32_t i = 0; client->urls != NULL && i < client->url_count; i++)
         free(client->urls[i].text);
     free(client->urls);
@@ -99,6 +101,7 @@ static fc_status open_links(flashcore_client *client, const flashcore_options *o
     if (status != FC_OK)
         return fc_fail(status, out_reason, "cannot set up the network side: %s", fc_status_text(status));
     for (uint32_t i = 0; i < client->url_count; i++) {
+        client->urls[i].client = client;
         client->urls[i].text = strdup(options->urls[i]);
         if (client->urls[i].text == NULL)
             return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");

@@ -54,7 +54,10 @@ struct flashcore_call {
     /* The continuation's. */
     fc_message *message; /* encoded request; NULL while its exchange has it */
     flashcore_result result;
-    fc_status refusal; /* FC_BUSY or FC_DRAINING: the last answer; FC_OK: none yet */
+    fc_status refusal;        /* FC_BUSY or FC_DRAINING: the last answer; FC_OK: none yet */
+    bool is_unanswered;       /* it was sent, and no answer will come: it may run yet */
+    bool is_placed;           /* its tensors lie in an arena of the connection it is pinned to: see arena.h */
+    struct fc_region *region; /* if they are staged there */
 
     /* client->lock. */
     fc_call_state state;
@@ -74,10 +77,17 @@ struct flashcore_call {
 };
 
 typedef struct fc_client_url {
+    flashcore_client *client;
     char *text;
-    fc_link *link, *side;                       /* side: its link of packets, if the server has the local channel */
-    char side_path[FC_PATH_BYTES];              /* net's thread: where the server says it is; "": nowhere */
-    uint32_t connection_id, side_connection_id; /* client->lock; 0: none */
+    fc_link *link, *side;          /* side: its link of packets, if the server has the local channel */
+    char side_path[FC_PATH_BYTES]; /* net's thread: where the server says it is; "": nowhere */
+    fc_made_arena made;            /* net's thread, while is_staging_asked */
+
+    /* client->lock. */
+    uint32_t connection_id, side_connection_id; /* 0: none */
+    bool has_no_side;                           /* for sure: the server said so, or the URL has none */
+    struct fc_staging *staging;                 /* NULL: none yet */
+    bool is_staging_asked, is_staging_refused;
 } fc_client_url;
 
 struct flashcore_client {
@@ -95,6 +105,7 @@ struct flashcore_client {
     uint32_t inflight_count;   /* calls that count against inflight_max */
     uint32_t unfinished_count; /* all calls begun and not finished, callbacks included */
     flashcore_call *calls;
+    flashcore_arena *arenas; /* the user's */
     uint64_t next_id, jitter_state;
     bool is_closing;
 };
@@ -126,6 +137,9 @@ bool fc_call_is_in_callback(void);
  * block for a slot when can_block. Sets the call's id. */
 fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_reason);
 
+/* Under client->lock: starts a call of the library's own and lets go of it. False: it did not start. */
+bool fc_flight_launch(flashcore_call *call);
+
 /* See flashcore_cancel(). */
 fc_status fc_flight_cancel(flashcore_call *call);
 
@@ -134,5 +148,28 @@ void fc_flight_end_all(flashcore_client *client);
 
 /* fc_link_notify of every link; owner is the client. The links of packets follow the others, in the same order. */
 void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, bool is_up);
+
+/* --- side.c: the local channel beside a URL -------------------------------------------------------------------------
+ */
+
+/* Under client->lock: asks a server that has just been connected to for its local channel, and connects there. Without
+ * one everything goes the other way. */
+void fc_side_find(flashcore_client *client, uint32_t url_index);
+
+/* A URL's link of packets came up or went down. */
+void fc_side_on_link(flashcore_client *client, uint32_t url_index, uint32_t connection_id, bool is_up);
+
+/* Waits until a URL's link of packets is up: FC_OK, and which connection it is. FC_UNSUPPORTED: there is none;
+ * FC_UNREACHABLE: not within the client's connect_timeout; FC_CANCELLED. */
+fc_status fc_side_await(flashcore_client *client, uint32_t url_index, uint32_t *out_connection_id,
+                        fc_reason *out_reason);
+
+/* Under client->lock: asks for an arena there; callback runs on the net's thread, made filled when the result is ok.
+ * False: it does not run. */
+bool fc_side_ask_arena(flashcore_client *client, uint32_t url_index, size_t size_bytes, fc_made_arena *made,
+                       flashcore_callback callback, void *context);
+
+/* Under client->lock: gives it back, without waiting, if its connection is still there. */
+void fc_side_give_back(const flashcore_arena *arena);
 
 #endif

@@ -70,10 +70,12 @@ typedef enum flashcore_causal {
 
 typedef struct flashcore_client flashcore_client;
 typedef struct flashcore_call flashcore_call;
+typedef struct flashcore_arena flashcore_arena;
 
-/* How requests go to a server on this machine (ipc:// URLs; over tcp:// there is but one way). AUTO: small ones over
- * its local channel where it has one, which takes a fraction of the time. INLINE: everything over the URL's own socket.
- */
+/* How requests go to a server on this machine (ipc:// URLs; over tcp:// there is but one way). AUTO: over its local
+ * channel where it has one, tensors through shared memory: those that lie in a flashcore_arena as they are, others
+ * copied into one of the library's (from the second or third call on: it is asked for when first missed). INLINE:
+ * everything over the URL's own socket. Results are the same. */
 typedef enum flashcore_path { FLASHCORE_PATH_AUTO = 0, FLASHCORE_PATH_INLINE = 1 } flashcore_path;
 
 /* Fill with flashcore_options_init(), then change what you need. */
@@ -180,6 +182,35 @@ FLASHCORE_API void flashcore_call_release(flashcore_call *call);
 /* Round trip of an empty request to one URL (0 <= url_index < url_count). */
 FLASHCORE_API flashcore_status flashcore_ping(flashcore_client *client, uint32_t url_index, double *out_us);
 
+/* --- Arenas: memory shared with the server ---------------------------------------------------------------------------
+ *
+ * A request all of whose tensors (q, k, v, out, and lse where wanted; any that hold bytes) lie in arenas of one
+ * connection is not copied by anybody on the way: the server computes on that memory. Nothing else changes: the same
+ * calls, and should the connection break, the same memory is sent in messages. Make arenas once and keep them; they
+ * count against the server's quotas (flashcore_info). Do not change inputs, or use outputs, before the call has ended;
+ * after one that ended with TIMED_OUT, CONNECTION_LOST or, by flashcore_client_destroy(), CANCELLED, the server may
+ * still write to the outputs. */
+
+/* Makes an arena of at least size_bytes at one URL; waits for the connection and the answer. UNSUPPORTED: that server
+ * is not on this machine, has no local channel or no arenas, or the client's path is INLINE; TOO_LARGE: past a quota;
+ * UNREACHABLE, NO_MEMORY, .... On OK *out_arena belongs to the caller until destroy, which must come before the
+ * client's (what is left then goes with the client). */
+FLASHCORE_API flashcore_status flashcore_arena_create(flashcore_client *client, uint32_t url_index, size_t size_bytes,
+                                                      flashcore_arena **out_arena);
+
+/* Gives it back and unmaps it, after every call that uses it has ended. NULL is fine. */
+FLASHCORE_API void flashcore_arena_destroy(flashcore_arena *arena);
+
+/* size_bytes of it, aligned to 64, behind what was allocated before (so that tensors allocated together are
+ * contiguous). NULL: there is not so much left. It stays the caller's until reset or destroy. */
+FLASHCORE_API void *flashcore_arena_alloc(flashcore_arena *arena, size_t size_bytes);
+
+/* Forgets what was allocated. Nothing that lies there may be in use. */
+FLASHCORE_API void flashcore_arena_reset(flashcore_arena *arena);
+
+/* What alloc can give in all. */
+FLASHCORE_API size_t flashcore_arena_size(const flashcore_arena *arena);
+
 /* What a server says of itself. */
 typedef struct flashcore_info {
     char server[64], version[32], default_kernel[32], device[96];
@@ -188,6 +219,7 @@ typedef struct flashcore_info {
     char features[32][32];
     uint64_t message_bytes_max, tensor_bytes_max, tokens_max, head_dim_max, batch_entries_max;
     uint64_t queue_requests_max, queue_bytes_max, inflight_per_peer_max;
+    uint64_t arena_bytes_max, arena_bytes_per_peer_max; /* 0: no arenas */
 } flashcore_info;
 
 FLASHCORE_API flashcore_status flashcore_hello(flashcore_client *client, uint32_t url_index, flashcore_info *out_info);

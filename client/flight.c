@@ -2,6 +2,7 @@
  * life of a call in client.h. Must never repeat what may have started: only an answer of `busy` or `draining`, or the
  * exchange's word that nothing of it was written, lets a request be sent again.
  */
+#include "client/arena.h"
 #include "client/client.h"
 
 #include <stdio.h>
@@ -85,6 +86,7 @@ static void leave(flashcore_call *call)
 {
     flashcore_client *client = call->client;
     set_state(call, FC_CALL_ENDED);
+    fc_arena_leave(call);
     *(call->previous != NULL ? &call->previous->next : &client->calls) = call->next;
     if (call->next != NULL)
         call->next->previous = call->previous;
@@ -248,17 +250,33 @@ static void finish(flashcore_call *call, fc_status status, const fc_reason *reas
     pthread_mutex_unlock(&client->lock);
 }
 
+/* Sends a call that is nowhere, or has it wait for a URL. Placed in an arena whose connection has gone, it carries its
+ * tensors itself. FC_OK: a notification will come. */
+static fc_status dispatch(flashcore_call *call, fc_reason *out_reason)
+{
+    flashcore_client *client = call->client;
+    for (;;) {
+        fc_status status = call->message != NULL ? FC_OK : encode(call, out_reason);
+        if (status != FC_OK)
+            return status;
+        pthread_mutex_lock(&client->lock);
+        status = place(call, out_reason);
+        bool has_lost_arena = status == FC_CONNECTION_LOST && call->is_placed;
+        if (has_lost_arena)
+            fc_arena_unplace_call(call);
+        pthread_mutex_unlock(&client->lock);
+        if (!has_lost_arena)
+            return status;
+        fc_message_destroy(call->message);
+        call->message = NULL;
+    }
+}
+
 /* Moves a call that is nowhere to a URL, into waiting, or to its end. */
 static void proceed(flashcore_call *call)
 {
-    flashcore_client *client = call->client;
     fc_reason reason = {""};
-    fc_status status = call->message != NULL ? FC_OK : encode(call, &reason);
-    if (status == FC_OK) {
-        pthread_mutex_lock(&client->lock);
-        status = place(call, &reason);
-        pthread_mutex_unlock(&client->lock);
-    }
+    fc_status status = dispatch(call, &reason);
     if (status != FC_OK)
         finish(call, status, &reason);
 }
@@ -297,6 +315,7 @@ static void on_broken(flashcore_call *call, fc_status status)
             send_cancel(call); /* nobody waits for it any more: the server may drop it if it is still queued */
         pthread_mutex_unlock(&client->lock);
     }
+    call->is_unanswered = true;
     const char *url = client->urls[call->url_index].text;
     if (status == FC_CONNECTION_LOST)
         fc_fail(status, &reason, "the connection to %.150s broke after sending; it may have run", url);
@@ -348,6 +367,8 @@ static bool try_elsewhere(flashcore_call *call)
     if (client->urls[call->url_index].connection_id == call->connection_id ||
         client->urls[call->url_index].side_connection_id == call->connection_id)
         client->routes[call->url_index].is_draining = true;
+    if (call->is_placed)
+        fc_arena_unplace_call(call);
     bool is_worth_it = !is_called_off(call) && may_use_some_url(call);
     if (is_worth_it)
         set_state(call, FC_CALL_PLACING);
@@ -370,6 +391,8 @@ static void on_reply(flashcore_call *call, fc_message *message)
     size_t size_bytes;
     const void *bytes = fc_message_bytes(message, &size_bytes);
     fc_status status = fc_translate_reply(bytes, size_bytes, &call->wire, &call->sink, &call->result);
+    if (status == FC_OK && call->sink.made != NULL)
+        call->sink.made->fd = fc_message_take_descriptor(message);
     fc_message_destroy(message);
     bool is_refused = status == FC_BUSY || status == FC_DRAINING;
     call->refusal = is_refused ? status : FC_OK;
@@ -433,33 +456,31 @@ fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_r
     if (status != FC_OK)
         return status;
     fc_call_acquire(call);
-    status = encode(call, out_reason);
-    pthread_mutex_lock(&client->lock);
+    fc_arena_place_call(call);
+    status = dispatch(call, out_reason);
     if (status == FC_OK)
-        status = place(call, out_reason);
-    if (status != FC_OK) {
-        leave(call);
-        client->unfinished_count--;
-    }
+        return FC_OK;
+    pthread_mutex_lock(&client->lock);
+    leave(call);
+    client->unfinished_count--;
     pthread_mutex_unlock(&client->lock);
-    if (status != FC_OK)
-        fc_call_release(call);
+    fc_call_release(call);
     return status;
 }
 
-/* Under client->lock: starts a call of the library's own, whose failure interests nobody, and lets go of it. */
-static void launch(flashcore_call *call)
+bool fc_flight_launch(flashcore_call *call)
 {
     fc_reason reason;
     if (enter(call) != FC_OK) {
         fc_call_release(call);
-        return;
+        return false;
     }
-    if (encode(call, &reason) != FC_OK || place(call, &reason) != FC_OK) {
-        leave(call);
-        call->client->unfinished_count--;
-        fc_call_release(call);
-    }
+    if (encode(call, &reason) == FC_OK && place(call, &reason) == FC_OK)
+        return true;
+    leave(call);
+    call->client->unfinished_count--;
+    fc_call_release(call);
+    return false;
 }
 
 /* Under client->lock: sends the message that takes target back, on its own connection; its answer interests nobody.
@@ -475,7 +496,7 @@ static void send_cancel(flashcore_call *target)
     call->pinned_url = target->url_index;
     call->pinned_connection = target->connection_id;
     call->deadline_ns = fc_client_later_ns(call->submitted_ns, CANCEL_TIMEOUT_US);
-    launch(call);
+    fc_flight_launch(call);
 }
 
 fc_status fc_flight_cancel(flashcore_call *call)
@@ -514,45 +535,13 @@ void fc_flight_end_all(flashcore_client *client)
     pthread_mutex_unlock(&client->lock);
 }
 
-/* The answer to ask_for_side(): on the net's thread, like everything that aims a link. */
-static void on_side_known(void *context, flashcore_call *call, const flashcore_result *result)
-{
-    fc_client_url *url = context;
-    (void)call;
-    if (result->status == FLASHCORE_OK && url->side_path[0] != '\0')
-        fc_link_aim(url->side, url->side_path);
-}
-
-/* Under client->lock: asks a server that has just been connected to for its local channel. Without an answer everything
- * goes the other way. */
-static void ask_for_side(flashcore_client *client, uint32_t url_index)
-{
-    flashcore_call *call;
-    fc_client_url *url = &client->urls[url_index];
-    if (fc_call_create(client, FC_OP_HELLO, &call) != FC_OK)
-        return;
-    call->pinned_url = url_index;
-    call->pinned_connection = url->connection_id;
-    call->sink.side_path = url->side_path;
-    call->callback = on_side_known;
-    call->callback_context = url;
-    launch(call);
-}
-
-static void on_side_link(flashcore_client *client, uint32_t url_index, uint32_t connection_id, bool is_up)
-{
-    pthread_mutex_lock(&client->lock);
-    client->urls[url_index].side_connection_id = is_up ? connection_id : 0;
-    pthread_mutex_unlock(&client->lock);
-}
-
 void fc_flight_on_link(void *owner, uint32_t link_index, uint32_t connection_id, bool is_up)
 {
     flashcore_client *client = owner;
     uint32_t url_index = link_index % client->url_count;
     fc_client_url *url = &client->urls[url_index];
     if (link_index >= client->url_count) {
-        on_side_link(client, url_index, connection_id, is_up);
+        fc_side_on_link(client, url_index, connection_id, is_up);
         return;
     }
     if (!is_up) /* another server may come */
@@ -564,7 +553,9 @@ void fc_flight_on_link(void *owner, uint32_t link_index, uint32_t connection_id,
     for (flashcore_call *call = is_up ? client->calls : NULL; call != NULL; call = call->next)
         if (call->state == FC_CALL_WAITING && (excluded_urls(call) >> url_index & 1) == 0)
             fc_exchange_abort(call->slot->exchange);
-    if (is_up && client->path != FLASHCORE_PATH_INLINE && strncmp(url->text, "ipc://", 6) == 0 && !client->is_closing)
-        ask_for_side(client, url_index);
+    bool may_have_side = client->path != FLASHCORE_PATH_INLINE && strncmp(url->text, "ipc://", 6) == 0;
+    url->has_no_side = !may_have_side;
+    if (is_up && may_have_side && !client->is_closing)
+        fc_side_find(client, url_index);
     pthread_mutex_unlock(&client->lock);
 }

@@ -79,6 +79,7 @@ static bool hand_on(fc_link *link, size_t size_bytes)
     if (fc_message_create(size_bytes, &reply) != FC_OK)
         return false;
     memcpy(reply->bytes, link->body->bytes, size_bytes);
+    reply->descriptor = fc_message_take_descriptor(link->body);
     pthread_mutex_lock(&net->lock);
     fc_exchange *exchange = fc_net_find_message(net, link, id);
     if (exchange != NULL) {
@@ -90,10 +91,32 @@ static bool hand_on(fc_link *link, size_t size_bytes)
     return true;
 }
 
+/* One packet into link->body, and the one descriptor it may have; others are closed by the system. */
+static ssize_t receive(fc_link *link)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec piece = {.iov_base = link->body->bytes, .iov_len = FC_PACKET_BYTES};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    ssize_t got = recvmsg(link->fd, &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+    int fd = -1;
+    const struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof fd))
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    if (link->body->descriptor >= 0) /* of a packet that was nobody's */
+        close(link->body->descriptor);
+    link->body->descriptor = fd;
+    return got;
+}
+
 bool fc_link_packets_read(fc_link *link)
 {
     for (int i = 0; i < READS_AT_A_TIME; i++) {
-        ssize_t got = recv(link->fd, link->body->bytes, FC_PACKET_BYTES, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t got = receive(link);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)

@@ -28,6 +28,7 @@ fc_status fc_message_create(size_t capacity_bytes, fc_message **out_message)
         return FC_NO_MEMORY;
     memset(message, 0, sizeof *message);
     message->size_bytes = capacity_bytes;
+    message->descriptor = -1;
     *out_message = message;
     return FC_OK;
 }
@@ -43,8 +44,17 @@ void fc_message_trim(fc_message *message, size_t size_bytes)
     message->size_bytes = size_bytes;
 }
 
+int fc_message_take_descriptor(fc_message *message)
+{
+    int fd = message->descriptor;
+    message->descriptor = -1;
+    return fd;
+}
+
 void fc_message_destroy(fc_message *message)
 {
+    if (message != NULL && message->descriptor >= 0)
+        close(message->descriptor);
     free(message);
 }
 

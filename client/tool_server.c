@@ -29,7 +29,7 @@ fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason)
     return FC_OK;
 }
 
-fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max,
+fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max, flashcore_path path,
                          flashcore_client **out_client, fc_reason *out_reason)
 {
     flashcore_options options;
@@ -40,6 +40,7 @@ fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t in
     if (options.connect_timeout_us > options.timeout_us)
         options.connect_timeout_us = options.timeout_us;
     options.inflight_max = inflight_max;
+    options.path = path;
     flashcore_status st = flashcore_client_create(&options, out_client);
     if (st == FLASHCORE_OK)
         return FC_OK;

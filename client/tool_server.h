@@ -13,7 +13,7 @@ fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason);
 
 /* A client of those URLs. timeout_s of a call, > 0; also how long one waits for a connection, up to 5 s. The reason
  * names the URL. The caller destroys *out_client. */
-fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max,
+fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max, flashcore_path path,
                          flashcore_client **out_client, fc_reason *out_reason);
 
 /* One line for a failed call: the server's words where it has any, else the status's. */

@@ -120,6 +120,21 @@ static void copy_bytes(void *to, const void *from, size_t size_bytes)
         memcpy(to, from, size_bytes);
 }
 
+static bool is_placed_like(const fc_wire_tensor *tensor, const fc_wire_place *asked)
+{
+    return tensor->place.is_set == asked->is_set &&
+           (!asked->is_set || (tensor->place.arena == asked->arena && tensor->place.offset == asked->offset));
+}
+
+/* From the message, from where it was staged, or it lies where it belongs already. */
+static void take_output(void *to, const fc_wire_tensor *tensor, const uint8_t *staged)
+{
+    if (!tensor->place.is_set)
+        copy_bytes(to, tensor->data, tensor->data_bytes);
+    else if (staged != NULL)
+        copy_bytes(to, staged, tensor->data_bytes);
+}
+
 static fc_status read_attend(const fc_wire_reply *reply, const fc_wire_attend *asked, const fc_sink *sink,
                              flashcore_result *result)
 {
@@ -135,11 +150,12 @@ static fc_status read_attend(const fc_wire_reply *reply, const fc_wire_attend *a
         (!reply->attend.has_lse || !is_tensor_like(&reply->attend.lse, FC_F32, lse_shape, FC_LSE_RANK) ||
          reply->attend.lse.data_bytes != lse_shape[0] * lse_shape[1] * lse_shape[2] * sizeof(float)))
         return bad_reply(result, "lse is missing or is not f32 [batch, q_heads, q_tokens]");
-    if (reply->attend.out.place.is_set || (reply->attend.has_lse && reply->attend.lse.place.is_set))
-        return bad_reply(result, "out or lse lies in an arena, which was not asked for");
-    copy_bytes(sink->out, reply->attend.out.data, reply->attend.out.data_bytes);
+    if (!is_placed_like(&reply->attend.out, &asked->out_at) ||
+        (sink->lse != NULL && !is_placed_like(&reply->attend.lse, &asked->lse_at)))
+        return bad_reply(result, "out or lse is not where it was asked for");
+    take_output(sink->out, &reply->attend.out, sink->staged_out);
     if (sink->lse != NULL)
-        copy_bytes(sink->lse, reply->attend.lse.data, reply->attend.lse.data_bytes);
+        take_output(sink->lse, &reply->attend.lse, sink->staged_lse);
     const fc_wire_timing *timing = &reply->attend.timing;
     copy_text(result->kernel, sizeof result->kernel, reply->attend.kernel);
     copy_text(result->device, sizeof result->device, reply->attend.device);
@@ -171,6 +187,8 @@ static fc_status read_hello(const fc_wire_reply *reply, const fc_sink *sink, fla
         .queue_requests_max = hello->limits.queue_requests,
         .queue_bytes_max = hello->limits.queue_bytes,
         .inflight_per_peer_max = hello->limits.inflight_per_peer,
+        .arena_bytes_max = hello->limits.arena_bytes,
+        .arena_bytes_per_peer_max = hello->limits.arena_bytes_per_peer,
     };
     copy_text(info->server, sizeof info->server, hello->server);
     copy_text(info->version, sizeof info->version, hello->version);
@@ -193,6 +211,14 @@ static fc_status read_stats(const fc_wire_reply *reply, fc_counters *counters, f
         copy_text(row->name, sizeof row->name, reply->stats.counters[i].name);
         row->value = reply->stats.counters[i].value;
     }
+    return FC_OK;
+}
+
+static fc_status read_arena(const fc_wire_reply *reply, fc_made_arena *made, flashcore_result *result)
+{
+    if (reply->body != FC_BODY_ARENA)
+        return bad_reply(result, "ok, but no arena");
+    *made = (fc_made_arena){.id = reply->arena.id, .bytes = reply->arena.bytes, .fd = -1};
     return FC_OK;
 }
 
@@ -220,9 +246,10 @@ fc_status fc_translate_reply(const void *bytes, size_t size_bytes, const fc_wire
         return read_hello(&reply, sink, result);
     case FC_OP_STATS:
         return read_stats(&reply, sink->counters, result);
+    case FC_OP_ARENA_CREATE:
+        return read_arena(&reply, sink->made, result);
     case FC_OP_PING:
     case FC_OP_CANCEL:
-    case FC_OP_ARENA_CREATE:
     case FC_OP_ARENA_DESTROY:
     case FC_OP_COUNT:
         break;

@@ -17,6 +17,12 @@ typedef struct fc_counters {
     fc_counter rows[FC_COUNTER_MAX];
 } fc_counters;
 
+/* What an arena_create brought. */
+typedef struct fc_made_arena {
+    uint64_t id, bytes;
+    int fd; /* the receiver's to close; -1: none came */
+} fc_made_arena;
+
 /* Where an answer goes: the members that the op fills; the others are NULL. */
 typedef struct fc_sink {
     void *out;             /* attend: q's bytes */
@@ -24,6 +30,10 @@ typedef struct fc_sink {
     flashcore_info *info;  /* hello; NULL: not wanted */
     char *side_path;       /* hello: [FC_PATH_BYTES], the local channel's socket or ""; NULL: not wanted */
     fc_counters *counters; /* stats */
+    fc_made_arena *made;   /* arena_create; its descriptor is the exchange's to bring */
+    /* attend, of outputs placed in an arena: where they are, to be copied from there; NULL: they are where they belong.
+     */
+    const uint8_t *staged_out, *staged_lse;
 } fc_sink;
 
 /* Checks what memory safety needs (the server judges the rest) and fills out_attend, which borrows from request.

@@ -232,12 +232,17 @@ static void run_row_f64(const row *r, double *out, double *out_lse)
 
 /* --- the plain implementation ----------------------------------------------------------------------------------- */
 
+static float scored(const row *r, float dot)
+{
+    float score = r->problem->scale * dot, softcap = r->problem->softcap;
+    return softcap > 0 ? softcap * tanhf(score / softcap) : score;
+}
+
 /* Scores of `count` <= 8 keys from `key` on: each a plain sum from the first element to the last, side by side so that
  * the processor has something to do. */
-static void score_keys_f32(const row *r, int64_t key, int count, float *out_scores)
+static inline void score_some_keys_f32(const row *r, int64_t key, int count, float *out_scores)
 {
     const float *k = r->k + key * r->problem->head_dim;
-    float scale = r->problem->scale, softcap = r->problem->softcap;
     int32_t head_dim = r->problem->head_dim;
     for (int i = 0; i < count; i++)
         out_scores[i] = 0;
@@ -245,22 +250,58 @@ static void score_keys_f32(const row *r, int64_t key, int count, float *out_scor
         for (int i = 0; i < count; i++)
             out_scores[i] += r->q[d] * k[i * head_dim + d];
     }
-    for (int i = 0; i < count; i++) {
-        out_scores[i] *= scale;
-        if (softcap > 0)
-            out_scores[i] = softcap * tanhf(out_scores[i] / softcap);
-    }
+    for (int i = 0; i < count; i++)
+        out_scores[i] = scored(r, out_scores[i]);
 }
 
-static float score_row_f32(const row *r)
+static void score_keys_f32(const row *r, int64_t key, int count, float *out_scores)
+{
+    if (count == 8)
+        score_some_keys_f32(r, key, 8, out_scores); /* the constant lets the compiler unroll */
+    else
+        score_some_keys_f32(r, key, count, out_scores);
+}
+
+/* A dot product as tensor cores sum it: with every eight products, they and the running total lose what lies below one
+ * bit past fp32's last of the largest of them, and the new total is cut off at fp32, not rounded. Fasi, Higham,
+ * Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores" (2021), for the A100; later ones take more products
+ * at once. */
+static float tensor_core_dot(const float *q, const float *k, int32_t head_dim)
+{
+    enum { TERMS = FC_HEAD_DIM_STEP };
+    double total = 0;
+    for (int32_t d = 0; d < head_dim; d += TERMS) {
+        double terms[TERMS + 1] = {total}, largest = fabs(total), sum = 0;
+        for (int i = 0; i < TERMS; i++) {
+            terms[i + 1] = (double)q[d + i] * (double)k[d + i];
+            largest = fmax(largest, fabs(terms[i + 1]));
+        }
+        if (!isfinite(largest))
+            return (float)largest;
+        if (largest == 0)
+            continue;
+        for (int i = 0; i <= TERMS; i++)
+            sum += ldexp(trunc(ldexp(terms[i], 24 - ilogb(largest))), ilogb(largest) - 24);
+        total = sum == 0 ? 0 : ldexp(trunc(ldexp(sum, 23 - ilogb(sum))), ilogb(sum) - 23);
+    }
+    return (float)total;
+}
+
+static void score_keys_tensor_core(const row *r, int64_t key, int count, float *out_scores)
+{
+    const float *k = r->k + key * r->problem->head_dim;
+    for (int i = 0; i < count; i++)
+        out_scores[i] = scored(r, tensor_core_dot(r->q, k + i * r->problem->head_dim, r->problem->head_dim));
+}
+
+typedef void (*score_keys)(const row *r, int64_t key, int count, float *out_scores);
+
+static float score_row_f32(const row *r, score_keys score_some)
 {
     float largest = -INFINITY, eight[8];
     for (int64_t key = 0; key < r->kv_len; key += 8) {
         int count = r->kv_len - key < 8 ? (int)(r->kv_len - key) : 8;
-        if (count == 8)
-            score_keys_f32(r, key, 8, eight); /* the constant lets the compiler unroll */
-        else
-            score_keys_f32(r, key, count, eight);
+        score_some(r, key, count, eight);
         for (int i = 0; i < count; i++) {
             float score = is_visible(r, key + i) ? eight[i] : -INFINITY;
             r->scores[key + i] = (double)score;
@@ -270,10 +311,10 @@ static float score_row_f32(const row *r)
     return largest;
 }
 
-static void run_row_f32(const row *r, double *out, double *out_lse)
+static void run_row_plain(const row *r, score_keys score, double *out, double *out_lse)
 {
     int32_t head_dim = r->problem->head_dim;
-    float largest = score_row_f32(r), total = 0, sums[FC_HEAD_DIM_MAX] = {0};
+    float largest = score_row_f32(r, score), total = 0, sums[FC_HEAD_DIM_MAX] = {0};
     *out_lse = -INFINITY;
     for (int64_t key = 0; key < r->kv_len && largest > -INFINITY; key++) {
         float p = expf((float)r->scores[key] - largest);
@@ -293,6 +334,16 @@ static void run_row_f32(const row *r, double *out, double *out_lse)
         *out_lse = (double)(largest + logf(total));
     for (int32_t d = 0; d < head_dim; d++)
         out[d] = (double)rounded(r->problem->dtype, sums[d]);
+}
+
+static void run_row_f32(const row *r, double *out, double *out_lse)
+{
+    run_row_plain(r, score_keys_f32, out, out_lse);
+}
+
+static void run_row_tensor_core(const row *r, double *out, double *out_lse)
+{
+    run_row_plain(r, score_keys_tensor_core, out, out_lse);
 }
 
 /* --- runs ------------------------------------------------------------------------------------------------------- */
@@ -392,9 +443,15 @@ static fc_reference_error worse(fc_reference_error a, fc_reference_error b)
                                 .largest_absolute = fmax(a.largest_absolute, b.largest_absolute)};
 }
 
-/* The orders in which plain may sum a dot product: first to last, last to first, and the latter's every other element
- * before the rest. The definition fixes none, and over a few rows the error of any one of them can be small by luck. */
-enum { SUM_ORDER_COUNT = 3 };
+/* The ways in which plain may sum a dot product: first to last, last to first, the latter's every other element before
+ * the rest, and, of halves, as tensor cores do. The definition fixes none, and over a few rows the error of any one of
+ * them can be small by luck. */
+enum { SUM_TENSOR_CORE = 3, SUM_COUNT };
+
+static int sum_count(fc_dtype dtype)
+{
+    return dtype == FC_F32 ? SUM_TENSOR_CORE : SUM_COUNT;
+}
 
 /* Puts the elements of every row of q or k into the next order; a dot product of both keeps its value. */
 static void reorder(float *rows, int64_t count, int32_t head_dim, int order)
@@ -419,7 +476,7 @@ struct fc_reference_truth {
     size_t out_count, lse_count;
     double *got, *plain, *want, *got_lse, *plain_lse, *want_lse;
     int orders_tried;
-    fc_reference_figures out_figures[SUM_ORDER_COUNT], lse_figures[SUM_ORDER_COUNT];
+    fc_reference_figures out_figures[SUM_COUNT], lse_figures[SUM_COUNT];
 };
 
 static fc_status copy_problem(fc_reference_truth *t, const fc_problem *p)
@@ -487,11 +544,11 @@ static void try_next_order(fc_reference_truth *t)
     const fc_problem *p = &t->problem;
     int order = t->orders_tried++;
     fc_reference_figures *out = &t->out_figures[order], *lse = &t->lse_figures[order];
-    if (order > 0) {
+    if (order > 0 && order < SUM_TENSOR_CORE) {
         reorder(t->in.q, row_count(p), p->head_dim, order);
         reorder(t->in.k, (int64_t)p->batch * p->kv_heads * p->kv_len, p->head_dim, order);
     }
-    run_rows(&t->in, run_row_f32, t->plain, t->plain_lse);
+    run_rows(&t->in, order < SUM_TENSOR_CORE ? run_row_f32 : run_row_tensor_core, t->plain, t->plain_lse);
     *out = order > 0 ? out[-1] : figures_of(p->dtype, t->want, t->out_count);
     *lse = order > 0 ? lse[-1] : figures_of(FC_F32, t->want_lse, t->lse_count);
     out->plain = worse(out->plain, fc_reference_compare(t->plain, t->want, t->out_count));
@@ -523,7 +580,7 @@ fc_status fc_reference_truth_judge(fc_reference_truth *truth, const void *got_ou
     fc_reference_error lse_error = {0, 0};
     if (got_lse != NULL)
         lse_error = fc_reference_compare(truth->got_lse, truth->want_lse, truth->lse_count);
-    for (int order = 0; order < SUM_ORDER_COUNT && st != FC_OK; order++) {
+    for (int order = 0; order < sum_count(truth->problem.dtype) && st != FC_OK; order++) {
         if (order == truth->orders_tried)
             try_next_order(truth);
         fc_reference_figures out = truth->out_figures[order], lse = truth->lse_figures[order];

@@ -230,10 +230,10 @@ planted_rung = $(shell awk '$$1 == "$(1)" { print $$2 }' tests/gpu/planted.txt)
 $(BUILD)/gpu/planted/%: tests/gpu/planted.txt tests/gpu/plant $(GPU_TEST_OBJ) $(CUDA_SRC) $(wildcard kernels/*.cuh kernels/*.h kernels/*.def)
 	@mkdir -p $(@D)
 	$(call say,PLANT,$@)tests/gpu/plant $* $(OBJ)/planted/$*
-	$(if $(V),,@)$(NVCC) -I$(OBJ)/planted/$* $(filter-out $(CUDA_ARCH) -Werror all-warnings,$(NVCCFLAGS)) $(PLANT_ARCH) \
+	$(if $(V),,@)$(NVCC) -I$(OBJ)/planted/$* $(filter-out $(CUDA_ARCH) -lineinfo -Werror all-warnings,$(NVCCFLAGS)) $(PLANT_ARCH) \
 	    -c $(OBJ)/planted/$*/kernels/$(call planted_rung,$*).cu -o $(OBJ)/planted/$*/kernel.o
 	$(if $(V),,@)$(NVCC) -o $@ $(OBJ)/planted/$*/kernel.o $(GPU_TEST_OBJ) $(GPU_TEST_LINK) \
-	    -Xcompiler -no-pie -Xlinker --unresolved-symbols=ignore-all
+	    -Xcompiler -no-pie -Xlinker --unresolved-symbols=ignore-all,-s
 
 # The engine's host code as it is, on a CUDA runtime of our own that runs the reference and fails when told to.
 $(OBJ)/fake/%.o: CPPFLAGS := -Itests/fake/include $(CPPFLAGS)

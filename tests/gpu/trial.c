@@ -44,8 +44,8 @@ typedef struct launch {
     fc_launch launch;
     fc_segment segments[SEGMENTS_MAX];
     fc_segment *d_segments;
-    size_t ticket_count, descriptor_bytes;
-    void *d_descriptors;
+    size_t ticket_count;
+    fc_status described;
 } launch;
 
 static void add_request(launch *l, const fc_plan *plan)
@@ -105,6 +105,24 @@ static bool fits_workspace(const launch *l)
     return true;
 }
 
+/* The descriptors, where the plan asks for any. */
+static fc_status describe(launch *l, device_arena *arena)
+{
+    fc_cuda_describer describer = fc_cuda_describe_find(l->launch.plan.kernel);
+    size_t bytes = (size_t)l->launch.segment_count * l->launch.plan.descriptor_bytes;
+    if (bytes == 0)
+        return FC_OK;
+    if (describer == NULL)
+        return FC_INTERNAL;
+    void *descriptors = allocate(bytes), *d_descriptors = device_arena_take(arena, bytes);
+    fc_status st = describer(&l->launch, descriptors);
+    if (st == FC_OK)
+        CUDA_OK(cudaMemcpy(d_descriptors, descriptors, bytes, cudaMemcpyHostToDevice));
+    l->launch.d_descriptors = d_descriptors;
+    free(descriptors);
+    return st;
+}
+
 /* Makes the launch of the fixture, alone (company 0) or among others, and everything it needs on the device. */
 static void launch_init(launch *l, const fixture *f, device_arena *arena, const fc_device *device, const fc_plan *plan,
                         int company)
@@ -121,16 +139,7 @@ static void launch_init(launch *l, const fixture *f, device_arena *arena, const 
     l->launch.d_tickets = device_arena_take(arena, l->ticket_count * sizeof(uint32_t) + GUARD_BYTES);
     l->launch.d_workspace = device_arena_take(arena, l->launch.workspace_bytes + GUARD_BYTES);
     CUDA_OK(cudaMemset(l->launch.d_tickets, 0, l->ticket_count * sizeof(uint32_t) + GUARD_BYTES));
-    fc_cuda_describer describer = fc_cuda_describe_find(plan->kernel);
-    l->descriptor_bytes = (size_t)l->launch.segment_count * plan->descriptor_bytes;
-    if (l->descriptor_bytes == 0 || describer == NULL)
-        return;
-    void *descriptors = allocate(l->descriptor_bytes);
-    l->d_descriptors = device_arena_take(arena, l->descriptor_bytes);
-    l->launch.d_descriptors = l->d_descriptors;
-    if (describer(&l->launch, descriptors) == FC_OK)
-        CUDA_OK(cudaMemcpy(l->d_descriptors, descriptors, l->descriptor_bytes, cudaMemcpyHostToDevice));
-    free(descriptors);
+    l->described = describe(l, arena);
 }
 
 /* Bytes behind the workspace that changed, and tickets (or bytes behind them) that are not 0. */
@@ -152,7 +161,9 @@ static int64_t stray_bytes(const launch *l, unsigned char poison)
 
 static bool enqueue(const launch *l, trial *t)
 {
-    fc_status st = fc_cuda_launch_find(l->launch.plan.kernel)(&l->launch, NULL);
+    fc_status st = l->described;
+    if (st == FC_OK)
+        st = fc_cuda_launch_find(l->launch.plan.kernel)(&l->launch, NULL);
     CUDA_OK(cudaPeekAtLastError());
     if (st == FC_OK)
         return true;

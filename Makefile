@@ -291,6 +291,7 @@ $(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c $(PLAN_SRC) ke
 
 bench-kernels: $(BUILD)/flashcore-cuda.so $(BUILD)/gpu/digests.json ## time the CUDA kernels beside PyTorch's (a GPU, BENCH_PYTHON)
 	$(BENCH_PYTHON) tests/bench/bench_kernels.py --library $< --digests $(BUILD)/gpu/digests.json --out docs/bench
+	tests/bench/kernel_report.py docs/bench/kernels_h100.json --readme README.md
 
 bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
 	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Tables and the chart of what bench_kernels.py measured, from its JSON.
 
-kernel_report.py docs/bench/kernels_h100.json [--svg docs/bench/kernels_h100.svg]
+kernel_report.py docs/bench/kernels_h100.json                     prints all figures, and how the targets fare
+    --svg docs/bench/kernels_h100.svg                             draws the chart
+    --readme README.md                                            puts README's tables between its two markers
+    --check README.md                                             says whether they are those of the JSON
 """
 import argparse
 import json
@@ -111,15 +114,69 @@ def chart(report):
                left=300)
 
 
+# --- README ---------------------------------------------------------------------------------------------------------
+
+BEGIN, END = "<!-- kernels: made by tests/bench/kernel_report.py -->", "<!-- end of kernels -->"
+
+
+def ladder_table(report):
+    row = next(row for row in report["shapes"] if row["group"] == "ladder" and row["dtype"] == "f16")
+    base = warm(row, "baseline")
+    yield "| %s | warm us | cold us | TFLOP/s | of the matmul peak | times `baseline` |" % row["name"]
+    yield "|---|---|---|---|---|---|"
+    for side, figures in row["sides"].items():
+        if warm(row, side):
+            us, name = warm(row, side), PEER_NAMES.get(side, "`%s`" % side)
+            yield "| %s | %.3g | %s | %.3g | %.2g %% | %s |" % (
+                name, us, "%.3g" % figures["cold_us"] if "cold_us" in figures else "-", rate(row, us),
+                100 * rate(row, us) / report["peak_tflops"], "%.3g" % (base / us) if base else "-")
+
+
+def side_by_side(report):
+    yield "| warm us | best rung | FlashAttention-2 | cuDNN | times the better one's speed |"
+    yield "|---|---|---|---|---|"
+    for row in report["shapes"]:
+        ours, theirs = best(row, rungs(row)), best(row, PEERS)
+        if row["group"] == "ladder" or not ours or not theirs:
+            continue
+        peers = ["%.3g" % warm(row, peer) if warm(row, peer) else "-" for peer in PEERS]
+        yield "| %s | %.3g (`%s`) | %s | %s | %.2f |" % (row["name"], ours[1], ours[0], *peers, theirs[1] / ours[1])
+
+
+def readme_block(report):
+    lines = [BEGIN, "", "%s, f16, PyTorch %s with cuDNN %s, %s (docs/bench/kernels_h100.json has every shape, clock and plan). "
+             "Microseconds a launch: a CUDA graph holding a linear chain of launches over rotating buffers, median; PyTorch's "
+             "backends in the same process, on the same buffers, with the same timing. torch.matmul of 8192^3 reaches %.0f "
+             "TFLOP/s there." % (report["device"], report["torch"].split("+")[0], report["cudnn"], report["made"],
+                                 report["peak_tflops"]), ""]
+    lines += list(ladder_table(report)) + ["", "![the kernels beside PyTorch's](docs/bench/kernels_h100.svg)", ""]
+    return "\n".join(lines + list(side_by_side(report)) + ["", END])
+
+
+def split_readme(text):
+    before, rest = text.split(BEGIN)
+    return before, rest.split(END)[1]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json")
     parser.add_argument("--svg")
+    parser.add_argument("--readme")
+    parser.add_argument("--check")
     args = parser.parse_args()
     report = json.loads(pathlib.Path(args.json).read_text())
+    if args.check:
+        if readme_block(report) not in pathlib.Path(args.check).read_text():
+            print("%s does not hold the figures of %s; tests/bench/kernel_report.py %s --readme %s" % (
+                args.check, args.json, args.json, args.check))
+        return
     print("\n".join(list(table_lines(report)) + list(target_lines(report))))
     if args.svg:
         pathlib.Path(args.svg).write_text(chart(report))
+    if args.readme:
+        before, after = split_readme(pathlib.Path(args.readme).read_text())
+        pathlib.Path(args.readme).write_text(before + readme_block(report) + after)
 
 
 if __name__ == "__main__":

@@ -252,6 +252,9 @@ def check_benchmark(rungs):
     if not BENCHMARK.exists():
         note("no benchmark of the kernels yet; " + RENEW_BENCHMARK)
         return
+    report = subprocess.run([sys.executable, str(ROOT / "tests/bench/kernel_report.py"), str(BENCHMARK), "--check",
+                             str(ROOT / "README.md")], capture_output=True, text=True)
+    yield from (report.stdout + report.stderr).splitlines()
     measured = json.loads(BENCHMARK.read_text())["rungs"]
     for rung in rungs:
         if rung not in measured:

@@ -18,8 +18,9 @@
 #                   tests/gpu/run.sh build/gpu OUT sanitizers planted
 # Afterwards, at home: tests/gpu/evidence.py collect OUT   (cases and planted of one session, or of two into one OUT)
 #                      cp OUT/kernels_h100.* docs/bench/
+#                      tests/bench/kernel_report.py docs/bench/kernels_h100.json --readme README.md
 set -u
-[ $# -ge 2 ] || { sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,23s/^# \{0,1\}//p' "$0"; exit 2; }
 folder=$1 out=$2
 shift 2
 parts=" ${*:-cases planted sanitizers bench ncu} "

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import pathlib
+import textwrap
 
 from bars import svg
 from kernel_shapes import PEERS, TARGETS
@@ -119,6 +120,15 @@ def chart(report):
 BEGIN, END = "<!-- kernels: made by tests/bench/kernel_report.py -->", "<!-- end of kernels -->"
 
 
+def short(value):
+    """Three digits, and no exponent."""
+    return "%.0f" % value if value >= 100 else "%.3g" % value
+
+
+def version_of_cudnn(number):
+    return "%d.%d" % (number // 10000, number // 100 % 100)
+
+
 def ladder_table(report):
     row = next(row for row in report["shapes"] if row["group"] == "ladder" and row["dtype"] == "f16")
     base = warm(row, "baseline")
@@ -127,9 +137,9 @@ def ladder_table(report):
     for side, figures in row["sides"].items():
         if warm(row, side):
             us, name = warm(row, side), PEER_NAMES.get(side, "`%s`" % side)
-            yield "| %s | %.3g | %s | %.3g | %.2g %% | %s |" % (
-                name, us, "%.3g" % figures["cold_us"] if "cold_us" in figures else "-", rate(row, us),
-                100 * rate(row, us) / report["peak_tflops"], "%.3g" % (base / us) if base else "-")
+            yield "| %s | %s | %s | %s | %.2g %% | %s |" % (
+                name, short(us), short(figures["cold_us"]) if "cold_us" in figures else "-", short(rate(row, us)),
+                100 * rate(row, us) / report["peak_tflops"], short(base / us) if base else "-")
 
 
 def side_by_side(report):
@@ -139,16 +149,17 @@ def side_by_side(report):
         ours, theirs = best(row, rungs(row)), best(row, PEERS)
         if row["group"] == "ladder" or not ours or not theirs:
             continue
-        peers = ["%.3g" % warm(row, peer) if warm(row, peer) else "-" for peer in PEERS]
-        yield "| %s | %.3g (`%s`) | %s | %s | %.2f |" % (row["name"], ours[1], ours[0], *peers, theirs[1] / ours[1])
+        peers = [short(warm(row, peer)) if warm(row, peer) else "-" for peer in PEERS]
+        yield "| %s | %s (`%s`) | %s | %s | %.2f |" % (row["name"], short(ours[1]), ours[0], *peers, theirs[1] / ours[1])
 
 
 def readme_block(report):
-    lines = [BEGIN, "", "%s, f16, PyTorch %s with cuDNN %s, %s (docs/bench/kernels_h100.json has every shape, clock and plan). "
-             "Microseconds a launch: a CUDA graph holding a linear chain of launches over rotating buffers, median; PyTorch's "
-             "backends in the same process, on the same buffers, with the same timing. torch.matmul of 8192^3 reaches %.0f "
-             "TFLOP/s there." % (report["device"], report["torch"].split("+")[0], report["cudnn"], report["made"],
-                                 report["peak_tflops"]), ""]
+    about = ("%s, f16, PyTorch %s with cuDNN %s, %s; docs/bench/kernels_h100.json has every shape, clock and plan. Microseconds a "
+             "launch: a CUDA graph holding a linear chain of launches over rotating buffers, median; PyTorch's backends in the "
+             "same process, on the same buffers, with the same timing. torch.matmul of 8192 x 8192 reaches %.0f TFLOP/s there." % (
+                 report["device"], report["torch"].split("+")[0], version_of_cudnn(report["cudnn"]), report["made"],
+                 report["peak_tflops"]))
+    lines = [BEGIN, "", textwrap.fill(about, 120), ""]
     lines += list(ladder_table(report)) + ["", "![the kernels beside PyTorch's](docs/bench/kernels_h100.svg)", ""]
     return "\n".join(lines + list(side_by_side(report)) + ["", END])
 

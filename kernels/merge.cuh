@@ -29,6 +29,31 @@ static __device__ __forceinline__ fc_partial_sums fc_partial_sums_of(const float
     return {pair.x, pair.y};
 }
 
+/* Eight columns of a row, complete in this block but not yet divided by the sum of weights: the answer, or where the
+ * keys are split a part of the partial result. */
+template <typename T>
+static __device__ __forceinline__ void fc_merge_put(const fc_device_launch &launch, const fc_work &work,
+                                                    const fc_scoring &scoring, int32_t row, int column,
+                                                    fc_partial_sums all, float (&total)[8])
+{
+    if (work.segment->split_count > 1) {
+        float *partial = fc_work_partial(launch, work, work.split, row);
+#pragma unroll
+        for (int i = 0; i < 8; i += 2)
+            *reinterpret_cast<float2 *>(partial + column + i) = make_float2(total[i], total[i + 1]);
+        if (column == 0)
+            fc_partial_put_sums(partial, launch.head_dim, all);
+        return;
+    }
+    const float inverse = fc_softmax_inverse(all.sum);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        total[i] *= inverse;
+    fc_store_eight(fc_work_out<T>(work, row) + column, total);
+    if (column == 0)
+        *fc_work_lse(work, row) = fc_softmax_lse(scoring, all.largest, all.sum);
+}
+
 /* True in the one block of the tile whose siblings have all left their partial results. For all threads of the block,
  * after their own writes; leaves the ticket at 0 behind the last. */
 static __device__ __forceinline__ bool fc_merge_is_last(const fc_device_launch &launch, const fc_work &work)

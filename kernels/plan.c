@@ -62,9 +62,9 @@ static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
     [FC_KERNEL_BASELINE] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(BASELINE_TILES)},
     [FC_KERNEL_VEC] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(VEC_TILES)},
     [FC_KERNEL_WARP] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(WARP_TILES), .packs_heads = true,
-                        .pace = {.flops_per_ns = 250, .step_ns = 100, .start_ns = 1500}},
+                        .pace = {.flops_per_ns = 250, .step_ns = 100, .start_ns = 1500, .split_ns = 1500}},
     [FC_KERNEL_TC] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(TC_TILES), .packs_heads = true,
-                      .pace = {.flops_per_ns = 1800, .step_ns = 150, .start_ns = 2000}},
+                      .pace = {.flops_per_ns = 1800, .step_ns = 150, .start_ns = 2000, .split_ns = 1500}},
     [FC_KERNEL_FUSED] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(FUSED_TILES), .packs_heads = true,
                          .pace = {.flops_per_ns = 2600, .step_ns = 100, .start_ns = 2000, .split_ns = 1500}},
 };

@@ -28,11 +28,11 @@
 #include "kernels/cuda_launch.h"
 #include "kernels/element.cuh"
 #include "kernels/enqueue.cuh"
+#include "kernels/merge.cuh"
+#include "kernels/ptx_wmma.cuh"
 #include "kernels/softmax.cuh"
 #include "kernels/stage.cuh"
 #include "kernels/work.cuh"
-
-#include <mma.h>
 
 namespace
 {
@@ -71,6 +71,7 @@ template <typename Element, int HEAD_DIM, int ROW_WARPS_, int KEY_WARPS_, int WA
 };
 
 using Sums = wmma::fragment<wmma::accumulator, SIDE, SIDE, SIDE, float>;
+static_assert(Sums::num_elements * 4 <= 32 && SIDE <= 16, "a lane's rows fit a register");
 
 /* The query, and the warps' strips: in the same place once the query is in registers. */
 template <typename S, bool KEEPS_QUERY> struct Rows {
@@ -94,7 +95,8 @@ template <typename S> struct Shared {
         float totals[S::WARPS][SIDE * S::TOTALS_PITCH]; /* in the end */
     };
     Rows<S, S::KEEPS_QUERY> rows;
-    float largest[S::WARPS][SIDE], sums[S::WARPS][SIDE], inverse[S::ROWS];
+    float largest[S::WARPS][SIDE], sums[S::WARPS][SIDE];
+    fc_partial_sums all[S::ROWS];
 };
 
 /* What a thread works on. In softmax, rows of the warp and halves of its keys. */
@@ -139,29 +141,26 @@ template <typename S> __device__ void copy_query(typename S::T *to, const fc_wor
 
 /* Starts copying a tile of keys. */
 template <typename S>
-__device__ void copy_tile(typename Shared<S>::Stage &stage, const fc_work &work, int32_t tile, int32_t end,
-                          int head_dim)
+__device__ void copy_tile(typename Shared<S>::Stage &stage, const fc_job<typename S::T> &job, int32_t tile)
 {
-    using T = typename S::T;
-    fc_stage_rows<S::KEYS, S::COLUMNS, S::PITCH, S::THREADS>(stage.k, fc_work_k<T>(work), work.segment->k_token_stride,
-                                                             tile, end, head_dim);
-    fc_stage_rows<S::KEYS, S::COLUMNS, S::PITCH, S::THREADS>(stage.v, fc_work_v<T>(work), work.segment->v_token_stride,
-                                                             tile, end, head_dim);
-    fc_ptx_cp_async_commit();
+    fc_stage_tile<S::KEYS, S::COLUMNS, S::PITCH, S::THREADS>(stage.k, stage.v, job, tile);
 }
 
-/* The row, within its fragment, of each element of Sums that this lane holds. */
-template <typename S> __device__ void learn_rows(float *strip, Lane lane, int (&row_of)[Sums::num_elements])
+/* The rows, within their fragment, of the elements of Sums that this lane holds: four bits each, since registers are
+ * short. */
+template <typename S> __device__ uint32_t learn_rows(float *strip, Lane lane)
 {
     Sums rows;
+    uint32_t learnt = 0;
     for (int column = lane.half; column < SIDE; column += 2)
         strip[lane.row * S::STRIP_PITCH + column] = (float)lane.row;
     __syncwarp();
     wmma::load_matrix_sync(rows, strip, S::STRIP_PITCH, wmma::mem_row_major);
 #pragma unroll
     for (int i = 0; i < Sums::num_elements; i++)
-        row_of[i] = (int)rows.x[i];
+        learnt |= (uint32_t)rows.x[i] << 4 * i;
     __syncwarp();
+    return learnt;
 }
 
 /* Dot products of the warp's rows with its keys of a tile, into its strip. */
@@ -177,11 +176,11 @@ __device__ void make_logits(float *strip, const typename S::T *query,
     for (int d = 0; d < S::COLUMN_FRAGMENTS; d++) {
         typename S::Left left;
         if constexpr (!S::KEEPS_QUERY)
-            wmma::load_matrix_sync(left, query + d * SIDE, S::PITCH);
+            fc_ptx_wmma_load(left, query + d * SIDE, S::PITCH);
 #pragma unroll
         for (int n = 0; n < S::KEY_FRAGMENTS; n++) {
             typename S::KeysRight right;
-            wmma::load_matrix_sync(right, keys + n * SIDE * S::PITCH + d * SIDE, S::PITCH);
+            fc_ptx_wmma_load(right, keys + n * SIDE * S::PITCH + d * SIDE, S::PITCH);
             wmma::mma_sync(dots[n], S::KEEPS_QUERY ? kept[d % S::QUERY_FRAGMENTS] : left, right, dots[n]);
         }
     }
@@ -252,13 +251,11 @@ __device__ float turn_strip(float *strip, const fc_scoring &scoring, Lane lane, 
     return rescale;
 }
 
-template <typename S>
-__device__ void rescale_totals(float factor, const int (&row_of)[Sums::num_elements],
-                               Sums (&totals)[S::COLUMN_FRAGMENTS])
+template <typename S> __device__ void rescale_totals(float factor, uint32_t rows, Sums (&totals)[S::COLUMN_FRAGMENTS])
 {
 #pragma unroll
     for (int i = 0; i < Sums::num_elements; i++) {
-        const float own = __shfl_sync(EVERY_LANE, factor, row_of[i]);
+        const float own = __shfl_sync(EVERY_LANE, factor, rows >> 4 * i & 15);
 #pragma unroll
         for (int n = 0; n < S::COLUMN_FRAGMENTS; n++)
             totals[n].x[i] *= own;
@@ -272,11 +269,11 @@ __device__ void add_values(const float *strip, const typename S::T *values, Sums
 #pragma unroll
     for (int key = 0; key < S::WARP_KEYS; key += SIDE) {
         typename S::Left left;
-        wmma::load_matrix_sync(left, weights + key, S::STRIP_PITCH * (int)(sizeof(float) / sizeof(typename S::T)));
+        fc_ptx_wmma_load(left, weights + key, S::STRIP_PITCH * (int)(sizeof(float) / sizeof(typename S::T)));
 #pragma unroll
         for (int n = 0; n < S::COLUMN_FRAGMENTS; n++) {
             typename S::ValuesRight right;
-            wmma::load_matrix_sync(right, values + key * S::PITCH + n * SIDE, S::PITCH);
+            fc_ptx_wmma_load(right, values + key * S::PITCH + n * SIDE, S::PITCH);
             wmma::mma_sync(totals[n], left, right, totals[n]);
         }
     }
@@ -284,8 +281,8 @@ __device__ void add_values(const float *strip, const typename S::T *values, Sums
 
 /* Brings what the warps of the same rows have summed under one largest logit, and leaves it for the block. */
 template <typename S>
-__device__ void leave_rows(Shared<S> &shared, const fc_scoring &scoring, Lane lane, Row row,
-                           const int (&row_of)[Sums::num_elements], Sums (&totals)[S::COLUMN_FRAGMENTS])
+__device__ void leave_rows(Shared<S> &shared, const fc_scoring &scoring, Lane lane, Row row, uint32_t rows,
+                           Sums (&totals)[S::COLUMN_FRAGMENTS])
 {
     row.sum += __shfl_xor_sync(EVERY_LANE, row.sum, SIDE);
     shared.largest[lane.warp][lane.row] = row.largest;
@@ -296,31 +293,33 @@ __device__ void leave_rows(Shared<S> &shared, const fc_scoring &scoring, Lane la
 #pragma unroll
     for (int part = 0; part < S::KEY_WARPS; part++)
         largest = fmaxf(largest, shared.largest[warp + part][lane.row]);
-    rescale_totals<S>(fc_softmax_rescale(scoring, row.largest, largest), row_of, totals);
+    rescale_totals<S>(fc_softmax_rescale(scoring, row.largest, largest), rows, totals);
 #pragma unroll
     for (int n = 0; n < S::COLUMN_FRAGMENTS; n++)
         wmma::store_matrix_sync(&shared.totals[lane.warp][n * SIDE], totals[n], S::TOTALS_PITCH, wmma::mem_row_major);
 }
 
-/* Of a row whose parts of the keys are all in shared memory: what to scale it with, and its LSE. */
-template <typename S> __device__ void finish_sums(Shared<S> &shared, const fc_scoring &scoring, const fc_work &work)
+/* The rows' sums over all warps' keys. */
+template <typename S> __device__ void finish_sums(Shared<S> &shared, const fc_scoring &scoring)
 {
     const int row = threadIdx.x, warp = row / SIDE * S::KEY_WARPS;
-    if (row >= work.row_count)
+    if (row >= S::ROWS)
         return;
-    float largest = -INFINITY, sum = 0.0f;
+    fc_partial_sums all = {-INFINITY, 0.0f};
     for (int part = 0; part < S::KEY_WARPS; part++)
-        largest = fmaxf(largest, shared.largest[warp + part][row % SIDE]);
+        all.largest = fmaxf(all.largest, shared.largest[warp + part][row % SIDE]);
     for (int part = 0; part < S::KEY_WARPS; part++)
-        sum = fmaf(shared.sums[warp + part][row % SIDE],
-                   fc_softmax_rescale(scoring, shared.largest[warp + part][row % SIDE], largest), sum);
-    shared.inverse[row] = fc_softmax_inverse(sum);
-    *fc_work_lse(work, row) = fc_softmax_lse(scoring, largest, sum);
+        all.sum = fmaf(shared.sums[warp + part][row % SIDE],
+                       fc_softmax_rescale(scoring, shared.largest[warp + part][row % SIDE], all.largest), all.sum);
+    shared.all[row] = all;
 }
 
-template <typename S> __device__ void write_rows(const Shared<S> &shared, const fc_work &work, int head_dim)
+/* Writes the tile's rows, or a split's partial results. */
+template <typename S>
+__device__ void write_rows(const Shared<S> &shared, const fc_device_launch &launch, const fc_scoring &scoring,
+                           const fc_work &work)
 {
-    const int pieces = head_dim / EIGHT;
+    const int pieces = launch.head_dim / EIGHT;
     for (int i = threadIdx.x; i < work.row_count * pieces; i += S::THREADS) {
         const int row = i / pieces, d = i % pieces * EIGHT, warp = row / SIDE * S::KEY_WARPS;
         float total[EIGHT] = {};
@@ -330,18 +329,15 @@ template <typename S> __device__ void write_rows(const Shared<S> &shared, const 
             for (int c = 0; c < EIGHT; c++)
                 total[c] += shared.totals[warp + part][row % SIDE * S::TOTALS_PITCH + d + c];
         }
-#pragma unroll
-        for (int c = 0; c < EIGHT; c++)
-            total[c] *= shared.inverse[row];
-        fc_store_eight(fc_work_out<typename S::T>(work, row) + d, total);
+        fc_merge_put<typename S::T>(launch, work, scoring, row, d, shared.all[row], total);
     }
 }
 
 /* The warp's part of one tile of keys. */
 template <typename S>
 __device__ void do_tile(Shared<S> &shared, const typename Shared<S>::Stage &stage, const fc_scoring &scoring, Lane lane,
-                        Row &row, int32_t first, const typename S::Left (&kept)[S::QUERY_FRAGMENTS],
-                        const int (&row_of)[Sums::num_elements], Sums (&totals)[S::COLUMN_FRAGMENTS])
+                        Row &row, int32_t first, const typename S::Left (&kept)[S::QUERY_FRAGMENTS], uint32_t rows,
+                        Sums (&totals)[S::COLUMN_FRAGMENTS])
 {
     float *strip = shared.rows.strips[lane.warp];
     if (!__any_sync(EVERY_LANE, row.begin < first + S::WARP_KEYS && row.end > first))
@@ -352,7 +348,7 @@ __device__ void do_tile(Shared<S> &shared, const typename Shared<S>::Stage &stag
     const float rescale = turn_strip<S>(strip, scoring, lane, row, first, sees_all);
     __syncwarp();
     if (__any_sync(EVERY_LANE, rescale != 1.0f))
-        rescale_totals<S>(rescale, row_of, totals);
+        rescale_totals<S>(rescale, rows, totals);
     add_values<S>(strip, stage.v + lane.first_key * S::PITCH, totals);
 }
 
@@ -360,23 +356,22 @@ template <typename S>
 __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     tc_kernel(const __grid_constant__ fc_device_launch launch)
 {
+    __shared__ fc_job<typename S::T> job;
     Shared<S> &shared = *reinterpret_cast<Shared<S> *>(fc_ptx_dynamic_shared());
-    const fc_work work = fc_work_find(launch, blockIdx.x, S::ROWS);
-    const fc_scoring scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);
     const Lane lane = lane_of_thread<S>();
+    if (threadIdx.x == 0)
+        job = fc_job_make<typename S::T>(launch, S::ROWS, S::KEYS);
+    __syncthreads();
+    const fc_work &work = job.work;
     const int own_row = lane.first_row + lane.row;
     const bool is_real = own_row < work.row_count;
     Row row = {is_real ? fc_work_begin(work, own_row) : 0, is_real ? fc_work_end(work, own_row) : 0, -INFINITY, 0.0f};
-    /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
-    const int32_t begin = fc_work_begin(work, 0);
-    const int32_t end = fc_work_end(work, work.row_count - 1);
     typename S::Left query[S::QUERY_FRAGMENTS];
     Sums totals[S::COLUMN_FRAGMENTS];
-    int row_of[Sums::num_elements];
 
     copy_query<S>(shared.rows.query, work, launch.head_dim);
-    if (begin < end)
-        copy_tile<S>(shared.stages[0], work, begin, end, launch.head_dim);
+    if (job.keys.begin < job.keys.end)
+        copy_tile<S>(shared.stages[0], job, job.keys.begin);
     else
         fc_ptx_cp_async_commit();
     fc_ptx_cp_async_wait<1>();
@@ -384,33 +379,36 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     if constexpr (S::KEEPS_QUERY) {
 #pragma unroll
         for (int d = 0; d < S::COLUMN_FRAGMENTS; d++)
-            wmma::load_matrix_sync(query[d], shared.rows.query + lane.first_row * S::PITCH + d * SIDE, S::PITCH);
+            fc_ptx_wmma_load(query[d], shared.rows.query + lane.first_row * S::PITCH + d * SIDE, S::PITCH);
         __syncthreads(); /* the strips lie where the query was */
     }
-    learn_rows<S>(shared.rows.strips[lane.warp], lane, row_of);
+    const uint32_t rows = learn_rows<S>(shared.rows.strips[lane.warp], lane);
 #pragma unroll
     for (int n = 0; n < S::COLUMN_FRAGMENTS; n++)
         wmma::fill_fragment(totals[n], 0.0f);
 
     int stage = 0;
-    for (int32_t tile = begin; tile < end; tile += S::KEYS) {
+    for (int32_t tile = job.keys.begin; tile < job.keys.end; tile += S::KEYS) {
         const typename Shared<S>::Stage &here = shared.stages[stage];
         fc_ptx_cp_async_wait<0>();
         __syncthreads(); /* the tile is there, and nobody reads the one before any more */
         stage = (stage + 1) % STAGES;
-        if (tile + S::KEYS < end)
-            copy_tile<S>(shared.stages[stage], work, tile + S::KEYS, end, launch.head_dim);
-        do_tile<S>(shared, here, scoring, lane, row, tile + lane.first_key, query, row_of, totals);
+        if (tile + S::KEYS < job.keys.end)
+            copy_tile<S>(shared.stages[stage], job, tile + S::KEYS);
+        do_tile<S>(shared, here, job.scoring, lane, row, tile + lane.first_key, query, rows, totals);
     }
     __syncthreads();
-    leave_rows(shared, scoring, lane, row, row_of, totals);
+    leave_rows(shared, job.scoring, lane, row, rows, totals);
     __syncthreads();
-    finish_sums(shared, scoring, work);
+    finish_sums(shared, job.scoring);
     __syncthreads();
-    write_rows(shared, work, launch.head_dim);
+    write_rows(shared, launch, job.scoring, work);
+    if (work.segment->split_count > 1 && fc_merge_is_last(launch, work))
+        fc_merge_rows<typename S::T>(launch, work, job.scoring);
 }
 
 struct Variant {
+    int head_dim;
     uint32_t q_tile_rows;
     unsigned threads;
     size_t shared_bytes;
@@ -421,7 +419,7 @@ template <typename Half, typename Bfloat> constexpr Variant variant_of()
 {
     static_assert(sizeof(Shared<Half>) <= 99 * 1024, "a block of an L4");
     static_assert(sizeof(Shared<Half>) == sizeof(Shared<Bfloat>), "one figure for both");
-    return {Half::ROWS, Half::THREADS, sizeof(Shared<Half>), tc_kernel<Half>, tc_kernel<Bfloat>};
+    return {Half::COLUMNS, Half::ROWS, Half::THREADS, sizeof(Shared<Half>), tc_kernel<Half>, tc_kernel<Bfloat>};
 }
 
 const Variant VARIANTS[] = {
@@ -434,11 +432,12 @@ const Variant VARIANTS[] = {
 
 extern "C" fc_status fc_cuda_tc_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    const fc_dtype dtype = launch->plan.dtype;
-    if (launch->plan.variant >= sizeof VARIANTS / sizeof *VARIANTS || (dtype != FC_F16 && dtype != FC_BF16))
+    const fc_plan &plan = launch->plan;
+    if (plan.variant >= sizeof VARIANTS / sizeof *VARIANTS || (plan.dtype != FC_F16 && plan.dtype != FC_BF16) ||
+        plan.head_dim > VARIANTS[plan.variant].head_dim)
         return FC_INTERNAL;
-    const Variant &variant = VARIANTS[launch->plan.variant];
-    return fc_enqueue(dtype == FC_F16 ? variant.f16 : variant.bf16,
+    const Variant &variant = VARIANTS[plan.variant];
+    return fc_enqueue(plan.dtype == FC_F16 ? variant.f16 : variant.bf16,
                       {variant.q_tile_rows, launch->block_count, variant.threads, variant.shared_bytes}, launch,
                       stream);
 }

@@ -31,6 +31,7 @@
 #include "kernels/cuda_launch.h"
 #include "kernels/element.cuh"
 #include "kernels/enqueue.cuh"
+#include "kernels/merge.cuh"
 #include "kernels/softmax.cuh"
 #include "kernels/stage.cuh"
 #include "kernels/work.cuh"
@@ -129,20 +130,31 @@ template <typename S> __device__ void read_columns(const typename S::T *row, int
 }
 
 /* A lane's eight columns of the warp's query rows, zero past q_len and head_dim. Place r holds row r ^ part: then the
- * partial sums that lanes exchange stand where they are needed, see add_up(). */
+ * partial sums that lanes exchange stand where they are needed, see add_up(). Every load is of something that exists,
+ * so that none has to wait behind a branch. */
 template <typename S>
 __device__ void load_query(const fc_work &work, Lane lane, int head_dim, float (&query)[S::WARP_ROWS][EIGHT])
 {
+    using T = typename S::T;
+    uint4 bits[S::WARP_ROWS][S::PIECES];
 #pragma unroll
     for (int r = 0; r < S::WARP_ROWS; r++) {
         const int row = lane.first_row + (r ^ lane.part % S::WARP_ROWS);
+        const T *from = fc_work_q<T>(work, min(row, work.row_count - 1));
 #pragma unroll
         for (int piece = 0; piece < S::PIECES; piece++) {
             const int column = column_of<S>(lane.part, piece);
-            float some[S::PIECE] = {};
-            if (row < work.row_count && column < head_dim)
-                fc_expand<typename S::T>(
-                    __ldg(reinterpret_cast<const uint4 *>(fc_work_q<typename S::T>(work, row) + column)), some);
+            const bool is_there = row < work.row_count && column < head_dim;
+            bits[r][piece] = __ldg(reinterpret_cast<const uint4 *>(from + (column < head_dim ? column : 0)));
+            bits[r][piece] = is_there ? bits[r][piece] : make_uint4(0, 0, 0, 0);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < S::WARP_ROWS; r++) {
+#pragma unroll
+        for (int piece = 0; piece < S::PIECES; piece++) {
+            float some[S::PIECE];
+            fc_expand<T>(bits[r][piece], some);
 #pragma unroll
             for (int i = 0; i < S::PIECE; i++)
                 query[r][piece * S::PIECE + i] = some[i];
@@ -152,15 +164,9 @@ __device__ void load_query(const fc_work &work, Lane lane, int head_dim, float (
 
 /* Starts copying a tile of keys. */
 template <typename S>
-__device__ void copy_tile(typename Shared<S>::Stage &stage, const fc_work &work, int32_t tile, int32_t end,
-                          int head_dim)
+__device__ void copy_tile(typename Shared<S>::Stage &stage, const fc_job<typename S::T> &job, int32_t tile)
 {
-    using T = typename S::T;
-    fc_stage_rows<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.k, fc_work_k<T>(work),
-                                                               work.segment->k_token_stride, tile, end, head_dim);
-    fc_stage_rows<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.v, fc_work_v<T>(work),
-                                                               work.segment->v_token_stride, tile, end, head_dim);
-    fc_ptx_cp_async_commit();
+    fc_stage_tile<S::KEYS, S::COLUMNS, S::COLUMNS, S::THREADS>(stage.k, stage.v, job, tile);
 }
 
 /* COUNT lanes hold parts of COUNT numbers each: lane l holds a part of number i ^ l in place i. Half of the numbers at
@@ -309,32 +315,29 @@ __device__ void leave_rows(Shared<S> &shared, Lane lane, Row row, float (&totals
     }
 }
 
-/* Merges the parts of the keys, in their order, and writes the tile's rows. */
+/* Merges the warps' parts of the keys, in their order, and writes the tile's rows or a split's partial results. */
 template <typename S>
-__device__ void write_rows(const Shared<S> &shared, const fc_scoring &scoring, const fc_work &work, int head_dim)
+__device__ void write_rows(const Shared<S> &shared, const fc_device_launch &launch, const fc_scoring &scoring,
+                           const fc_work &work)
 {
-    const int pieces = head_dim / EIGHT;
+    const int pieces = launch.head_dim / EIGHT;
     for (int i = threadIdx.x; i < work.row_count * pieces; i += S::THREADS) {
         const int row = i / pieces, d = i % pieces * EIGHT;
         const int warp = row / S::WARP_ROWS * S::KEY_WARPS, r = row % S::WARP_ROWS;
-        float largest = -INFINITY, sum = 0.0f, total[EIGHT] = {};
+        fc_partial_sums all = {-INFINITY, 0.0f};
+        float total[EIGHT] = {};
 #pragma unroll
         for (int part = 0; part < S::KEY_WARPS; part++)
-            largest = fmaxf(largest, shared.largest[warp + part][r]);
+            all.largest = fmaxf(all.largest, shared.largest[warp + part][r]);
 #pragma unroll
         for (int part = 0; part < S::KEY_WARPS; part++) {
-            const float rescale = fc_softmax_rescale(scoring, shared.largest[warp + part][r], largest);
-            sum = fmaf(shared.sums[warp + part][r], rescale, sum);
+            const float rescale = fc_softmax_rescale(scoring, shared.largest[warp + part][r], all.largest);
+            all.sum = fmaf(shared.sums[warp + part][r], rescale, all.sum);
 #pragma unroll
             for (int c = 0; c < EIGHT; c++)
                 total[c] = fmaf(shared.totals[warp + part][r][d + c], rescale, total[c]);
         }
-#pragma unroll
-        for (int c = 0; c < EIGHT; c++)
-            total[c] *= fc_softmax_inverse(sum);
-        fc_store_eight(fc_work_out<typename S::T>(work, row) + d, total);
-        if (d == 0)
-            *fc_work_lse(work, row) = fc_softmax_lse(scoring, largest, sum);
+        fc_merge_put<typename S::T>(launch, work, scoring, row, d, all, total);
     }
 }
 
@@ -342,48 +345,51 @@ template <typename S>
 __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     warp_kernel(const __grid_constant__ fc_device_launch launch)
 {
+    __shared__ fc_job<typename S::T> job;
     Shared<S> &shared = *reinterpret_cast<Shared<S> *>(fc_ptx_dynamic_shared());
-    const fc_work work = fc_work_find(launch, blockIdx.x, S::ROWS);
-    const fc_scoring scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);
     const Lane lane = lane_of_thread<S>();
+    if (threadIdx.x == 0)
+        job = fc_job_make<typename S::T>(launch, S::ROWS, S::KEYS);
+    __syncthreads();
+    const fc_work &work = job.work;
     const int own_row = lane.first_row + lane.index % S::WARP_ROWS;
     const bool is_real = own_row < work.row_count;
     Row row = {is_real ? fc_work_begin(work, own_row) : 0, is_real ? fc_work_end(work, own_row) : 0, -INFINITY, 0.0f};
-    /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
-    const int32_t begin = fc_work_begin(work, 0);
-    const int32_t end = fc_work_end(work, work.row_count - 1);
     float query[S::WARP_ROWS][EIGHT], totals[S::WARP_ROWS][EIGHT] = {};
 
-    if (begin < end)
-        copy_tile<S>(shared.stages[0], work, begin, end, launch.head_dim);
+    if (job.keys.begin < job.keys.end)
+        copy_tile<S>(shared.stages[0], job, job.keys.begin);
     load_query<S>(work, lane, launch.head_dim, query);
     int stage = 0;
-    for (int32_t tile = begin; tile < end; tile += S::KEYS) {
+    for (int32_t tile = job.keys.begin; tile < job.keys.end; tile += S::KEYS) {
         const typename Shared<S>::Stage &here = shared.stages[stage];
         fc_ptx_cp_async_wait<0>();
         __syncthreads(); /* the tile is there, and nobody reads the one before any more */
         stage = (stage + 1) % S::STAGES;
-        if (S::STAGES > 1 && tile + S::KEYS < end)
-            copy_tile<S>(shared.stages[stage], work, tile + S::KEYS, end, launch.head_dim);
+        if (S::STAGES > 1 && tile + S::KEYS < job.keys.end)
+            copy_tile<S>(shared.stages[stage], job, tile + S::KEYS);
         if (lane.first_row < work.row_count) {
             float(&weights)[S::WARP_KEYS][S::WARP_ROWS] = shared.weights[lane.warp];
-            make_weights<S>(weights, scoring, here.k + lane.first_key * S::COLUMNS, tile + lane.first_key, lane, query,
-                            row, totals);
+            make_weights<S>(weights, job.scoring, here.k + lane.first_key * S::COLUMNS, tile + lane.first_key, lane,
+                            query, row, totals);
             __syncwarp();
             add_values<S>(weights, here.v + lane.first_key * S::COLUMNS, lane, totals);
         }
-        if (S::STAGES == 1 && tile + S::KEYS < end) {
+        if (S::STAGES == 1 && tile + S::KEYS < job.keys.end) {
             __syncthreads();
-            copy_tile<S>(shared.stages[stage], work, tile + S::KEYS, end, launch.head_dim);
+            copy_tile<S>(shared.stages[stage], job, tile + S::KEYS);
         }
     }
     __syncthreads();
     leave_rows(shared, lane, row, totals);
     __syncthreads();
-    write_rows(shared, scoring, work, launch.head_dim);
+    write_rows(shared, launch, job.scoring, work);
+    if (work.segment->split_count > 1 && fc_merge_is_last(launch, work))
+        fc_merge_rows<typename S::T>(launch, work, job.scoring);
 }
 
 struct Variant {
+    int head_dim;
     uint32_t q_tile_rows;
     unsigned threads;
     fc_device_kernel kernels[FC_DTYPE_COUNT]; /* in the order of fc_dtype */
@@ -393,7 +399,8 @@ struct Variant {
 template <typename Half, typename Bfloat, typename Float> constexpr Variant variant_of()
 {
     static_assert(sizeof(Shared<Half>) <= 99 * 1024 && sizeof(Shared<Float>) <= 99 * 1024, "a block of an L4");
-    return {Half::ROWS,
+    return {Half::COLUMNS,
+            Half::ROWS,
             Half::THREADS,
             {warp_kernel<Half>, warp_kernel<Bfloat>, warp_kernel<Float>},
             {sizeof(Shared<Half>), sizeof(Shared<Bfloat>), sizeof(Shared<Float>)}};
@@ -410,10 +417,11 @@ const Variant VARIANTS[] = {
 
 extern "C" fc_status fc_cuda_warp_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    if (launch->plan.variant >= sizeof VARIANTS / sizeof *VARIANTS || (unsigned)launch->plan.dtype >= FC_DTYPE_COUNT)
+    const fc_plan &plan = launch->plan;
+    if (plan.variant >= sizeof VARIANTS / sizeof *VARIANTS || (unsigned)plan.dtype >= FC_DTYPE_COUNT ||
+        plan.head_dim > VARIANTS[plan.variant].head_dim)
         return FC_INTERNAL;
-    const Variant &variant = VARIANTS[launch->plan.variant];
-    const fc_grid grid = {variant.q_tile_rows, launch->block_count, variant.threads,
-                          variant.shared_bytes[launch->plan.dtype]};
-    return fc_enqueue(variant.kernels[launch->plan.dtype], grid, launch, stream);
+    const Variant &variant = VARIANTS[plan.variant];
+    const fc_grid grid = {variant.q_tile_rows, launch->block_count, variant.threads, variant.shared_bytes[plan.dtype]};
+    return fc_enqueue(variant.kernels[plan.dtype], grid, launch, stream);
 }

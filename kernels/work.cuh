@@ -117,6 +117,24 @@ static __device__ __forceinline__ int32_t fc_work_end(const fc_work &work, int32
     return fc_key_end(work.segment, fc_work_token(work, row));
 }
 
+/* Keys [begin, end); none when they are not in this order. */
+struct fc_keys {
+    int32_t begin, end;
+};
+
+/* The keys a block walks through in steps of `step`: its split's share of the steps that its tile takes. */
+static __device__ __forceinline__ fc_keys fc_work_keys(const fc_work &work, int32_t step)
+{
+    /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
+    const int32_t begin = fc_work_begin(work, 0), end = fc_work_end(work, work.row_count - 1);
+    const int64_t splits = work.segment->split_count;
+    if (splits == 1 || begin >= end)
+        return {begin, end};
+    const int64_t steps = ((int64_t)end - begin + step - 1) / step;
+    const int32_t first = (int32_t)(steps * work.split / splits), after = (int32_t)(steps * (work.split + 1) / splits);
+    return {begin + first * step, after == steps ? end : begin + after * step};
+}
+
 /* FC_PARTIAL_FLOATS(head_dim) floats: the partial result of row `row` over part `split` of the keys. */
 static __device__ __forceinline__ float *fc_work_partial(const fc_device_launch &launch, const fc_work &work,
                                                          uint32_t split, int32_t row)

@@ -67,14 +67,17 @@ static __device__ __forceinline__ fc_work fc_work_find_longest_first(const fc_de
     return fc_work_make(*segment, block - segment->first_block, q_tile_rows, segment->key_end_offset < FC_OFFSET_OPEN);
 }
 
+/* Where nothing is packed, nothing is divided: twenty instructions saved, for every row a thread addresses. */
 static __device__ __forceinline__ int32_t fc_work_token(const fc_work &work, int32_t row)
 {
-    return (work.first_row + row) / work.segment->packed_heads;
+    const int32_t packed = work.segment->packed_heads, index = work.first_row + row;
+    return packed == 1 ? index : index / packed;
 }
 
 static __device__ __forceinline__ int32_t fc_work_head(const fc_work &work, int32_t row)
 {
-    return work.q_head + (work.first_row + row) % work.segment->packed_heads;
+    const int32_t packed = work.segment->packed_heads, index = work.first_row + row;
+    return work.q_head + (packed == 1 ? 0 : index % packed);
 }
 
 /* The addresses of row `row` of the tile: its query, its output, its LSE. */

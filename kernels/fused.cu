@@ -241,7 +241,7 @@ __device__ __forceinline__ void start_copies(Query<S> &query, uint32_t shared, c
 {
     copy_query<T, S>(shared + S::Q_OFFSET, block);
     copy_group<T, S>(shared, block, 0);
-    if constexpr (S::HOLDS_Q) {
+    if constexpr (S::READS_Q_FIRST) {
         fc_ptx_cp_async_wait<0>();
         __syncthreads();
         read_query<S>(query, shared, lane.q);
@@ -249,6 +249,11 @@ __device__ __forceinline__ void start_copies(Query<S> &query, uint32_t shared, c
     }
     for (int group = 1; group < S::STAGES - 1; group++)
         copy_group<T, S>(shared, block, group);
+    if constexpr (S::HOLDS_Q && !S::READS_Q_FIRST) {
+        fc_ptx_cp_async_wait<S::STAGES - 2>();
+        __syncthreads();
+        read_query<S>(query, shared, lane.q);
+    }
 }
 
 template <typename S> __device__ Lane lane_make(int warp_row, int key_warp)

@@ -14,6 +14,9 @@ namespace fused
 /* What a block of an L4 may have. */
 constexpr int SHARED_BYTES_MAX = 99 * 1024;
 
+/* Static shared memory, rounded up to what dynamic shared memory is aligned to. */
+constexpr int STATIC_BYTES = 1024;
+
 /* A row of fused.def and what follows from it. */
 template <int HEAD_DIM_, int WARP_ROWS_, int ROW_WARPS_, int KEY_WARPS_, int KEYS_, int STAGES_, int HOLDS_Q_,
           int BLOCKS_PER_SM_>
@@ -29,12 +32,14 @@ struct Shape {
     /* In units of the operands: rows and keys by 16 and 8, columns by 16. */
     static constexpr int M = WARP_ROWS / 16, N = KEYS / 8, KEY_STEPS = KEYS / 16, COLUMN_STEPS = HEAD_DIM / 16;
 
-    /* Shared memory: K and V of STAGES steps, then the query; one that is held lies behind the first K instead, where
-     * nothing arrives before it has been read. */
+    /* Shared memory: K and V of STAGES steps, then the query. One that is held lies where the last V does, which comes
+     * late; where it is too large for that, behind the first K, and has to be read before anything else comes. */
     static constexpr int TILE_BYTES = STEP * HEAD_DIM * 2;
-    static constexpr int V_OFFSET = STAGES * TILE_BYTES;
-    static constexpr int Q_OFFSET = HOLDS_Q ? TILE_BYTES : 2 * STAGES * TILE_BYTES;
     static constexpr int Q_BYTES = ROWS * HEAD_DIM * 2;
+    static constexpr int V_OFFSET = STAGES * TILE_BYTES, STAGES_BYTES = 2 * STAGES * TILE_BYTES;
+    static constexpr bool READS_Q_FIRST =
+        HOLDS_Q && STAGES_BYTES - TILE_BYTES + Q_BYTES > SHARED_BYTES_MAX - STATIC_BYTES;
+    static constexpr int Q_OFFSET = READS_Q_FIRST ? TILE_BYTES : STAGES_BYTES - (HOLDS_Q ? TILE_BYTES : 0);
     /* In the end: sums of every key warp, then every key warp's part of the output. */
     static constexpr int PART_PITCH = HEAD_DIM + 8; /* floats: spreads rows over the banks */
     static constexpr int PARTS_OFFSET = KEY_WARPS * ROWS * (int)sizeof(fc_partial_sums);
@@ -44,11 +49,11 @@ struct Shape {
     {
         return a > b ? a : b;
     }
-    static constexpr int SHARED_BYTES = most(most(2 * STAGES * TILE_BYTES, Q_OFFSET + Q_BYTES), END_BYTES);
+    static constexpr int SHARED_BYTES = most(most(STAGES_BYTES, Q_OFFSET + Q_BYTES), END_BYTES);
 
     static_assert(WARP_ROWS % 16 == 0 && KEYS % 16 == 0 && HEAD_DIM % 32 == 0, "whole operands");
     static_assert(STAGES >= 2, "one to read, one to fill");
-    static_assert(SHARED_BYTES <= SHARED_BYTES_MAX - 1024, "runs on an L4, beside a few static bytes");
+    static_assert(SHARED_BYTES <= SHARED_BYTES_MAX - STATIC_BYTES, "runs on an L4");
     static_assert(THREADS * BLOCKS_PER_SM <= 1024, "leaves a thread 64 registers");
 };
 
@@ -70,8 +75,10 @@ template <typename T, typename S> __device__ Block<T> block_make(const fc_device
     /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
     const int32_t begin = fc_work_begin(work, 0);
     const int32_t end = max(begin, fc_work_end(work, work.row_count - 1));
-    const int64_t steps = (end - begin + S::STEP - 1) / S::STEP, splits = work.segment->split_count;
-    const int32_t first = (int32_t)(steps * work.split / splits), last = (int32_t)(steps * (work.split + 1) / splits);
+    const uint32_t steps = (uint32_t)(end - begin + S::STEP - 1) / S::STEP, splits = work.segment->split_count;
+    const uint32_t each = steps / splits, more = steps % splits; /* the first parts take the rest, one step each */
+    const int32_t first = (int32_t)(work.split * each + min(work.split, more));
+    const int32_t last = (int32_t)(first + each + (work.split < more ? 1 : 0));
     block.work = work;
     block.scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);
     block.begin = begin + first * S::STEP;

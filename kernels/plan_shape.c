@@ -11,9 +11,11 @@
 /* More rows than this are not packed: tiles are full without it, and the device counts packed rows in 32 bits. */
 #define PACKED_ROWS_MAX (1 << 20)
 
-/* What a processor takes in from memory that all share, and from the cache that all share. */
+/* What a processor takes in from memory that all share, and from the cache that all share, when all do; and the most
+ * it can take in when the others are idle. */
 #define MEMORY_BYTES_PER_NS 24.0
 #define CACHE_BYTES_PER_NS 40.0
+#define PROCESSOR_BYTES_PER_NS 90.0
 
 /* What splitting has to bring the time down to: the estimate is not good enough to tell less. */
 #define WORTH_SPLITTING 0.9
@@ -149,20 +151,29 @@ static candidate candidate_make(const fc_rung *rung, const fc_device *device, co
     return c;
 }
 
-/* One step of each of `blocks` blocks that share a processor. */
-static double step_ns(const candidate *c, double blocks)
+/* What one of `active` processors gets of what all of them together would take in at `bytes_per_ns` each. */
+static double rate_of(const candidate *c, double bytes_per_ns, uint64_t active)
 {
+    double rate = bytes_per_ns * (double)c->processors / (double)(active < c->processors ? active : c->processors);
+    return rate < PROCESSOR_BYTES_PER_NS ? rate : PROCESSOR_BYTES_PER_NS;
+}
+
+/* One step of each of `blocks` blocks that share a processor, `splits` as below. */
+static double step_ns(const candidate *c, double blocks, uint64_t splits)
+{
+    const uint64_t active = c->tiles * splits;
     double products = (double)c->tile->q_tile_rows * c->tile->kv_tile_tokens * c->tile->head_dim;
     double bytes = 4.0 * c->tile->kv_tile_tokens * c->head_dim;
     double compute_ns = c->rung->pace.flops_per_ns > 0 ? 4 * products / c->rung->pace.flops_per_ns : 0;
-    double cache_ns = bytes / CACHE_BYTES_PER_NS, memory_ns = bytes / MEMORY_BYTES_PER_NS / (double)c->readers;
+    double cache_ns = bytes / rate_of(c, CACHE_BYTES_PER_NS, active);
+    double memory_ns = bytes / rate_of(c, MEMORY_BYTES_PER_NS, active) / (double)c->readers;
     double load_ns = cache_ns > memory_ns ? cache_ns : memory_ns;
     return c->rung->pace.step_ns + blocks * (compute_ns > load_ns ? compute_ns : load_ns);
 }
 
 static double wave_ns(const candidate *c, uint64_t blocks, uint64_t splits)
 {
-    return (double)parts_of(c->steps, splits) * step_ns(c, (double)blocks) + c->rung->pace.start_ns;
+    return (double)parts_of(c->steps, splits) * step_ns(c, (double)blocks, splits) + c->rung->pace.start_ns;
 }
 
 /* How long the busiest processor takes. */

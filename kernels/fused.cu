@@ -219,7 +219,6 @@ template <typename S> __device__ void start_state(State<S> &state)
             state.shift[m][half] = state.sum[m][half] = 0.0f;
         }
     }
-    state.is_settled = false;
 }
 
 template <typename S> __device__ __forceinline__ void read_query(Query<S> &query, uint32_t shared, fc_mma_lane lane)
@@ -278,7 +277,6 @@ __device__ __forceinline__ void run_rounds(State<S> &state, uint32_t shared, con
     const Lane lane = lane_make<S>(warp_row, key_warp);
     const float factor = fc_softmax_factor(block.scoring);
     const int32_t steps = block.steps;
-    bool has_weights = false; /* of the step before */
     Query<S> query;
 
     start_copies<T, S>(query, shared, block, lane);
@@ -291,16 +289,16 @@ __device__ __forceinline__ void run_rounds(State<S> &state, uint32_t shared, con
         copy_group<T, S>(shared, block, step + S::STAGES - 1);
         const uint32_t k = shared + step % S::STAGES * S::TILE_BYTES;
         const uint32_t v = shared + S::V_OFFSET + (step + S::STAGES - 1) % S::STAGES * S::TILE_BYTES;
+        bool has_weights = is_within(step - 1, reach.first, reach.count); /* of the step before */
         if (!is_within(step, reach.first, reach.count)) {
             if (has_weights)
                 run_values<T, S>(state, v, lane.v);
-            has_weights = false;
             continue;
         }
         Logits<S> logits = {};
         multiply_keys<T, S>(query, shared, k, lane, logits);
         const bool is_inner = is_within(step, reach.inner_first, reach.inner_count);
-        if (has_outgrown<S>(state, factor, logits) | !is_inner | !state.is_settled) { /* no branches but this one */
+        if (has_outgrown<S>(state, factor, logits) | !is_inner | !reach.is_settled) { /* no branches but this one */
             if (has_weights)
                 run_values<T, S>(state, v, lane.v);
             has_weights = false;
@@ -308,13 +306,15 @@ __device__ __forceinline__ void run_rounds(State<S> &state, uint32_t shared, con
                 cap_logits<S>(block.scoring, logits);
             if (!is_inner)
                 mask_logits<S>(block.work, warp_row, block.begin + step * S::STEP + key_warp * S::KEYS, logits);
-            renew<S>(state, block.scoring, factor, logits);
+            const bool is_settled = renew<S>(state, block.scoring, factor, logits);
+            if (threadIdx.x % 32 == 0)
+                reach.is_settled = is_settled;
+            __syncwarp();
         }
         if (has_weights)
             run_fused<T, S>(state, v, lane.v, factor, logits);
         else
             run_weights<T, S>(state, factor, logits);
-        has_weights = true;
     }
 }
 

@@ -97,12 +97,13 @@ template <typename T, typename S> __device__ Block<T> block_make(const fc_device
 struct Reach {
     int32_t first, inner_first;
     uint32_t count, inner_count;
+    bool is_settled; /* logits are dot products, and every row that sees a key has a reference near 0 */
 };
 
 template <typename T, typename S> __device__ Reach reach_of_warp(const Block<T> &block, int row, int key_warp)
 {
     const fc_work &work = block.work;
-    Reach reach = {0, 0, 0, 0};
+    Reach reach = {0, 0, 0, 0, false};
     if (row >= work.row_count)
         return reach;
     const int32_t last_row = min(row + S::WARP_ROWS, work.row_count) - 1;
@@ -133,7 +134,6 @@ template <typename S> struct State {
     float reference[S::M][2];                /* the logit that weights and sums are relative to; -inf: none yet */
     float shift[S::M][2];                    /* the same times the factor; 0 where logits come relative to it */
     float sum[S::M][2];                      /* of this lane's weights */
-    bool is_settled; /* of the warp: logits are dot products, and every row that sees a key has a reference near 0 */
 };
 
 template <typename S> struct Query {

@@ -79,8 +79,9 @@ template <typename S> __device__ void cap_logits(const fc_scoring &scoring, Logi
 }
 
 /* Moves the references of a warp's rows to their largest logits and rescales what was summed relative to the old ones.
- * Far from 0 the logits become differences here, exactly, and every step comes this way. */
-template <typename S> __device__ void renew(State<S> &state, const fc_scoring &scoring, float factor, Logits<S> &logits)
+ * Far from 0 the logits become differences here, exactly, and every step comes this way. Returns whether the warp is
+ * settled. */
+template <typename S> __device__ bool renew(State<S> &state, const fc_scoring &scoring, float factor, Logits<S> &logits)
 {
     float largest[S::M][2];
     bool is_settled = !(scoring.softcap > 0.0f);
@@ -114,7 +115,7 @@ template <typename S> __device__ void renew(State<S> &state, const fc_scoring &s
             }
         }
     }
-    state.is_settled = __all_sync(0xffffffff, is_settled);
+    return __all_sync(0xffffffff, is_settled);
 }
 
 /* The weights of 16 rows and 8 keys, in place of their logits. */

@@ -307,6 +307,7 @@ __device__ __forceinline__ void run_rounds(State<S> &state, uint32_t shared, con
             if (!is_inner)
                 mask_logits<S>(block.work, warp_row, block.begin + step * S::STEP + key_warp * S::KEYS, logits);
             const bool is_settled = renew<S>(state, block.scoring, factor, logits);
+            __syncwarp(); /* all have read what stands there */
             if (threadIdx.x % 32 == 0)
                 reach.is_settled = is_settled;
             __syncwarp();

@@ -452,6 +452,7 @@ def run(args, library, chosen):
     if args.variants:
         save(args, rows, True)
     else:
+        report["seconds"] = round(time.monotonic() - began)
         report["peak_tflops_after"] = round(matmul_peak(torch, bench.timer)[0], 1)
         save(args, report, False)
         print("\n".join(kernel_report.target_lines(report)))

@@ -17,29 +17,15 @@
 #define FOR_ROWS_IN_PARALLEL _Pragma("omp parallel for schedule(dynamic, 16)")
 #define FOR_SIMD _Pragma("omp simd")
 #define FOR_SIMD_SUM _Pragma("omp simd reduction(+ : sum)")
+#define THREAD_COUNT omp_get_max_threads()
+#define THREAD_INDEX omp_get_thread_num()
 #else
 #define FOR_ROWS_IN_PARALLEL
 #define FOR_SIMD
 #define FOR_SIMD_SUM
+#define THREAD_COUNT 1
+#define THREAD_INDEX 0
 #endif
-
-static int thread_count(void)
-{
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
-
-static int thread_index(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
 
 static void *allocate(size_t count, size_t bytes)
 {
@@ -140,7 +126,7 @@ static fc_status inputs_init(inputs *in, const fc_problem *p, const fc_tensors *
     in->q = gather(p->dtype, tensors->q, tensors->q_strides, q_extent);
     in->k = gather(p->dtype, tensors->k, tensors->k_strides, kv_extent);
     in->v = gather(p->dtype, tensors->v, tensors->v_strides, kv_extent);
-    in->scores = allocate((size_t)thread_count() * (size_t)p->kv_len, sizeof *in->scores);
+    in->scores = allocate((size_t)THREAD_COUNT * (size_t)p->kv_len, sizeof *in->scores);
     if (in->q != NULL && in->k != NULL && in->v != NULL && in->scores != NULL)
         return FC_OK;
     inputs_fini(in);
@@ -174,7 +160,7 @@ static row row_at(const inputs *in, int64_t index)
                  .q = in->q + index * p->head_dim,
                  .k = in->k + kv_first,
                  .v = in->v + kv_first,
-                 .scores = in->scores + (int64_t)thread_index() * p->kv_len,
+                 .scores = in->scores + (int64_t)THREAD_INDEX * p->kv_len,
                  .query = index % p->q_len,
                  .kv_len = p->kv_lens != NULL ? (int64_t)p->kv_lens[b] : p->kv_len};
 }

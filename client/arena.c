@@ -192,7 +192,8 @@ static fc_region *stage(flashcore_call *call, const piece *pieces)
     size_t need_bytes = 0;
     for (int i = 0; i < PIECES; i++)
         need_bytes += round_up(pieces[i].size_bytes);
-    uint32_t i = fc_route_choose(client->routes, client->url_count, call->excluded_mask, &client->route_cursor);
+    uint32_t cursor = client->route_cursor; /* a look: the choice is made, and ties go round, when the call is sent */
+    uint32_t i = fc_route_choose(client->routes, client->url_count, call->excluded_mask, &cursor);
     if (i == FC_ROUTE_NONE || client->urls[i].side_connection_id == 0 || need_bytes > STAGING_BYTES_MAX / 4)
         return NULL;
     fc_staging *staging = client->urls[i].staging;

@@ -63,19 +63,7 @@ END_TEST
 
 static double counter(const char *name)
 {
-    packet_peer peer;
-    fc_wire_reply reply;
-    double value = -1;
-    packet_peer_open(&peer, side_path);
-    ck_assert(packet_peer_send_op(&peer, 1, FC_OP_STATS));
-    ck_assert(packet_peer_receive(&peer, &reply));
-    for (uint32_t i = 0; i < reply.stats.counter_count; i++) {
-        fc_wire_text text = reply.stats.counters[i].name;
-        if (text.bytes == strlen(name) && memcmp(text.text, name, text.bytes) == 0)
-            value = reply.stats.counters[i].value;
-    }
-    packet_peer_close(&peer);
-    return value;
+    return packet_peer_counter(side_path, name);
 }
 
 /* The peer that asks is one itself. */

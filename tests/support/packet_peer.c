@@ -135,6 +135,23 @@ void packet_peer_assert_ping(const char *path)
     packet_peer_close(&peer);
 }
 
+double packet_peer_counter(const char *path, const char *name)
+{
+    packet_peer peer;
+    fc_wire_reply reply;
+    double value = -1;
+    packet_peer_open(&peer, path);
+    ck_assert(packet_peer_send_op(&peer, 1, FC_OP_STATS));
+    ck_assert(packet_peer_receive(&peer, &reply));
+    for (uint32_t i = 0; i < reply.stats.counter_count; i++) {
+        fc_wire_text text = reply.stats.counters[i].name;
+        if (text.bytes == strlen(name) && memcmp(text.text, name, text.bytes) == 0)
+            value = reply.stats.counters[i].value;
+    }
+    packet_peer_close(&peer);
+    return value;
+}
+
 fc_wire_request packet_peer_empty_attend(uint64_t id)
 {
     fc_wire_request request = {.id = id, .op = FC_OP_ATTEND};

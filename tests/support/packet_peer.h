@@ -34,6 +34,9 @@ void packet_peer_expect(packet_peer *peer, uint64_t id, fc_status status, const 
 /* A new connection's ping is answered. */
 void packet_peer_assert_ping(const char *path);
 
+/* One number of the server's stats, asked for over a connection of its own; -1: it has no such. */
+double packet_peer_counter(const char *path, const char *name);
+
 /* An attend without a byte of tensor data: [0, 1, 1, 64]. It runs like any other. */
 fc_wire_request packet_peer_empty_attend(uint64_t id);
 

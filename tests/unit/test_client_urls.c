@@ -185,6 +185,20 @@ static void script_drain(void *context, fake_request *request)
     sem_post(&server->has_received);
 }
 
+/* One at a time, so that both are always equally busy. */
+START_TEST(equals_take_turns)
+{
+    enum { COUNT = 20 };
+    fixture f;
+    fixture_open(&f, 2, script_well);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_int_eq(flashcore_attend(f.client, &f.request, NULL), FLASHCORE_OK);
+    for (uint32_t i = 0; i < 2; i++)
+        ck_assert_uint_ge(fake_server_count(f.servers[i].server, FC_OP_ATTEND), COUNT / 2 - 4);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(draining_alone_is_reported)
 {
     fixture f;
@@ -320,6 +334,7 @@ int main(void)
     tcase_add_test(urls, a_server_of_another_protocol_is_no_connection);
     tcase_add_test(urls, an_oversized_reply_is_one_lost_connection);
     tcase_add_test(urls, requests_are_spread);
+    tcase_add_test(urls, equals_take_turns);
     tcase_add_test(urls, draining_alone_is_reported);
     tcase_add_test(urls, draining_goes_to_another_url);
     tcase_add_test(urls, draining_everywhere_is_reported);

@@ -243,7 +243,7 @@ static void sink_send(fc_request *request, size_t size_bytes)
         keep_unsent(c, s);
     pthread_mutex_unlock(&c->lock);
     if (result != FULL)
-        finish(s, result == SENT); /* if BROKEN, the I/O thread learns it from the socket too */
+        finish(s, true); /* to a peer that has left, none is lost; the I/O thread learns it from the socket too */
 }
 
 static void sink_drop(fc_request *request, bool is_peer_gone)
@@ -267,7 +267,7 @@ static const fc_reply_sink SINK = {
 /* --- connections, on the I/O thread --------------------------------------------------------------------------------
  */
 
-static void end_connection(connection *c)
+static void end_connection(connection *c, bool is_cut)
 {
     fc_local *local = c->local;
     pthread_mutex_lock(&c->lock);
@@ -286,7 +286,7 @@ static void end_connection(connection *c)
     for (slot *s = unsent, *next; s != NULL; s = next) {
         next = s->next;
         atomic_fetch_sub(&local->unsent_count, 1);
-        finish(s, false);
+        finish(s, !is_cut);
     }
     fc_stats_add(local->stats, FC_COUNT_LOCAL_CLOSED, 1);
     fc_stats_sub(local->stats, FC_GAUGE_LOCAL, 1);
@@ -424,7 +424,7 @@ static void on_connection(connection *c, uint32_t events)
     if (is_alive && (events & EPOLLIN) != 0)
         is_alive = receive(c);
     if (!is_alive)
-        end_connection(c);
+        end_connection(c, false);
 }
 
 /* No slot is free: replies that nobody reads hold some. */
@@ -439,7 +439,7 @@ static void cut_who_does_not_read(fc_local *local, uint64_t now_ns)
             continue;
         fc_stats_add(local->stats, FC_COUNT_PIPES_CUT, 1);
         fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", c->id), fc_log_text("why", "reads no replies"));
-        end_connection(c);
+        end_connection(c, true);
     }
 }
 
@@ -498,7 +498,7 @@ static void *run(void *argument)
             wait_for_slot(local);
     }
     while (local->connections != NULL)
-        end_connection(local->connections);
+        end_connection(local->connections, true);
     return NULL;
 }
 

@@ -285,8 +285,10 @@ __device__ void leave_rows(Shared<S> &shared, const fc_scoring &scoring, Lane la
                            Sums (&totals)[S::COLUMN_FRAGMENTS])
 {
     row.sum += __shfl_xor_sync(EVERY_LANE, row.sum, SIDE);
-    shared.largest[lane.warp][lane.row] = row.largest;
-    shared.sums[lane.warp][lane.row] = row.sum;
+    if (lane.half == 0) {
+        shared.largest[lane.warp][lane.row] = row.largest;
+        shared.sums[lane.warp][lane.row] = row.sum;
+    }
     __syncthreads();
     const int warp = lane.warp / S::KEY_WARPS * S::KEY_WARPS; /* the first of these rows */
     float largest = -INFINITY;

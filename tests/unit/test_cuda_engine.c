@@ -421,7 +421,7 @@ START_TEST(the_engine_says_what_it_is)
     for (int i = 0; i < FC_KERNEL_COUNT; i++)
         ck_assert_msg(info.has_kernel[i] == (fc_kernel_engine((fc_kernel)i) == FC_ENGINE_CUDA), "%s has no launcher",
                       fc_kernel_name((fc_kernel)i));
-    ck_assert_int_eq(info.default_kernel, FC_KERNEL_VEC);
+    ck_assert_int_eq(info.default_kernel, fc_kernel_default(&info.device));
     ck_assert_uint_ge(info.lane_count, 2);
     rig_close(&r);
     fake.ops->close(NULL);

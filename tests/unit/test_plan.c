@@ -39,6 +39,7 @@ static const struct refusal_row {
      "kernel: vec needs compute capability 8.0 or newer, this device has 7.5; nothing here does"},
     {&TURING, FC_KERNEL_AUTO, FC_F16, 64, "kernel: none runs on this device"},
     {&L4, FC_KERNEL_TC, FC_F32, 64, "kernel: tc does f16 and bf16, not f32; baseline, vec and warp do"},
+    {&L4, FC_KERNEL_FUSED, FC_F32, 64, "kernel: fused does f16 and bf16, not f32; baseline, vec and warp do"},
 };
 
 START_TEST(a_refusal_says_what_can)

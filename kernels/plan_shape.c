@@ -144,6 +144,8 @@ static candidate candidate_make(const fc_rung *rung, const fc_device *device, co
                    (uint64_t)(p->q_heads / p->kv_heads / packed),
         .split_most = FC_SPLITS_MAX,
     };
+    if (c.readers < 1)
+        c.readers = 1; /* without queries nobody reads */
     if (partial_bytes > 0)
         c.split_most = least(c.split_most, FC_LAUNCH_WORKSPACE_BYTES_MAX / partial_bytes);
     if (rung->pace.split_ns == 0 || c.tiles > FC_LAUNCH_TICKETS_MAX || c.split_most < 1)

@@ -99,8 +99,8 @@ demo: ## set up, build, start a daemon, verify and time the benchmark problem, s
 
 check: ## set up, build and run every test that needs no GPU
 	@deploy/install-deps
-	@$(MAKE) --no-print-directory all tests
-	@tests/run $(BUILD) unit e2e
+	@$(MAKE) --no-print-directory all tests emulate-tests
+	@tests/run $(BUILD) unit emulate e2e
 
 check-unit: tests ## run the unit tests alone
 	@tests/run $(BUILD) unit

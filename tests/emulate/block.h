@@ -17,6 +17,8 @@ uint64_t block_progress(); /* grows with every switch between threads */
 
 /* Fills shared memory with NaN for a block that has this many dynamic bytes, and drops copies under way. */
 void shared_prepare(size_t dynamic_bytes);
+/* Where in shared memory the pointer is; false: nowhere. */
+bool shared_offset(const void *pointer, size_t *out_offset);
 /* Has the block left what lies behind its dynamic shared memory alone? */
 bool shared_is_intact();
 

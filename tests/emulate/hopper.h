@@ -3,6 +3,7 @@
 #define FC_TESTS_EMULATE_HOPPER_H
 
 #include "tests/emulate/matrix.h"
+#include "tests/emulate/races.h"
 
 #include <cuda.h>
 
@@ -18,8 +19,8 @@ void mbarrier_init(uint32_t barrier, uint32_t arrivals);
 void mbarrier_arrive(uint32_t barrier, uint32_t bytes);
 /* Waits until the phase of this parity has completed. */
 void mbarrier_wait(uint32_t barrier, uint32_t parity);
-/* For the copy engine: `bytes` of the phase have come. */
-void mbarrier_complete(uint32_t barrier, uint32_t bytes);
+/* For the copy engine: `bytes` of the phase have come; `clock`: what whoever waits for them then knows. */
+void mbarrier_complete(uint32_t barrier, uint32_t bytes, const Clock &clock);
 /* Fails unless it is one, which its initialiser has made known with fence.mbarrier_init or fence.proxy.async. */
 void mbarrier_check_known(uint32_t barrier, const char *instruction);
 void mbarrier_fence();

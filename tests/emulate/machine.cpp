@@ -8,6 +8,7 @@
 
 #include "tests/emulate/block.h"
 #include "tests/emulate/fiber.h"
+#include "tests/emulate/races.h"
 #include "tests/emulate/report.h"
 
 #include <algorithm>
@@ -68,6 +69,7 @@ struct Machine {
     Fiber fibers[THREADS_MAX];
     Warp warps[WARPS_MAX];
     Barrier barriers[BARRIERS];
+    Clock barrier_clocks[BARRIERS];
     std::vector<Event> events;
     int current; /* the running thread, or -1: the host */
     int threads, warp_count, left;
@@ -231,6 +233,9 @@ void prepare_block()
     m.from_top = (draw() & 1) != 0;
     m.events.clear();
     memset(m.barriers, 0, sizeof m.barriers);
+    for (Clock &clock : m.barrier_clocks)
+        clock.clear();
+    races_start_block(m.threads);
     for (int w = 0; w < m.warp_count; w++) {
         const int lanes = std::min(WARP, m.threads - w * WARP);
         memset(&m.warps[w], 0, sizeof m.warps[w]);
@@ -343,6 +348,7 @@ static bool barrier_complete(unsigned id, unsigned count, const char *instructio
     Barrier &barrier = m.barriers[id];
     if (barrier.arrived != 0 && barrier.count != count)
         fail("%s: barrier %u for %u threads, while others wait at it for %u", instruction, id, count, barrier.count);
+    races_release(&m.barrier_clocks[id]);
     barrier.count = count;
     barrier.arrived++;
     if (barrier.arrived < count)
@@ -350,8 +356,12 @@ static bool barrier_complete(unsigned id, unsigned count, const char *instructio
     barrier.arrived = 0;
     for (int w = 0; w < m.warp_count; w++) {
         m.warps[w].ready |= barrier.waiting[w];
+        /* Now, for by the time they go on, others may have come for the next time. */
+        for (uint32_t rest = barrier.waiting[w]; rest != 0; rest &= rest - 1)
+            races_acquire(w * WARP + __builtin_ctz(rest), m.barrier_clocks[id]);
         barrier.waiting[w] = 0;
     }
+    m.barrier_clocks[id].clear();
     return true;
 }
 
@@ -359,10 +369,9 @@ void barrier_wait(unsigned id, unsigned count, const char *instruction)
 {
     if (id == 0 && m.left < m.threads)
         fail("%s after %d threads of the block have left the kernel", instruction, m.threads - m.left);
-    if (barrier_complete(id, count, instruction))
-        return;
-    m.barriers[id].waiting[m.current / WARP] |= own_bit();
-    stop(instruction);
+    m.barriers[id % BARRIERS].waiting[m.current / WARP] |= own_bit();
+    if (!barrier_complete(id, count, instruction))
+        stop(instruction);
 }
 
 void barrier_arrive(unsigned id, unsigned count)

@@ -2,6 +2,8 @@
  * its own rounding: results agree to float accuracy, not bit for bit. */
 #include "tests/emulate/matrix.h"
 
+#include "tests/emulate/races.h"
+
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
 
@@ -37,7 +39,9 @@ void execute_load(Meeting &meeting)
         uint16_t matrix[8][8];
         for (int row = 0; row < 8; row++) {
             const uint32_t address = of_lane<LoadMatrix>(meeting, m * 8 + row).row;
-            memcpy(matrix[row], shared_bytes(address, 16, 16, "ldmatrix"), 16);
+            const unsigned char *from = shared_bytes(address, 16, 16, "ldmatrix");
+            races_read_by(thread_index() / WARP * WARP + m * 8 + row, from, 16);
+            memcpy(matrix[row], from, 16);
         }
         for (int lane = 0; lane < WARP; lane++) {
             const int i = lane / 4, j = lane % 4 * 2;
@@ -61,7 +65,9 @@ void execute_store(Meeting &meeting)
         }
         for (int row = 0; row < 8; row++) {
             const uint32_t address = of_lane<StoreMatrix>(meeting, m * 8 + row).row;
-            memcpy(shared_bytes(address, 16, 16, "stmatrix"), matrix[row], 16);
+            unsigned char *to = shared_bytes(address, 16, 16, "stmatrix");
+            races_write(to, 16);
+            memcpy(to, matrix[row], 16);
         }
     }
 }

@@ -22,6 +22,7 @@ struct State {
     uint32_t phase;
     int initialiser;
     bool is_known;
+    Clock clock, clock_before; /* of this phase, and of those before */
 };
 
 std::unordered_map<uint32_t, State> barriers;
@@ -42,6 +43,8 @@ void finish_phase(State &state)
     if (state.pending != 0 || state.bytes != 0)
         return;
     state.phase++;
+    races_join(&state.clock_before, state.clock);
+    state.clock.clear();
     state.pending = state.arrivals;
 }
 
@@ -70,7 +73,7 @@ void mbarrier_init(uint32_t barrier, uint32_t arrivals)
     memcpy(shared_bytes(barrier, 8, 8, "mbarrier.init"), &MARK, sizeof MARK);
     if (barriers.count(barrier) != 0)
         fail("mbarrier.init: the barrier at shared address %#x is one already", barrier);
-    barriers[barrier] = {arrivals, arrivals, 0, 0, thread_index(), false};
+    barriers[barrier] = {arrivals, arrivals, 0, 0, thread_index(), false, {}, {}};
 }
 
 void mbarrier_fence()
@@ -91,14 +94,16 @@ void mbarrier_arrive(uint32_t barrier, uint32_t bytes)
     if (state.pending == 0)
         fail("mbarrier.arrive: more than the %u arrivals of phase %u, which still waits for %lld bytes", state.arrivals,
              state.phase, (long long)state.bytes);
+    races_release(&state.clock);
     state.bytes += bytes;
     state.pending--;
     finish_phase(state);
 }
 
-void mbarrier_complete(uint32_t barrier, uint32_t bytes)
+void mbarrier_complete(uint32_t barrier, uint32_t bytes, const Clock &clock)
 {
     State &state = state_of(barrier, "the copy engine");
+    races_join(&state.clock, clock);
     state.bytes -= bytes;
     if (state.pending == 0 && state.bytes < 0)
         fail("more bytes came to the barrier at shared address %#x than its phase expects: %lld", barrier,
@@ -112,6 +117,7 @@ void mbarrier_wait(uint32_t barrier, uint32_t parity)
     if (parity > 1)
         fail("mbarrier.try_wait: parity %u", parity);
     wait_until(has_completed, &waiting, "an mbarrier's phase (mbarrier.try_wait)");
+    races_acquire(thread_index(), waiting.state->clock_before);
 }
 
 } // namespace emulate

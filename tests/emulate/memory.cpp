@@ -6,6 +6,7 @@
  */
 #include "tests/emulate/block.h"
 #include "tests/emulate/machine.h"
+#include "tests/emulate/races.h"
 
 #include <cstring>
 #include <vector>
@@ -72,6 +73,7 @@ uint32_t static_window()
 
 void land(const Copy &copy)
 {
+    races_write(copy.to, copy.size);
     memcpy(copy.to, copy.from, copy.bytes);
     memset(copy.to + copy.bytes, 0, copy.size - copy.bytes);
 }
@@ -98,6 +100,18 @@ void shared_prepare(size_t dynamic_bytes)
         memory.copies[t].clear();
         memory.group[t] = 0;
     }
+}
+
+bool shared_offset(const void *pointer, size_t *out_offset)
+{
+    const unsigned char *byte = static_cast<const unsigned char *>(pointer);
+    if (byte >= memory.dynamic && byte < memory.dynamic + memory.dynamic_bytes)
+        *out_offset = (size_t)(byte - memory.dynamic);
+    else if (byte >= memory.fixed && byte < memory.fixed + memory.fixed_bytes)
+        *out_offset = REGION_BYTES + (size_t)(byte - memory.fixed);
+    else
+        return false;
+    return true;
 }
 
 bool shared_is_intact()
@@ -154,6 +168,7 @@ void copy_async(uint32_t to, const void *from, uint32_t size, uint32_t bytes)
     check_global(from, size, "cp.async");
     if (bytes > size)
         fail("cp.async: %u bytes of %u", bytes, size);
+    races_write(target, size);
     memset(target, POISON, size);
     memory.copies[thread].push_back({target, from, size, bytes, memory.group[thread]});
 }

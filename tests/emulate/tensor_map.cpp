@@ -29,6 +29,7 @@ struct Load {
     Map map;
     uint32_t to, barrier;
     int32_t coordinates[RANK_MAX];
+    Clock clock; /* of who started it */
 };
 
 uint32_t element_bytes(CUtensorMapDataType type)
@@ -111,7 +112,7 @@ void happen(void *event)
             }
         }
     }
-    mbarrier_complete(load->barrier, (uint32_t)box_bytes(map));
+    mbarrier_complete(load->barrier, (uint32_t)box_bytes(map), load->clock);
     delete load;
 }
 
@@ -130,7 +131,10 @@ void tensor_load(uint32_t to, const void *map, uint32_t barrier, const int32_t *
     mbarrier_check_known(barrier, NAME);
     /* With a swizzle the atom repeats every 8 rows: an address that is no multiple of it would shift the pattern. */
     const uint32_t atom = 8 * swizzle_bytes(load->map.swizzle);
-    memset(shared_bytes(to, box_bytes(load->map), atom > 128 ? atom : 128, NAME), POISON, box_bytes(load->map));
+    unsigned char *target = shared_bytes(to, box_bytes(load->map), atom > 128 ? atom : 128, NAME);
+    races_write(target, box_bytes(load->map));
+    races_release(&load->clock);
+    memset(target, POISON, box_bytes(load->map));
     load->to = to;
     load->barrier = barrier;
     memcpy(load->coordinates, coordinates, (size_t)rank * sizeof *coordinates);

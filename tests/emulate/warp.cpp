@@ -1,4 +1,6 @@
 /* Warp intrinsics that move or combine values: see include/cuda_runtime.h. */
+#include "tests/emulate/races.h"
+
 #include "cuda_runtime.h"
 
 #include <climits>
@@ -119,8 +121,9 @@ int64_t vote(unsigned mask, const char *instruction, int64_t value, void (*execu
     return operands.result;
 }
 
-void nothing(Meeting &)
+void execute_sync(Meeting &meeting)
 {
+    races_meet(meeting.mask);
 }
 
 } // namespace
@@ -141,7 +144,7 @@ using emulate::vote;
 
 void __syncwarp(unsigned mask)
 {
-    emulate::warp_meet(mask, "__syncwarp", nullptr, emulate::nothing);
+    emulate::warp_meet(mask, "__syncwarp", nullptr, emulate::execute_sync);
 }
 
 unsigned __ballot_sync(unsigned mask, int predicate)

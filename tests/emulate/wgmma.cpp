@@ -98,7 +98,9 @@ void read_operand(const Operand &operand, std::vector<uint16_t> &to)
     for (int line = 0; line < operand.lines; line += line_step) {
         for (int k = 0; k < K; k += k_step, at += 8) {
             const uint32_t address = element_address(operand, operand.first_line + line, k);
-            memcpy(&to[at], shared_bytes(address, 16, 16, "wgmma"), 16);
+            const unsigned char *from = shared_bytes(address, 16, 16, "wgmma");
+            races_read(from, 16);
+            memcpy(&to[at], from, 16);
         }
     }
 }
@@ -270,6 +272,7 @@ void execute_wait(Meeting &meeting)
         entry = state.sums.erase(entry);
     }
     state.is_fenced = false;
+    races_meet(meeting.mask); /* any lane may now say that the operands have been read */
 }
 
 void execute_fence(Meeting &)

@@ -5,6 +5,7 @@
 #define FC_TESTS_EMULATE_CHECK_RIG_H
 
 #include "kernels/enqueue.cuh"
+#include "tests/emulate/races.h"
 #include "tests/emulate/report.h"
 
 #include <cstring>
@@ -41,5 +42,6 @@ static inline const char *run(fc_device_kernel kernel, const Rig &rig, void *dat
 
 Suite *warp_suite();
 Suite *hopper_suite();
+Suite *races_suite();
 
 #endif

@@ -1,0 +1,137 @@
+/* The emulator's look for races, see main.cu. This file alone is compiled with accesses instrumented. */
+#include "tests/emulate/check/rig.h"
+
+#include "kernels/ptx_hopper.cuh"
+
+namespace
+{
+
+enum Mistake {
+    NONE,
+    NO_BARRIER,
+    BARRIER_OF_THE_WARP,
+    NO_SYNCWARP,
+    WRITES_TOO_EARLY,
+    COPY_WITHOUT_BARRIER,
+    ARRIVES_BEFORE_IT_READS,
+};
+
+struct Data {
+    alignas(16) int from[64][4];
+    int sums[64];
+    int mistake;
+};
+
+struct Shared {
+    int values[64];
+    alignas(16) int copied[64][4];
+    int passed;
+    alignas(8) uint64_t full, empty;
+};
+
+/* Threads read what a neighbour in the warp, and what one of the other warp wrote. */
+__device__ int exchange(int *values, int mistake)
+{
+    const int thread = (int)threadIdx.x;
+    int sum;
+    values[thread] = thread;
+    if (mistake != NO_SYNCWARP)
+        __syncwarp();
+    sum = values[thread ^ 1];
+    if (mistake == BARRIER_OF_THE_WARP)
+        __syncwarp();
+    else if (mistake != NO_BARRIER)
+        __syncthreads();
+    sum += values[thread ^ 32];
+    if (mistake != WRITES_TOO_EARLY)
+        __syncthreads();
+    values[thread] = sum;
+    __syncthreads();
+    return sum;
+}
+
+__device__ int copy(Shared &shared, const Data *data)
+{
+    const int thread = (int)threadIdx.x;
+    fc_ptx_cp_async_16(fc_ptx_shared_address(shared.copied[thread]), data->from[thread], 16);
+    fc_ptx_cp_async_commit();
+    fc_ptx_cp_async_wait<0>();
+    if (data->mistake != COPY_WITHOUT_BARRIER)
+        __syncthreads();
+    return shared.copied[thread ^ 33][1];
+}
+
+/* Thread 0 hands three values to thread 32, one after the other, through two mbarriers. */
+__device__ int hand_over(Shared &shared, int mistake)
+{
+    const uint32_t full = fc_ptx_shared_address(&shared.full), empty = fc_ptx_shared_address(&shared.empty);
+    int sum = 0;
+    for (uint32_t i = 0; i < 3 && threadIdx.x == 0; i++) {
+        while (!fc_ptx_mbarrier_try_wait(empty, i % 2 ^ 1)) {
+        }
+        shared.passed = (int)i;
+        fc_ptx_mbarrier_arrive(full);
+    }
+    for (uint32_t i = 0; i < 3 && threadIdx.x == 32; i++) {
+        while (!fc_ptx_mbarrier_try_wait(full, i % 2)) {
+        }
+        if (mistake == ARRIVES_BEFORE_IT_READS)
+            fc_ptx_mbarrier_arrive(empty);
+        sum += shared.passed;
+        if (mistake != ARRIVES_BEFORE_IT_READS)
+            fc_ptx_mbarrier_arrive(empty);
+    }
+    return sum;
+}
+
+__global__ void share(const __grid_constant__ fc_device_launch launch)
+{
+    Data *data = reinterpret_cast<Data *>(launch.workspace);
+    Shared &shared = *reinterpret_cast<Shared *>(fc_ptx_dynamic_shared());
+    __shared__ int fixed[64];
+    if (threadIdx.x == 0) {
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.full), 1);
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.empty), 1);
+    }
+    __syncthreads();
+    data->sums[threadIdx.x] = exchange(shared.values, data->mistake) + exchange(fixed, data->mistake) +
+                              copy(shared, data) + hand_over(shared, data->mistake);
+}
+
+Data make_data(int mistake)
+{
+    Data data = {};
+    data.mistake = mistake;
+    for (int i = 0; i < 64; i++)
+        data.from[i][1] = i;
+    return data;
+}
+
+START_TEST(test_no_race_is_seen_where_there_is_none)
+{
+    Data data = make_data(NONE);
+    ck_assert(emulate::races_are_looked_for());
+    ck_assert_str_eq(run(share, {4, 64, sizeof(Shared)}, &data), "");
+    for (int i = 0; i < 64; i++)
+        ck_assert_int_eq(data.sums[i], 2 * ((i ^ 1) + (i ^ 32)) + (i ^ 33) + (i == 32 ? 3 : 0));
+}
+END_TEST
+
+START_TEST(test_races_are_reported)
+{
+    Data data = make_data(_i);
+    ck_assert_reports(run(share, {1, 64, sizeof(Shared)}, &data), "race: ");
+}
+END_TEST
+
+} // namespace
+
+Suite *races_suite()
+{
+    Suite *suite = suite_create("races");
+    TCase *tests = tcase_create("races");
+    tcase_add_test(tests, test_no_race_is_seen_where_there_is_none);
+    tcase_add_loop_test(tests, test_races_are_reported, NONE + 1, ARRIVES_BEFORE_IT_READS + 1);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

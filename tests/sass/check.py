@@ -50,10 +50,10 @@ def products_overlap(kernel):
 def fits_its_row(kernel):
     """The table's row says how many blocks share an SM; the registers have to allow it."""
     row = tiles.find(kernel)
-    if row is None:
+    if row is None or row.blocks_an_sm == 0:
         return True
     a_thread = -(-kernel.registers // REGISTER_STEP) * REGISTER_STEP
-    return a_thread * row.threads * row.blocks_per_sm <= REGISTERS_PER_SM
+    return a_thread * row.threads * row.blocks_an_sm <= REGISTERS_PER_SM
 
 
 # (units, targets, what must hold, its test). Units are the stems of kernels/*.cu.
@@ -68,8 +68,8 @@ RULES = (
     ("fused", "*", "tensor-core instructions", needs(r"HMMA\.")),
     ("fused", "*", "asynchronous copies, all of 16 bytes", copies_are_wide),
     ("fused", "*", "matrix loads from shared memory", needs(r"LDSM\.")),
-    ("[tf][cu]*", "*", "registers for the blocks an SM its row states", fits_its_row),
-    ("[tf][cu]*", "*", "no fp32 product as tf32", is_free_of(r"HMMA\.\S*TF32")),
+    ("*", "*", "no more registers than the blocks an SM of its row allow", fits_its_row),
+    ("*", "*", "no fp32 product rounded to tf32", is_free_of(r"HG?MMA\.\S*TF32")),
     ("hopper", "sm_90a", "warpgroup products", needs(r"HGMMA\.")),
     ("hopper", "sm_90a", "tensor-map copies", needs(r"UTMALDG")),
     ("hopper", "sm_90a", "warpgroup products that overlap", products_overlap),
@@ -93,19 +93,19 @@ def table(kernels):
 
 
 def absent(kernels, units):
-    """Units and rows of the tables no kernel was found for, and kernels that are in no row."""
-    for arch in TARGETS:
-        here = [k for k in kernels if k.arch == arch]
-        for unit in units:
-            if tiles.is_built(unit, arch) and not any(k.unit == unit for k in here):
+    """What should be in the binary and is not, and kernels no row of their table stands for."""
+    for unit in units:
+        for arch in tiles.targets_of(unit, TARGETS):
+            here = [k for k in kernels if k.unit == unit and k.arch == arch]
+            if not here:
                 yield f"kernels/{unit}.cu: no kernel for {arch} in the binary"
-        for unit in units:
-            for row in tiles.rows_of(unit, arch):
-                if not any(row.names(k) for k in here):
-                    yield f"{row}: no kernel for {arch} in the binary"
-        for kernel in here:
-            if kernel.unit in tiles.TABLES and tiles.find(kernel) is None:
-                yield f"{kernel.unit}: {kernel.name} ({arch}): in no row of {tiles.TABLES[kernel.unit]}"
+            for row in tiles.rows_of(unit):
+                for dtype in tiles.types_of(unit):
+                    if not any(row.names(k, dtype) for k in here):
+                        yield f"{row}: no {dtype} kernel for {arch} in the binary"
+        for kernel in kernels:
+            if kernel.unit == unit and tiles.rows_of(unit) and tiles.find(kernel) is None:
+                yield f"{unit}: {kernel.name} ({kernel.arch}): in no row of kernels/{unit}.def"
 
 
 def main():

@@ -81,7 +81,7 @@ FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass tests bench-cpu bench-kernels bench-local install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass l4-model tests bench-cpu bench-kernels bench-local install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -111,8 +111,11 @@ check-e2e: all tests ## run the end-to-end tests alone
 lint: all $(FAKE_ENGINE) ## check layers, headers, symbols, format, static analysis, scripts, manuals, GPU evidence
 	@tests/lint/run $(BUILD)
 
-lint-sass: all ## read the CUDA engine's machine code: no spills, tensor-core instructions, registers (nvcc, PyPI)
-	@NVCC='$(NVCC)' tests/sass/run $(BUILD)
+lint-sass: all $(BUILD)/tests/sass/plan ## read the CUDA engine's machine code: no spills, tensor-core instructions, registers (nvcc, PyPI)
+	@NVCC='$(NVCC)' tests/sass/run $(BUILD) judge check
+
+l4-model: all $(BUILD)/tests/sass/plan ## predict the kernels' times on an L4 anew and write them into docs/l4.md (nvcc, PyPI)
+	@NVCC='$(NVCC)' tests/sass/run $(BUILD) record
 
 tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/docs examples
 
@@ -262,6 +265,11 @@ $(BUILD)/libsupport.a: $(call objects,$(SUPPORT_SRC))
 $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(BUILD)/libsupport.a $(BUILD)/libtestee.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+
+# Says what the plan makes of a problem, to the model of docs/l4.md.
+$(BUILD)/tests/sass/plan: $(OBJ)/tests/sass/plan.o $(BUILD)/libtestee.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
 # Counts and refuses the codec's allocations, of which there are none.
 $(BUILD)/tests/unit/test_codec: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc

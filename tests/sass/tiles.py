@@ -23,6 +23,8 @@ class Row:
         return f"kernels/{self.unit}.def: row ({self.numbers()})"
 
     def __getattr__(self, name):
+        if name in ("columns", "unit") or name.startswith("__"):
+            raise AttributeError(name)
         for column, value in self.columns:
             if column == name:
                 return value

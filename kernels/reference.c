@@ -430,13 +430,13 @@ static fc_reference_error worse(fc_reference_error a, fc_reference_error b)
 }
 
 /* The ways in which plain may sum a dot product: first to last, last to first, the latter's every other element before
- * the rest, and, of halves, as tensor cores do. The definition fixes none, and over a few rows the error of any one of
- * them can be small by luck. */
-enum { SUM_TENSOR_CORE = 3, SUM_COUNT };
+ * the rest; and, of halves, as tensor cores do, in three such orders. The definition fixes none, and over a few rows
+ * the error of any one of them can be small by luck. */
+enum { ORDER_COUNT = 3, SUM_COUNT = 2 * ORDER_COUNT };
 
 static int sum_count(fc_dtype dtype)
 {
-    return dtype == FC_F32 ? SUM_TENSOR_CORE : SUM_COUNT;
+    return dtype == FC_F32 ? ORDER_COUNT : SUM_COUNT;
 }
 
 /* Puts the elements of every row of q or k into the next order; a dot product of both keeps its value. */
@@ -530,11 +530,11 @@ static void try_next_order(fc_reference_truth *t)
     const fc_problem *p = &t->problem;
     int order = t->orders_tried++;
     fc_reference_figures *out = &t->out_figures[order], *lse = &t->lse_figures[order];
-    if (order > 0 && order < SUM_TENSOR_CORE) {
-        reorder(t->in.q, row_count(p), p->head_dim, order);
-        reorder(t->in.k, (int64_t)p->batch * p->kv_heads * p->kv_len, p->head_dim, order);
+    if (order % ORDER_COUNT > 0) {
+        reorder(t->in.q, row_count(p), p->head_dim, order % ORDER_COUNT);
+        reorder(t->in.k, (int64_t)p->batch * p->kv_heads * p->kv_len, p->head_dim, order % ORDER_COUNT);
     }
-    run_rows(&t->in, order < SUM_TENSOR_CORE ? run_row_f32 : run_row_tensor_core, t->plain, t->plain_lse);
+    run_rows(&t->in, order < ORDER_COUNT ? run_row_f32 : run_row_tensor_core, t->plain, t->plain_lse);
     *out = order > 0 ? out[-1] : figures_of(p->dtype, t->want, t->out_count);
     *lse = order > 0 ? lse[-1] : figures_of(FC_F32, t->want_lse, t->lse_count);
     out->plain = worse(out->plain, fc_reference_compare(t->plain, t->want, t->out_count));

@@ -39,20 +39,22 @@ using namespace fused;
 
 /* --- copies into shared memory ---------------------------------------------------------------------------------- */
 
-/* Rows [first, first + STEP) of `from`, zero from row `count` on and in columns from head_dim on. There is a row 0. A
+/* Rows [first, first + ROWS) of `from`, zero from row `count` on and in columns from head_dim on. There is a row 0. A
  * thread copies the same piece of every PASS-th row. */
-template <typename T, typename S>
+template <typename T, typename S, int ROWS>
 __device__ __forceinline__ void copy_rows(uint32_t to, const T *from, int64_t stride, int32_t first, int32_t count,
                                           int head_dim)
 {
     using Tile = fc_mma_tile<S::HEAD_DIM>;
-    constexpr int PASS = S::THREADS / Tile::PIECES, PASSES = S::STEP / PASS;
-    static_assert(S::THREADS % Tile::PIECES == 0 && S::STEP % PASS == 0, "whole passes");
+    constexpr int PASS = S::THREADS / Tile::PIECES, PASSES = (ROWS + PASS - 1) / PASS;
+    static_assert(S::THREADS % Tile::PIECES == 0 && (ROWS % PASS == 0 || ROWS < PASS), "whole passes");
     const int row = threadIdx.x / Tile::PIECES, piece = threadIdx.x % Tile::PIECES;
     const bool is_column = piece * FC_PIECE_ELEMENTS < head_dim;
     const uint32_t bytes = is_column ? FC_PIECE_BYTES : 0;
+    if (ROWS < PASS && row >= ROWS)
+        return;
     from += is_column ? piece * FC_PIECE_ELEMENTS : 0;
-    if (first + S::STEP <= count) {
+    if (first + ROWS <= count) {
         const T *source = from + (first + row) * stride;
 #pragma unroll
         for (int i = 0; i < PASSES; i++) {
@@ -73,6 +75,12 @@ template <typename T, typename S> __device__ void copy_query(uint32_t to, const 
 {
     using Tile = fc_mma_tile<S::HEAD_DIM>;
     const fc_work &work = block.work;
+    if (work.segment->packed_heads == 1) {
+        copy_rows<T, S, S::ROWS>(to, fc_work_q<T>(work, 0), work.segment->q_token_stride, 0, work.row_count,
+                                 block.head_dim);
+        return;
+    }
+#pragma unroll 1
     for (int index = threadIdx.x; index < S::ROWS * Tile::PIECES; index += S::THREADS) {
         const int row = index / Tile::PIECES, piece = index % Tile::PIECES;
         const bool is_column = piece * FC_PIECE_ELEMENTS < block.head_dim;
@@ -88,11 +96,11 @@ template <typename T, typename S>
 __device__ __forceinline__ void copy_group(uint32_t shared, const Block<T> &block, int32_t group)
 {
     if (group < block.steps)
-        copy_rows<T, S>(shared + group % S::STAGES * S::TILE_BYTES, block.k, block.k_stride, group * S::STEP,
-                        block.count, block.head_dim);
+        copy_rows<T, S, S::STEP>(shared + group % S::STAGES * S::TILE_BYTES, block.k, block.k_stride, group * S::STEP,
+                                 block.count, block.head_dim);
     if (group >= 1 && group <= block.steps)
-        copy_rows<T, S>(shared + S::V_OFFSET + (group - 1) % S::STAGES * S::TILE_BYTES, block.v, block.v_stride,
-                        (group - 1) * S::STEP, block.count, block.head_dim);
+        copy_rows<T, S, S::STEP>(shared + S::V_OFFSET + (group - 1) % S::STAGES * S::TILE_BYTES, block.v,
+                                 block.v_stride, (group - 1) * S::STEP, block.count, block.head_dim);
     fc_ptx_cp_async_commit();
 }
 
@@ -329,8 +337,11 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     const int warp_row = warp % S::ROW_WARPS * S::WARP_ROWS, key_warp = warp / S::ROW_WARPS;
     State<S> state;
 
-    if (threadIdx.x == 0)
-        block = block_make<T, S>(launch);
+    if (warp == 0) {
+        const Block<T> made = block_make<T, S>(launch);
+        if (threadIdx.x == 0)
+            block = made;
+    }
     __syncthreads();
     start_state<S>(state);
     if (block.steps > 0)

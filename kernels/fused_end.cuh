@@ -48,14 +48,37 @@ __device__ void leave_rows(const fc_device_launch &launch, const fc_work &work, 
     }
 }
 
-/* The answer for the warp's rows: rounded, into shared memory at `to`, from there in whole pieces to where they belong.
- */
+/* The warp's rows from shared memory, where they lie rounded, in whole pieces to where they belong. */
+template <typename T, typename S>
+__device__ void send_rows(const unsigned char *from, const fc_work &work, int warp_row, int head_dim)
+{
+    using Tile = fc_mma_tile<S::HEAD_DIM>;
+    constexpr int PASS = 32 / Tile::PIECES; /* rows at a time */
+    const int lane = threadIdx.x % 32, piece = lane % Tile::PIECES, first = lane / Tile::PIECES;
+    const int rows = min(S::WARP_ROWS, work.row_count - warp_row);
+    const bool is_packed = work.segment->packed_heads > 1;
+    const int64_t stride = work.segment->out_token_stride;
+    if (piece * FC_PIECE_ELEMENTS >= head_dim || first >= rows)
+        return;
+    T *to = fc_work_out<T>(work, warp_row + first) + piece * FC_PIECE_ELEMENTS;
+#pragma unroll 4
+    for (int row = first; row < rows; row += PASS) {
+        if (is_packed)
+            to = fc_work_out<T>(work, warp_row + row) + piece * FC_PIECE_ELEMENTS;
+        *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(from + Tile::offset(row, piece));
+        to += PASS * stride;
+    }
+}
+
+/* The answer for the warp's rows, by way of shared memory at `to`. */
 template <typename T, typename S>
 __device__ void write_rows(unsigned char *to, const fc_work &work, const fc_scoring &scoring, const State<S> &state,
                            int warp_row, int head_dim)
 {
     using Tile = fc_mma_tile<S::HEAD_DIM>;
     const int lane = threadIdx.x % 32;
+    const bool is_packed = work.segment->packed_heads > 1;
+    float *lse = fc_work_lse(work, 0);
 #pragma unroll
     for (int m = 0; m < S::M; m++) {
 #pragma unroll
@@ -67,18 +90,12 @@ __device__ void write_rows(unsigned char *to, const fc_work &work, const fc_scor
                 *reinterpret_cast<uint32_t *>(to + Tile::offset(row, n) + lane % 4 * 4) =
                     fc_pack_pair<T>(state.out[m][n][2 * half] * inverse, state.out[m][n][2 * half + 1] * inverse);
             if (lane % 4 == 0 && warp_row + row < work.row_count)
-                *fc_work_lse(work, warp_row + row) =
+                *(is_packed ? fc_work_lse(work, warp_row + row) : lse + warp_row + row) =
                     fc_softmax_lse(scoring, state.reference[m][half], state.sum[m][half]);
         }
     }
     __syncwarp();
-    const int rows = min(S::WARP_ROWS, work.row_count - warp_row);
-    for (int index = lane; index < rows * Tile::PIECES; index += 32) {
-        const int row = index / Tile::PIECES, piece = index % Tile::PIECES;
-        if (piece * FC_PIECE_ELEMENTS < head_dim)
-            *reinterpret_cast<uint4 *>(fc_work_out<T>(work, warp_row + row) + piece * FC_PIECE_ELEMENTS) =
-                *reinterpret_cast<const uint4 *>(to + Tile::offset(row, piece));
-    }
+    send_rows<T, S>(to, work, warp_row, head_dim);
 }
 
 /* Key warps leave their parts in shared memory. */

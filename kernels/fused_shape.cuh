@@ -71,7 +71,7 @@ template <typename T> struct Block {
 template <typename T, typename S> __device__ Block<T> block_make(const fc_device_launch &launch)
 {
     Block<T> block;
-    const fc_work work = fc_work_find_longest_first(launch, blockIdx.x, S::ROWS);
+    const fc_work work = fc_work_find_by_warp(launch, blockIdx.x, S::ROWS);
     /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. */
     const int32_t begin = fc_work_begin(work, 0);
     const int32_t end = max(begin, fc_work_end(work, work.row_count - 1));

@@ -74,22 +74,27 @@ static __device__ __forceinline__ fc_partial_sums fc_merge_piece(const fc_device
                                                                  const fc_scoring &scoring, int32_t row, int column,
                                                                  float (&total)[8])
 {
-    const uint32_t splits = work.segment->split_count;
+    const fc_segment &segment = *work.segment;
+    const uint32_t splits = segment.split_count;
     const int head_dim = launch.head_dim;
+    const int64_t stride = (int64_t)segment.q_heads * segment.q_len * FC_PARTIAL_FLOATS(head_dim);
+    const float *first = fc_work_partial(launch, work, 0, row);
     fc_partial_sums all = {-INFINITY, 0.0f};
+#pragma unroll 8 /* the loads of several splits are under way together */
     for (uint32_t split = 0; split < splits; split++)
-        all.largest =
-            fmaxf(all.largest, fc_partial_sums_of(fc_work_partial(launch, work, split, row), head_dim).largest);
+        all.largest = fmaxf(all.largest, fc_partial_sums_of(first + split * stride, head_dim).largest);
+#pragma unroll 4
     for (uint32_t split = 0; split < splits; split++) {
-        const float *partial = fc_work_partial(launch, work, split, row);
+        const float *partial = first + split * stride;
         const fc_partial_sums part = fc_partial_sums_of(partial, head_dim);
-        if (part.sum == 0.0f)
-            continue;
+        const bool is_empty = part.sum == 0.0f;
         const float rescale = fc_softmax_rescale(scoring, part.largest, all.largest);
         all.sum = fmaf(part.sum, rescale, all.sum);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float2 pair = __ldcg(reinterpret_cast<const float2 *>(partial + column) + i);
+            float2 pair = make_float2(0.0f, 0.0f);
+            if (!is_empty)
+                pair = __ldcg(reinterpret_cast<const float2 *>(partial + column) + i);
             total[2 * i] = fmaf(pair.x, rescale, total[2 * i]);
             total[2 * i + 1] = fmaf(pair.y, rescale, total[2 * i + 1]);
         }

@@ -30,6 +30,21 @@ static __device__ __forceinline__ uint32_t fc_work_segment(const fc_segment *seg
     return low;
 }
 
+/* The same for a whole warp, in as many loads one after the other as 32 goes into count by powers. */
+static __device__ __forceinline__ uint32_t fc_work_segment_by_warp(const fc_segment *segments, uint32_t count,
+                                                                   uint32_t block)
+{
+    uint32_t low = 0, high = count; /* the answer is in [low, high) */
+    while (high - low > 1) {
+        const uint32_t stride = (high - low + 31) / 32, probe = low + threadIdx.x % 32 * stride;
+        const bool is_before = probe < high && segments[probe].first_block <= block;
+        const uint32_t before = __popc(__ballot_sync(0xffffffff, is_before)); /* the first `before` lanes; >= 1 */
+        low += (before - 1) * stride;
+        high = min(high, low + stride);
+    }
+    return low;
+}
+
 /* Block `index` of a segment. Blocks run over the packs of heads, within a pack over its tiles, within a tile over the
  * splits; longest first, over the tiles from the last on, within a tile over the packs. */
 static __device__ __forceinline__ fc_work fc_work_make(const fc_segment &segment, uint32_t index, uint32_t q_tile_rows,
@@ -37,16 +52,17 @@ static __device__ __forceinline__ fc_work fc_work_make(const fc_segment &segment
 {
     const uint32_t rows = (uint32_t)segment.q_len * segment.packed_heads;
     const uint32_t tiles = (rows + q_tile_rows - 1) / q_tile_rows, packs = segment.q_heads / segment.packed_heads;
-    const uint32_t tile_index = index / segment.split_count;
+    const uint32_t tile_index = segment.split_count == 1 ? index : index / segment.split_count; /* divisions are slow */
     const uint32_t pack = is_longest_first ? tile_index % packs : tile_index / tiles;
     const uint32_t tile = is_longest_first ? tiles - 1 - tile_index / packs : tile_index % tiles;
     fc_work work;
     work.segment = &segment;
     work.q_head = (int32_t)pack * segment.packed_heads;
-    work.kv_head = work.q_head / (segment.q_heads / segment.kv_heads);
+    work.kv_head =
+        segment.q_heads == segment.kv_heads ? work.q_head : work.q_head / (segment.q_heads / segment.kv_heads);
     work.first_row = (int32_t)(tile * q_tile_rows);
     work.row_count = min((int32_t)q_tile_rows, (int32_t)rows - work.first_row);
-    work.split = index % segment.split_count;
+    work.split = index - tile_index * segment.split_count;
     work.ticket = segment.first_ticket + pack * tiles + tile;
     return work;
 }
@@ -64,6 +80,14 @@ static __device__ __forceinline__ fc_work fc_work_find_longest_first(const fc_de
                                                                      uint32_t q_tile_rows)
 {
     const fc_segment *segment = launch.segments + fc_work_segment(launch.segments, launch.segment_count, block);
+    return fc_work_make(*segment, block - segment->first_block, q_tile_rows, segment->key_end_offset < FC_OFFSET_OPEN);
+}
+
+/* The same, for a whole warp: sooner found among many segments. */
+static __device__ __forceinline__ fc_work fc_work_find_by_warp(const fc_device_launch &launch, uint32_t block,
+                                                               uint32_t q_tile_rows)
+{
+    const fc_segment *segment = launch.segments + fc_work_segment_by_warp(launch.segments, launch.segment_count, block);
     return fc_work_make(*segment, block - segment->first_block, q_tile_rows, segment->key_end_offset < FC_OFFSET_OPEN);
 }
 

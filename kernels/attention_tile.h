@@ -6,4 +6,8 @@
 #define FC_TILE_BASELINE_Q 1
 #define FC_TILE_VEC_Q 16
 
+/* Tensor maps of a segment for `hopper`: Q, K, V. */
+#define FC_HOPPER_MAPS 3
+#define FC_HOPPER_DESCRIPTOR_BYTES (FC_HOPPER_MAPS * 128)
+
 #endif

@@ -21,6 +21,7 @@ fc_status fc_cuda_vec_launch(const fc_launch *launch, cudaStream_t stream);
 fc_status fc_cuda_warp_launch(const fc_launch *launch, cudaStream_t stream);
 fc_status fc_cuda_tc_launch(const fc_launch *launch, cudaStream_t stream);
 fc_status fc_cuda_fused_launch(const fc_launch *launch, cudaStream_t stream);
+fc_status fc_cuda_hopper_launch(const fc_launch *launch, cudaStream_t stream);
 
 typedef fc_status (*fc_cuda_launcher)(const fc_launch *launch, cudaStream_t stream);
 
@@ -30,6 +31,8 @@ fc_cuda_launcher fc_cuda_launch_find(fc_kernel kernel);
 /* Writes what launch->d_descriptors is to point to a copy of, segment_count x plan.descriptor_bytes of host memory,
  * from launch->segments, which hold device pointers. FC_INTERNAL: the driver refused. Any thread, no GPU work. */
 typedef fc_status (*fc_cuda_describer)(const fc_launch *launch, void *out_descriptors);
+
+fc_status fc_cuda_hopper_describe(const fc_launch *launch, void *out_descriptors);
 
 /* NULL: the kernel's plans want no descriptors. */
 fc_cuda_describer fc_cuda_describe_find(fc_kernel kernel);

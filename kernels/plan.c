@@ -57,6 +57,18 @@ static const fc_tile FUSED_TILES[] = {
 #undef FC_FUSED_ROW
 };
 
+static const fc_tile HOPPER_TILES[] = {
+#define FC_HOPPER_ROW(head_dim, consumers, keys, stages) {head_dim, 64 * (consumers), keys, 1},
+#include "kernels/hopper.def"
+#undef FC_HOPPER_ROW
+};
+
+/* Of two tiles of as many rows, the one with the longer steps is for rows that all see the same keys. */
+static bool hopper_suits(const fc_tile *tile, const fc_problem *problem)
+{
+    return tile->kv_tile_tokens <= 128 || !fc_problem_is_masked(problem);
+}
+
 static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
     [FC_KERNEL_CPU] = {.dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(CPU_TILES)},
     [FC_KERNEL_BASELINE] = {AMPERE_OR_LATER, .dtypes = EVERY_DTYPE, EVERY_HEAD_DIM, TILES(BASELINE_TILES)},
@@ -67,6 +79,9 @@ static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
                       .pace = {.flops_per_ns = 1800, .step_ns = 150, .start_ns = 2000, .split_ns = 1500}},
     [FC_KERNEL_FUSED] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(FUSED_TILES), .packs_heads = true,
                          .pace = {.flops_per_ns = 2600, .step_ns = 100, .start_ns = 2000, .split_ns = 1500}},
+    [FC_KERNEL_HOPPER] = {HOPPER_ONLY, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(HOPPER_TILES),
+                          .pace = {.flops_per_ns = 4500, .step_ns = 200, .start_ns = 2000},
+                          .descriptor_bytes = FC_HOPPER_DESCRIPTOR_BYTES, .suits = hopper_suits},
 };
 
 static bool is_kernel(fc_kernel kernel)

@@ -23,6 +23,8 @@
 FAKE_RUNG(baseline)
 FAKE_RUNG(vec)
 FAKE_RUNG(fused)
+FAKE_RUNG(hopper)
+FAKE_DESCRIBER(hopper)
 
 fc_status fc_cuda_warp_launch(const fc_launch *launch, cudaStream_t stream)
 {

@@ -118,7 +118,7 @@ typedef struct fc_plan {
     uint32_t q_tile_rows;   /* rows a block works on, >= 1 */
     int32_t packed_heads;   /* >= 1 */
     uint32_t split_count;   /* >= 1 */
-    uint32_t ticket_count;  /* of this request's launch's d_tickets; 0 without splits */
+    uint32_t ticket_count;  /* of this request's launch's d_tickets: a tile each with splits; for drawing work */
     size_t workspace_bytes; /* device scratch this request adds to its launch; 0 without splits */
     uint32_t
         descriptor_bytes; /* a segment, of the launch's d_descriptors; a multiple of 64; 0: the kernel wants none */

@@ -23,8 +23,8 @@
  * A row's largest logit moves only when a new one is so much larger that weights would leave the half types' range
  * otherwise (FlashAttention-4's idea): weights are relative to an earlier largest logit, up to 2^8, which divides out.
  *
- * The grid is one block an SM, each takes a piece of work a round, longest first, every other round backwards: without
- * a word between blocks their sums of work come out even. Keys are walked from the last to the first.
+ * The grid is one block an SM; blocks draw pieces of work, longest first, until there are no more. Keys are walked from
+ * the last to the first.
  *
  * The copy engine zero-fills what is outside a tensor: rows at or past q_len and kv_len, columns at or past head_dim.
  */
@@ -403,10 +403,12 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
     Rings<Shape> rings = {};
     if (place.consumer == Shape::CONSUMERS - 1)
         pass_token<Shape>(place);
-    for (uint32_t round = 0; block_of_round(round) < launch.block_count; round++) {
+    for (uint32_t round = 0;; round++) {
         const Item &item = shared.items[round & 1];
         float out[Shape::HEAD_DIM / 2] = {};
         wait_for(shared.q_full, round & 1);
+        if (item.steps == NO_MORE)
+            break;
         const fc_scoring scoring = fc_scoring_make(item.work.segment->scale, item.work.segment->softcap);
         Rows rows = make_rows(item.work, place);
         if (item.steps > 0)
@@ -481,7 +483,7 @@ extern "C" fc_status fc_cuda_hopper_launch(const fc_launch *launch, cudaStream_t
 {
     const Variant *variant = variant_of_plan(launch->plan);
     int device = 0, processors = 0;
-    if (variant == nullptr || cudaGetDevice(&device) != cudaSuccess ||
+    if (variant == nullptr || launch->d_tickets == nullptr || cudaGetDevice(&device) != cudaSuccess ||
         cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
         return FC_INTERNAL;
     const unsigned blocks = launch->block_count < (uint32_t)processors ? launch->block_count : (unsigned)processors;

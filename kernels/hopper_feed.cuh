@@ -33,19 +33,21 @@ template <int HEAD_DIM_, int CONSUMERS_, int KEYS_, int STAGES_> struct Tile {
     static constexpr int Q_BOX_BYTES = GROUP_ROWS * BOX_ROW_BYTES, Q_BYTES = BOXES * Q_BOX_BYTES; /* of a consumer */
     static constexpr int KV_BOX_BYTES = KEYS * BOX_ROW_BYTES, KV_BYTES = BOXES * KV_BOX_BYTES;
     /* What the launch gives every thread is dealt out anew: the producer needs little, the others much. */
-    static constexpr int PRODUCER_REGISTERS = CONSUMERS == 3 ? 32 : 24;
-    static constexpr int CONSUMER_REGISTERS = CONSUMERS == 3 ? 160 : 240;
+    static constexpr int PRODUCER_REGISTERS = CONSUMERS == 3 ? 32 : 40;
+    static constexpr int CONSUMER_REGISTERS = CONSUMERS == 3 ? 160 : 232;
     static_assert(HEAD_DIM % BOX_COLUMNS == 0 && KEYS % STEP_COLUMNS == 0, "whole wgmmas");
     static_assert(STAGES >= 2, "a consumer waits for a step before it gives back the one before");
     static_assert(KV_BOX_BYTES % ATOM_BYTES == 0 && KEYS <= 256, "boxes are whole atoms, and what a copy can do");
     static_assert((PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) * WARPGROUP <= 64 * 1024, "registers of an SM");
 };
 
+constexpr int32_t NO_MORE = -1;
+
 /* A piece of work as the producer hands it to the consumers. */
 struct Item {
     fc_work work;
-    int32_t first_key; /* of the lowest step */
-    int32_t steps;
+    int32_t first_key;   /* of the lowest step */
+    int32_t steps;       /* NO_MORE: it is none, the launch is done */
     int32_t unseen_keys; /* of the lowest step, from its first on: nobody sees them, and they may hold anything */
 };
 
@@ -80,13 +82,6 @@ template <int STAGES> struct Ring {
 template <typename Shape> struct Rings {
     Ring<Shape::STAGES> k, v;
 };
-
-/* This block's piece of work in a round; past the last where it has none. */
-__device__ __forceinline__ uint32_t block_of_round(uint32_t round)
-{
-    const uint32_t place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
-    return round * gridDim.x + place;
-}
 
 __device__ __forceinline__ void wait_for(const uint64_t &barrier, uint32_t parity)
 {
@@ -165,14 +160,38 @@ __device__ __forceinline__ void load_step(unsigned char (&stages)[Shape::STAGES]
     ring.advance();
 }
 
+/* The block of work after this one: whoever is first takes the next. A launch draws as many tickets as it has blocks,
+ * the failing last ones of each block included, so the counter ends where it began. */
+__device__ __forceinline__ uint32_t draw_block(const fc_device_launch &launch)
+{
+    return gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
+}
+
+/* Loads a piece of work's steps, from the last keys to the first, in the order in which stages come free: V of a step
+ * is read with K of the next. */
+template <typename Shape>
+__device__ __forceinline__ void load_steps(Shared<Shape> &shared, const Maps &maps, const Item &item,
+                                           Rings<Shape> &rings)
+{
+    const int32_t head = item.work.kv_head;
+    for (int32_t step = item.steps - 1; step >= -1; step--) {
+        const int32_t key = item.first_key + step * Shape::KEYS;
+        if (step >= 0)
+            load_step<Shape>(shared.k, shared.k_full, shared.k_empty, rings.k, maps.k, key, head);
+        if (step < item.steps - 1)
+            load_step<Shape>(shared.v, shared.v_full, shared.v_empty, rings.v, maps.v, key + Shape::KEYS, head);
+    }
+}
+
 template <typename Shape> __device__ void produce(Shared<Shape> &shared, const fc_device_launch &launch)
 {
     Rings<Shape> rings = {};
     const fc_segment *acquired = nullptr;
-    for (uint32_t round = 0, block; (block = block_of_round(round)) < launch.block_count; round++) {
+    uint32_t block = blockIdx.x, round = 0;
+    for (; block < launch.block_count; round++) {
+        const uint32_t next = draw_block(launch); /* long before it is wanted */
         const Item item = make_item<Shape>(launch, block);
         const Maps maps = maps_of(launch, item.work.segment);
-        const int32_t head = item.work.kv_head;
         if (acquired != item.work.segment) {
             acquired = item.work.segment;
             fc_ptx_tensormap_acquire(maps.q);
@@ -182,15 +201,12 @@ template <typename Shape> __device__ void produce(Shared<Shape> &shared, const f
         wait_for(shared.q_empty, (round & 1) ^ 1);
         shared.items[round & 1] = item;
         load_q(shared, maps.q, item.work);
-        /* In the order in which stages come free: V of a step is read with K of the next. */
-        for (int32_t step = item.steps - 1; step >= -1; step--) {
-            const int32_t key = item.first_key + step * Shape::KEYS;
-            if (step >= 0)
-                load_step<Shape>(shared.k, shared.k_full, shared.k_empty, rings.k, maps.k, key, head);
-            if (step < item.steps - 1)
-                load_step<Shape>(shared.v, shared.v_full, shared.v_empty, rings.v, maps.v, key + Shape::KEYS, head);
-        }
+        load_steps(shared, maps, item, rings);
+        block = next;
     }
+    wait_for(shared.q_empty, (round & 1) ^ 1);
+    shared.items[round & 1].steps = NO_MORE;
+    fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.q_full));
 }
 
 #endif /* FC_PTX_HOPPER */

@@ -79,7 +79,7 @@ static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
                       .pace = {.flops_per_ns = 1800, .step_ns = 150, .start_ns = 2000, .split_ns = 1500}},
     [FC_KERNEL_FUSED] = {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(FUSED_TILES), .packs_heads = true,
                          .pace = {.flops_per_ns = 2600, .step_ns = 100, .start_ns = 2000, .split_ns = 1500}},
-    [FC_KERNEL_HOPPER] = {HOPPER_ONLY, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(HOPPER_TILES),
+    [FC_KERNEL_HOPPER] = {HOPPER_ONLY, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(HOPPER_TILES), .draws_work = true,
                           .pace = {.flops_per_ns = 4500, .step_ns = 200, .start_ns = 2000},
                           .descriptor_bytes = FC_HOPPER_DESCRIPTOR_BYTES, .suits = hopper_suits},
 };

@@ -301,7 +301,7 @@ fc_status fc_plan_shape(const fc_rung *rung, const fc_device *device, const fc_p
     out_plan->q_tile_rows = (uint32_t)c.tile->q_tile_rows;
     out_plan->packed_heads = c.packed_heads;
     out_plan->split_count = (uint32_t)splits;
-    out_plan->ticket_count = splits > 1 ? (uint32_t)c.tiles : 0;
+    out_plan->ticket_count = splits > 1 ? (uint32_t)c.tiles : rung->draws_work ? 1 : 0;
     out_plan->workspace_bytes = 0;
     if (splits > 1)
         out_plan->workspace_bytes =

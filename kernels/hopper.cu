@@ -91,6 +91,16 @@ __device__ __forceinline__ Rows make_rows(const fc_work &work, const Place &plac
     return rows;
 }
 
+__device__ __forceinline__ Rows nothing_seen()
+{
+    return {{0, 0}, {0, 0}, 0, 0, {-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+}
+
+__device__ __forceinline__ fc_scoring scoring_of(const fc_work &work)
+{
+    return fc_scoring_make(work.segment->scale, work.segment->softcap);
+}
+
 /* Gives a stage back, or the query: this warp's tensor cores have read it. */
 __device__ __forceinline__ void release(const uint64_t &empty, const Place &place)
 {
@@ -257,6 +267,13 @@ template <int N> __device__ __forceinline__ void rescale_values(float (&out)[N],
         out[i] *= rescale[i % 4 / 2];
 }
 
+/* 0: sums of weights are not. The compiler does not know, so what waits for this waits for the weights. Without it they
+ * are made after the wait for the product that they should run under (docs/kernel-notes.md). */
+__device__ __forceinline__ uint32_t is_negative(const Rows &rows)
+{
+    return rows.sum[0] + rows.sum[1] < 0.0f;
+}
+
 /* The token of the right to start products: goes round among the consumers. */
 template <typename Shape> __device__ __forceinline__ void take_token(const Place &place)
 {
@@ -284,12 +301,10 @@ template <typename Shape> __device__ __forceinline__ void clear_unseen(unsigned 
 
 /* Walks through the item's keys, of which there are some: sums and weighted values of the warpgroup's rows. */
 template <typename T, typename Shape>
-__device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, const fc_scoring &scoring,
-                                       const Place &place, Rings<Shape> &rings, Rows &rows,
-                                       float (&out)[Shape::HEAD_DIM / 2])
+__device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, const Place &place, Rings<Shape> &rings,
+                                       Rows &rows, float (&out)[Shape::HEAD_DIM / 2])
 {
     const uint32_t q = fc_ptx_shared_address(shared.q[place.consumer]);
-    const float factor = fc_softmax_factor(scoring);
     float logits[Shape::KEYS / 2] = {};
     uint32_t weights[Shape::KEYS / STEP_COLUMNS][4];
     int32_t step = item.steps - 1, key = item.first_key + step * Shape::KEYS;
@@ -298,10 +313,15 @@ __device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, 
     take_token<Shape>(place);
     start_logits<T, Shape>(logits, q, fc_ptx_shared_address(shared.k[rings.k.stage]));
     pass_token<Shape>(place);
+    rows = make_rows(item.work, place); /* meanwhile */
+    const fc_scoring scoring = scoring_of(item.work);
+    const float factor = fc_softmax_factor(scoring);
     fc_ptx_wgmma_wait<0>();
     keep(logits);
     release(shared.k_empty[rings.k.stage], place);
     rings.k.advance();
+    if (step == 0)
+        release(shared.q_empty[place.consumer], place);
     cap_and_mask(logits, scoring, rows, key, place.column);
     make_weights(logits, factor, move_largest(logits, factor, rows), rows);
     if (step > 0)
@@ -319,11 +339,13 @@ __device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, 
         keep(logits);
         release(shared.k_empty[rings.k.stage], place);
         rings.k.advance();
+        if (step == 0)
+            release(shared.q_empty[place.consumer], place);
         cap_and_mask(logits, scoring, rows, key, place.column);
         const Move move = move_largest(logits, factor, rows);
         make_weights(logits, factor, move, rows);
         if (step > 0)
-            wait_for(shared.k_full[rings.k.stage], rings.k.parity);
+            wait_for(shared.k_full[rings.k.stage], rings.k.parity ^ is_negative(rows));
         finish_values<Shape>(out, weights);
         release(shared.v_empty[rings.v.stage], place);
         rings.v.advance();
@@ -331,7 +353,6 @@ __device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, 
             rescale_values(out, move.rescale);
         round_weights<T, Shape>(logits, weights);
     }
-    release(shared.q_empty, place);
     wait_for(shared.v_full[rings.v.stage], rings.v.parity);
     if (item.unseen_keys > 0)
         clear_unseen<Shape>(shared.v[rings.v.stage], item.unseen_keys);
@@ -379,9 +400,10 @@ __device__ __forceinline__ void write_values(T *to, bool is_real, const float (&
 }
 
 template <typename T, int N>
-__device__ __forceinline__ void write_rows(const fc_work &work, const fc_scoring &scoring, const Place &place,
-                                           const Rows &rows, const float (&out)[N], int head_dim)
+__device__ __forceinline__ void write_rows(const fc_work &work, const Place &place, const Rows &rows,
+                                           const float (&out)[N], int head_dim)
 {
+    const fc_scoring scoring = scoring_of(work);
     const float factor = fc_softmax_factor(scoring);
 #pragma unroll
     for (int i = 0; i < THREAD_ROWS; i++) {
@@ -404,18 +426,21 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
     if (place.consumer == Shape::CONSUMERS - 1)
         pass_token<Shape>(place);
     for (uint32_t round = 0;; round++) {
-        const Item &item = shared.items[round & 1];
+        const Item &item = shared.items[rings.items.stage];
         float out[Shape::HEAD_DIM / 2] = {};
-        wait_for(shared.q_full, round & 1);
+        wait_for(shared.item_full[rings.items.stage], rings.items.parity);
         if (item.steps == NO_MORE)
             break;
-        const fc_scoring scoring = fc_scoring_make(item.work.segment->scale, item.work.segment->softcap);
-        Rows rows = make_rows(item.work, place);
+        Rows rows = nothing_seen();
+        wait_for(shared.q_full[place.consumer], round & 1);
         if (item.steps > 0)
-            attend<T, Shape>(shared, item, scoring, place, rings, rows, out);
+            attend<T, Shape>(shared, item, place, rings, rows, out);
         else
-            release(shared.q_empty, place);
-        write_rows<T>(item.work, scoring, place, rows, out, launch.head_dim);
+            release(shared.q_empty[place.consumer], place);
+        write_rows<T>(item.work, place, rows, out, launch.head_dim);
+        __syncwarp(); /* every lane has read what it wants of the item */
+        release(shared.item_empty[rings.items.stage], place);
+        rings.items.advance();
     }
     if (place.consumer == 0)
         take_token<Shape>(place); /* it comes round a last time */
@@ -437,6 +462,8 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
             fc_ptx_setmaxnreg_less<Shape::PRODUCER_REGISTERS>();
         if (threadIdx.x == 0)
             produce(shared, launch);
+        if (threadIdx.x == 32)
+            plan(shared, launch);
     } else {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_more<Shape::CONSUMER_REGISTERS>();

@@ -42,12 +42,14 @@ template <int HEAD_DIM_, int CONSUMERS_, int KEYS_, int STAGES_> struct Tile {
 };
 
 constexpr int32_t NO_MORE = -1;
+constexpr int ITEMS = 2; /* the one at work, and the next */
 
 /* A piece of work as the producer hands it to the consumers. */
 struct Item {
     fc_work work;
     int32_t first_key;   /* of the lowest step */
     int32_t steps;       /* NO_MORE: it is none, the launch is done */
+    bool is_elsewhere;   /* not of the segment of the piece before: its maps are new to the block */
     int32_t unseen_keys; /* of the lowest step, from its first on: nobody sees them, and they may hold anything */
 };
 
@@ -55,10 +57,11 @@ template <typename Shape> struct Shared {
     alignas(1024) unsigned char q[Shape::CONSUMERS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
-    alignas(8) uint64_t q_full, q_empty;
+    alignas(8) uint64_t q_full[Shape::CONSUMERS], q_empty[Shape::CONSUMERS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
     uint64_t v_full[Shape::STAGES], v_empty[Shape::STAGES];
-    Item items[2]; /* of the round and of the next */
+    uint64_t item_full[ITEMS], item_empty[ITEMS];
+    Item items[ITEMS];
 };
 
 #ifdef FC_PTX_HOPPER
@@ -81,6 +84,7 @@ template <int STAGES> struct Ring {
 
 template <typename Shape> struct Rings {
     Ring<Shape::STAGES> k, v;
+    Ring<ITEMS> items;
 };
 
 __device__ __forceinline__ void wait_for(const uint64_t &barrier, uint32_t parity)
@@ -93,8 +97,14 @@ __device__ __forceinline__ void wait_for(const uint64_t &barrier, uint32_t parit
 template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
 {
     constexpr int CONSUMER_WARPS = Shape::CONSUMERS * WARPS;
-    fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.q_full), 1);
-    fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.q_empty), CONSUMER_WARPS);
+    for (int i = 0; i < ITEMS; i++) {
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.item_full[i]), 1);
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.item_empty[i]), CONSUMER_WARPS + 1); /* and the producer */
+    }
+    for (int i = 0; i < Shape::CONSUMERS; i++) {
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.q_full[i]), 1);
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.q_empty[i]), WARPS);
+    }
     for (int i = 0; i < Shape::STAGES; i++) {
         fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.k_full[i]), 1);
         fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.v_full[i]), 1);
@@ -105,7 +115,7 @@ template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
     fc_ptx_fence_proxy_async();
 }
 
-/* --- the producer: one thread ------------------------------------------------------------------------------------ */
+/* --- the planner: one thread ------------------------------------------------------------------------------------- */
 
 struct Maps {
     const char *q, *k, *v;
@@ -131,18 +141,43 @@ template <typename Shape> __device__ __forceinline__ Item make_item(const fc_dev
     return item;
 }
 
-/* A tile of Q: packed heads run within tokens, as the rows of the tile do. */
-template <typename Shape>
-__device__ __forceinline__ void load_q(Shared<Shape> &shared, const char *map, const fc_work &work)
+/* Finds the block's pieces of work, one ahead: whoever is first takes the next. A launch draws as many tickets as it
+ * has blocks of work, the failing last ones included, so the counter ends where it began. */
+template <typename Shape> __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch)
 {
-    const uint32_t full = fc_ptx_shared_address(&shared.q_full);
-    fc_ptx_mbarrier_arrive_expect_tx(full, Shape::CONSUMERS * Shape::Q_BYTES);
-    for (int group = 0; group < Shape::CONSUMERS; group++) {
-        const int32_t token = (work.first_row + group * GROUP_ROWS) / work.segment->packed_heads;
-        for (int box = 0; box < Shape::BOXES; box++)
-            fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[group][box * Shape::Q_BOX_BYTES]), map, full,
-                               box * BOX_COLUMNS, work.q_head, token);
+    Ring<ITEMS> ring = {};
+    const fc_segment *before = nullptr;
+    for (uint32_t block = blockIdx.x; block < launch.block_count; ring.advance()) {
+        const uint32_t next = gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
+        Item item = make_item<Shape>(launch, block);
+        item.is_elsewhere = item.work.segment != before;
+        before = item.work.segment;
+        const Maps maps = maps_of(launch, item.work.segment);
+        fc_ptx_tensormap_prefetch(maps.q);
+        fc_ptx_tensormap_prefetch(maps.k);
+        fc_ptx_tensormap_prefetch(maps.v);
+        wait_for(shared.item_empty[ring.stage], ring.parity ^ 1);
+        shared.items[ring.stage] = item;
+        fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.item_full[ring.stage]));
+        block = next;
     }
+    wait_for(shared.item_empty[ring.stage], ring.parity ^ 1);
+    shared.items[ring.stage].steps = NO_MORE;
+    fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.item_full[ring.stage]));
+}
+
+/* --- the producer: one thread ------------------------------------------------------------------------------------ */
+
+/* A consumer's part of a tile of Q: packed heads run within tokens, as the rows of the tile do. */
+template <typename Shape>
+__device__ __forceinline__ void load_q(Shared<Shape> &shared, const char *map, const fc_work &work, int consumer)
+{
+    const uint32_t full = fc_ptx_shared_address(&shared.q_full[consumer]);
+    const int32_t token = (work.first_row + consumer * GROUP_ROWS) / work.segment->packed_heads;
+    fc_ptx_mbarrier_arrive_expect_tx(full, Shape::Q_BYTES);
+    for (int box = 0; box < Shape::BOXES; box++)
+        fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[consumer][box * Shape::Q_BOX_BYTES]), map, full,
+                           box * BOX_COLUMNS, work.q_head, token);
 }
 
 /* A step of K or V into the ring's stage, once it is empty; moves the ring on. */
@@ -160,24 +195,21 @@ __device__ __forceinline__ void load_step(unsigned char (&stages)[Shape::STAGES]
     ring.advance();
 }
 
-/* The block of work after this one: whoever is first takes the next. A launch draws as many tickets as it has blocks,
- * the failing last ones of each block included, so the counter ends where it began. */
-__device__ __forceinline__ uint32_t draw_block(const fc_device_launch &launch)
-{
-    return gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
-}
-
-/* Loads a piece of work's steps, from the last keys to the first, in the order in which stages come free: V of a step
- * is read with K of the next. */
+/* Everything for a piece of work, in the order in which memory comes free: the last step's K while the consumers are
+ * still at the piece before, Q as each of them is done with it; then V of a step after K of the next. */
 template <typename Shape>
-__device__ __forceinline__ void load_steps(Shared<Shape> &shared, const Maps &maps, const Item &item,
-                                           Rings<Shape> &rings)
+__device__ __forceinline__ void load_item(Shared<Shape> &shared, const Maps &maps, const Item &item,
+                                          Rings<Shape> &rings, uint32_t q_parity)
 {
     const int32_t head = item.work.kv_head;
     for (int32_t step = item.steps - 1; step >= -1; step--) {
         const int32_t key = item.first_key + step * Shape::KEYS;
         if (step >= 0)
             load_step<Shape>(shared.k, shared.k_full, shared.k_empty, rings.k, maps.k, key, head);
+        for (int i = 0; i < Shape::CONSUMERS && step == item.steps - 1; i++) {
+            wait_for(shared.q_empty[i], q_parity ^ 1);
+            load_q(shared, maps.q, item.work, i);
+        }
         if (step < item.steps - 1)
             load_step<Shape>(shared.v, shared.v_full, shared.v_empty, rings.v, maps.v, key + Shape::KEYS, head);
     }
@@ -186,27 +218,21 @@ __device__ __forceinline__ void load_steps(Shared<Shape> &shared, const Maps &ma
 template <typename Shape> __device__ void produce(Shared<Shape> &shared, const fc_device_launch &launch)
 {
     Rings<Shape> rings = {};
-    const fc_segment *acquired = nullptr;
-    uint32_t block = blockIdx.x, round = 0;
-    for (; block < launch.block_count; round++) {
-        const uint32_t next = draw_block(launch); /* long before it is wanted */
-        const Item item = make_item<Shape>(launch, block);
+    for (uint32_t round = 0;; round++) {
+        wait_for(shared.item_full[rings.items.stage], rings.items.parity);
+        const Item item = shared.items[rings.items.stage];
+        if (item.steps == NO_MORE)
+            break;
         const Maps maps = maps_of(launch, item.work.segment);
-        if (acquired != item.work.segment) {
-            acquired = item.work.segment;
+        if (item.is_elsewhere) {
             fc_ptx_tensormap_acquire(maps.q);
             fc_ptx_tensormap_acquire(maps.k);
             fc_ptx_tensormap_acquire(maps.v);
         }
-        wait_for(shared.q_empty, (round & 1) ^ 1);
-        shared.items[round & 1] = item;
-        load_q(shared, maps.q, item.work);
-        load_steps(shared, maps, item, rings);
-        block = next;
+        load_item(shared, maps, item, rings, round & 1);
+        fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.item_empty[rings.items.stage]));
+        rings.items.advance();
     }
-    wait_for(shared.q_empty, (round & 1) ^ 1);
-    shared.items[round & 1].steps = NO_MORE;
-    fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.q_full));
 }
 
 #endif /* FC_PTX_HOPPER */

@@ -20,7 +20,8 @@
  * it when a row's largest logit grows, a lane has to know the row of each of its elements, and learns it once, by
  * loading a matrix whose elements are their own row numbers into a fragment of the same kind.
  *
- * Warps with the same rows and different keys merge in the end, through shared memory, in the order of the keys.
+ * Warps with the same rows and different keys merge in the end, through shared memory, in the order of the keys; so do
+ * blocks, where the plan splits the keys over them (merge.cuh).
  *
  * Against warp: the multiplications cost next to nothing, what remains are the round trip of S and P and waiting. That
  * is what the next rung takes away, by knowing the layout of its fragments (mma.sync instead of WMMA).

@@ -1,18 +1,18 @@
 /* warp: dot products split over lanes and added up by shuffles; each warp keeps its own rows' softmax to itself.
  *
  * A row of K, of V and of the query is spread over the lanes of a warp, eight columns a lane. With head_dim 64 that
- * takes 8 lanes, so that a warp reads four keys at a time, 16 bytes a lane (128 columns: two keys; 256: one; fewer:
- * padded):
+ * takes 8 lanes, so that a warp reads four keys at a time, 16 bytes a lane of f16 (128 columns: two keys; 256: one;
+ * others are padded):
  *
- *               lanes 0-7   8-15   16-23  24-31              dots: a lane multiplies its eight columns of a key with
- *              +----------+------+-------+-------+           those of 8 query rows, which it keeps in registers for the
- *     K, V     |  key 0   |  1   |   2   |   3   |           whole walk: 8 partial sums, of 8 different logits
- *              +----------+------+-------+-------+           logits: the 8 lanes of the key exchange partial sums so
- *     logits   | rows 0-7 | 0-7  |  0-7  |  0-7  |           that each ends up with all of one logit: 4 + 2 + 1
- * shuffles
- *              +----------+------+-------+-------+           out: a lane keeps 8 rows x its eight columns, of its key
- *     out      |  8 rows  | of key 1, 5, 9 ...   |
- *              +----------+------+-------+-------+
+ *               lanes 0-7   8-15  16-23  24-31
+ *              +----------+------+------+------+    dots: a lane multiplies its eight columns of a key with those of
+ *     K, V     |  key 0   |  1   |  2   |  3   |    8 query rows, which it keeps in registers for the whole walk: 8
+ *              +----------+------+------+------+    partial sums, of 8 different logits
+ *     logits   | rows 0-7 | 0-7  | 0-7  | 0-7  |    logits: the 8 lanes of a key exchange partial sums until each has
+ *              +----------+------+------+------+    all of one logit: 4 + 2 + 1 shuffles
+ *     out      | 8 rows x 8 columns a lane,    |    out: a lane adds up 8 rows x its eight columns, over every fourth
+ *              | one group a key in four       |    key; the groups meet in the end
+ *              +-------------------------------+
  *
  * So lane l holds the logit of row l % 8 and key l / 8 of every step, whatever the head_dim. Lanes that agree in l % 8
  * hold parts of the same row: its largest logit and its sum of weights take shuffles among those, and no barrier. Only
@@ -24,9 +24,10 @@
  * them, which own different rows or different keys of the tile. Those of the same rows and different keys are merged in
  * the end, in their order. Of few rows (decode) a warp keeps 4, and lane l the logit of row l % 4 and key l / 4.
  *
- * Against vec: a barrier a tile instead of five, no conversion or query load per multiply-add (one 16-byte load and
- * eight conversions for 64), and four times the warps' worth of loads under way. What it leaves to the rungs above: the
- * fp32 units do the multiplications.
+ * Where the plan splits the keys over blocks, the last block of a tile merges what all of them found (merge.cuh).
+ *
+ * Against vec: a barrier a tile instead of five, sixteen bytes loaded and eight conversions for 64 multiply-adds, and
+ * the next tile always under way. What it leaves to the rungs above: the fp32 units do the multiplications.
  */
 #include "kernels/cuda_launch.h"
 #include "kernels/element.cuh"

@@ -74,7 +74,8 @@ $(EMULATE_RUNG_TESTS): tests/emulate/rung
 	@mkdir -p $(@D)
 	@cp $< $@
 
-emulate-tests: $(EMULATE)/test_kernels $(EMULATE_CHECK) $(EMULATE_RUNG_TESTS)
+# A C++ compiler is not among what the rest needs: without one there is nothing to emulate with.
+emulate-tests: $(if $(CXX_FOUND),$(EMULATE)/test_kernels $(EMULATE_CHECK) $(EMULATE_RUNG_TESTS))
 
 # The same program around the one kernel that a bug was planted in (tests/gpu/planted.txt); the launch table's other rows
 # stay empty.

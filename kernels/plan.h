@@ -18,7 +18,8 @@ typedef struct fc_tile {
 typedef struct fc_pace {
     double flops_per_ns; /* of an occupied processor: 4 x rows x keys x head_dim count */
     double step_ns;      /* of every step, whatever its size */
-    double start_ns;     /* of every block: its first loads, its output */
+    double start_ns;     /* of every block: its first loads */
+    double row_ns;       /* of every row of a block: its query, its output */
     double split_ns;     /* of leaving partial results and drawing a ticket; 0: the rung splits no keys */
 } fc_pace;
 

@@ -33,7 +33,7 @@ typedef struct fc_rung {
     const fc_tile *tiles; /* in any order; fc_plan.variant indexes it */
     uint32_t tile_count;
     bool packs_heads;
-    bool draws_work; /* blocks draw their work, with the launch's first ticket; such a rung splits no keys */
+    bool draws_work;      /* blocks draw their work, with the launch's first ticket; such a rung splits no keys */
     int32_t packs_divide; /* packed_heads have to divide this; 0: any will do */
     fc_pace pace;
     uint32_t descriptor_bytes; /* see fc_plan */

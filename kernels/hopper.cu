@@ -200,10 +200,12 @@ __device__ __forceinline__ float quad_sum(float value)
     return value + __shfl_xor_sync(~0u, value, 2);
 }
 
-/* A row that has seen nothing has no logits but -inf. */
+/* A row that has seen nothing has no logits but -inf. Rounded for itself: fused with the difference of two shifts that
+ * are the same, it would leave of it what rounding lost, and every step multiply the sums with a little less or more
+ * than 1. */
 __device__ __forceinline__ float shift_of(float largest, float factor)
 {
-    return largest == -INFINITY ? 0.0f : largest * factor;
+    return largest == -INFINITY ? 0.0f : __fmul_rn(largest, factor);
 }
 
 /* What a step's logits do to the rows. */
@@ -229,6 +231,8 @@ template <int N> __device__ __forceinline__ Move move_largest(const float (&logi
         const float after = is_larger ? now : before;
         move.shift[row] = shift_of(after, factor);
         move.rescale[row] = before == -INFINITY ? 0.0f : fc_ptx_ex2(shift_of(before, factor) - move.shift[row]);
+        if (!is_larger) /* exactly 1, whatever a compiler makes of the difference */
+            move.rescale[row] = 1.0f;
         rows.largest[row] = after;
         rows.sum[row] *= move.rescale[row];
         moves = moves || is_larger;

@@ -48,7 +48,7 @@ class Model:
         for loop in self.loops:
             if loop == main:
                 continue
-            given = rounds.get(loop.function, [1])
+            given = [0] if loop.function.startswith("fc_work_segment") else rounds.get(loop.function, [1])
             at = seen.get(loop.function, 0)
             seen[loop.function] = at + 1
             by_loop[loop] = given[min(at, len(given) - 1)]

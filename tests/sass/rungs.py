@@ -190,6 +190,7 @@ class Tc(Tiled):
 
 class Fused(Tiled):
     name = "fused"
+    cold_lines = re.compile(r"to = fc_work_out<T>\(work, warp_row \+ row\)")  # packed heads
     # Behind one branch and not taken within a sequence, or taken by its first and last step alone.
     cold = Tiled.cold + ("renew", "mask_logits", "cap_logits", "run_weights", "run_values", "leave_rows")
 
@@ -210,9 +211,10 @@ class Fused(Tiled):
         return max(stages, (tile if self.row.holds_q else stages) + query, parts if self.row.key_warps > 1 else query)
 
     def trips(self):
+        # copy_rows' loop is for the last keys, copy_query's for packed heads; send_rows' first for what its second leaves.
         rows = self.row.warp_rows * self.problem.head_dim // 8 // 32
-        return {"copy_query": [self.pieces_a_thread(self.tile_rows)], "write_parts": [self.pieces_a_thread(self.tile_rows)],
-                "write_rows": [0, rows]}
+        return {"copy_rows": [0], "copy_query": [0], "write_parts": [self.pieces_a_thread(self.tile_rows)],
+                "send_rows": [0, max(1, rows // 4)]}
 
 
 RUNGS = {rung.name: rung for rung in (Baseline, Vec, Warp, Tc, Fused)}

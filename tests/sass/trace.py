@@ -1,9 +1,9 @@
 """From a kernel's machine code to the instructions one warp runs, in order.
 
-The walk goes straight through the code, follows unconditional branches, takes conditional ones where more products lie
-that way, and goes round each loop as often as the rung says (by the source function the loop stands in). Code that runs
-only where a request asks for it (softcap's tanh), and what the rung calls cold, is left out. All warps of a block are
-taken to run the same.
+The walk goes straight through the code, follows unconditional branches, takes conditional ones where more products (or
+copies) lie that way, and goes round each loop as often as the rung says (by the source function the loop stands in).
+Code that runs only where a request asks for it (softcap's tanh), and what the rung calls cold, is left out. All warps of
+a block are taken to run the same.
 """
 
 import dataclasses
@@ -165,12 +165,13 @@ class Path:
         return False
 
 
-def products_ahead(kernel, blocks, path):
-    """Of each block, the most products a way forward from its start meets."""
-    base, ahead = products_of(kernel), {}
+def work_ahead(kernel, blocks, path):
+    """Of each block, the most work a way forward from its start meets: products, and where those are equal, copies."""
+    weights, ahead = {products_of(kernel): 1000, "LDGSTS": 1}, {}
     for start in sorted(blocks, reverse=True):
         last, following = blocks[start]
-        own = sum(1 for i in kernel.instructions[start : last + 1] if i.base == base and not path.is_cold(i.lines))
+        own = sum(weights[i.base] for i in kernel.instructions[start : last + 1]
+                  if i.base in weights and not path.is_cold(i.lines))
         ahead[start] = own + max((ahead[to] for to in following if to > start), default=0)
     return ahead
 
@@ -180,7 +181,7 @@ def walk(kernel, trips, path):
     by_start, by_end = {}, {}
     for loop in loops_of(kernel):
         by_start[loop.start] = by_end[loop.end] = loop
-    ahead = products_ahead(kernel, successors_of(kernel), path)
+    ahead = work_ahead(kernel, successors_of(kernel), path)
     left, over, order, at = {}, None, [], 0
     while at < len(kernel.instructions) and len(order) < LONGEST:
         i = kernel.instructions[at]

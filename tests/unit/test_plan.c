@@ -40,6 +40,8 @@ static const struct refusal_row {
     {&TURING, FC_KERNEL_AUTO, FC_F16, 64, "kernel: none runs on this device"},
     {&L4, FC_KERNEL_TC, FC_F32, 64, "kernel: tc does f16 and bf16, not f32; baseline, vec and warp do"},
     {&L4, FC_KERNEL_FUSED, FC_F32, 64, "kernel: fused does f16 and bf16, not f32; baseline, vec and warp do"},
+    {&L4, FC_KERNEL_HOPPER, FC_F16, 64,
+     "kernel: hopper needs compute capability 9.x, this device has 8.9; baseline, vec, warp, tc and fused do"},
 };
 
 START_TEST(a_refusal_says_what_can)

@@ -3,9 +3,10 @@
 LEFT, RIGHT, PLOT, BAR, GAP = 190, 70, 520, 15, 4
 
 
-def svg(title, note, sections, mark=None, left=LEFT):
+def svg(title, note, sections, mark=None, left=LEFT, right=RIGHT):
     """sections: (heading, rows); a row: (label, bars); a bar: (value, colour, text behind it). A section is drawn to its
-    own scale unless mark, a value with a dashed line through the whole chart, asks for one scale."""
+    own scale unless mark, a value with a dashed line through the whole chart, asks for one scale. left and
+    right: room for the labels, and for the longest text behind a bar that fills the plot."""
     def widest(rows):
         return max([value for _, bars in rows for value, _, _ in bars] or [1]) * 1.05
     common = widest([row for _, rows in sections for row in rows])
@@ -23,7 +24,7 @@ def svg(title, note, sections, mark=None, left=LEFT):
             y += 0 if len(bars) == 1 else 2 * GAP
         y += 12
     frame = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">' % (
-        left + PLOT + RIGHT, y + 10),
+        left + PLOT + right, y + 10),
         '<style>.head{font-weight:bold;font-size:13px}.label{text-anchor:end;fill:#333}.value{fill:#333}</style>',
         '<rect width="100%" height="100%" fill="white"/>',
         '<text x="10" y="22" font-size="15" font-weight="bold">%s</text>' % title,

@@ -112,7 +112,7 @@ def chart(report):
     note = "f16, CUDA graph of a linear chain of launches, medians, same process and buffers; matmul peak here %.0f TFLOP/s" % (
         report["peak_tflops"])
     return svg("flashcored's kernels and PyTorch %s on %s" % (report["torch"].split("+")[0], report["device"]), note, sections,
-               left=300)
+               left=300, right=190)
 
 
 # --- README ---------------------------------------------------------------------------------------------------------

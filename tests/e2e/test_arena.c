@@ -3,6 +3,7 @@
  */
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
+#include "tests/support/child.h"
 #include "tests/support/packet_peer.h"
 
 #include <fcntl.h>
@@ -271,8 +272,10 @@ START_TEST(owners_killed_at_any_moment_leave_nothing)
         for (int i = 0; i < VICTIMS; i++) {
             pids[i] = fork();
             ck_assert_int_ge(pids[i], 0);
-            if (pids[i] == 0)
+            if (pids[i] == 0) {
+                fc_child_leave_check();
                 be_a_victim();
+            }
         }
         await_between("arenas_made", made + 1 + round % 5, 1e9);
         for (int i = 0; i < VICTIMS; i++) {

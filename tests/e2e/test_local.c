@@ -4,6 +4,7 @@
 #include "tests/e2e/foreign.h"
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
+#include "tests/support/child.h"
 #include "tests/support/packet_peer.h"
 
 #include <fcntl.h>
@@ -122,6 +123,7 @@ START_TEST(peers_killed_at_any_moment_leave_nothing)
             ck_assert_int_ge(pids[i], 0);
             if (pids[i] == 0) {
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
+                fc_child_leave_check();
                 misbehave(round * PEERS + i);
             }
         }

@@ -300,8 +300,15 @@ static bool look_at_large_requests(fc_held *held, const void *large_request)
 
 START_TEST(a_queue_is_bounded_in_bytes_too)
 {
-    static const char *const args[] = {
-        "--queue-bytes", LARGE_QUEUE, "--message-bytes", LARGE_QUEUE, "--batch-requests", "1", NULL};
+    static const char *const args[] = {"--queue-bytes",
+                                       LARGE_QUEUE,
+                                       "--message-bytes",
+                                       LARGE_QUEUE,
+                                       "--batch-requests",
+                                       "1",
+                                       "--arena-bytes",
+                                       "0",
+                                       NULL};
     fc_bytes request = {0};
     fc_pack_head(&request, 1, "attend", 3);
     fc_pack_tensor(&request, "q", "f32", (uint64_t[]){1, 1, LARGE_BYTES / 128, 32}, LARGE_BYTES);

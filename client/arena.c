@@ -42,8 +42,7 @@ uint8_t *fc_arena_map(fc_made_arena *made)
     return base != MAP_FAILED ? base : NULL;
 }
 
-/* --- the user's arenas, under the lock -----------------------------------------------------------------------------
- */
+/* --- the user's arenas, under the lock ---------------------------------------------------------------------------- */
 
 static flashcore_arena *find_arena(const flashcore_client *client, const void *memory, size_t size_bytes)
 {
@@ -86,8 +85,7 @@ static bool place_in_users(flashcore_call *call, const piece *pieces)
     return true;
 }
 
-/* --- the library's arenas, under the lock --------------------------------------------------------------------------
- */
+/* --- the library's arenas, under the lock ------------------------------------------------------------------------- */
 
 static size_t round_up(size_t size_bytes)
 {
@@ -212,8 +210,7 @@ static fc_region *stage(flashcore_call *call, const piece *pieces)
     return region;
 }
 
-/* --- calls ---------------------------------------------------------------------------------------------------------
- */
+/* --- calls -------------------------------------------------------------------------------------------------------- */
 
 void fc_arena_place_call(flashcore_call *call)
 {

@@ -116,8 +116,7 @@ static inline uint64_t fc_client_later_ns(uint64_t now_ns, uint64_t delta_us)
     return delta_us < (UINT64_MAX - now_ns) / 1000 ? now_ns + delta_us * 1000 : UINT64_MAX;
 }
 
-/* --- call.c: the object, apart from how it gets its answer ----------------------------------------------------------
- */
+/* --- call.c: the object, apart from how it gets its answer -------------------------------------------------------- */
 
 /* A call of one reference in state PLACING; the caller fills what is fixed before begin(). */
 fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **out_call);
@@ -130,8 +129,7 @@ void fc_call_end(flashcore_call *call);
 /* True on a thread that is inside a callback of the user. */
 bool fc_call_is_in_callback(void);
 
-/* --- flight.c: from begin to finish ---------------------------------------------------------------------------------
- */
+/* --- flight.c: from begin to finish ------------------------------------------------------------------------------- */
 
 /* Starts a call. FC_OK: the library holds a reference of its own and will finish it. Else the call never started. May
  * block for a slot when can_block. Sets the call's id. */
@@ -149,8 +147,7 @@ void fc_flight_end_all(flashcore_client *client);
 /* fc_link_notify of every link; owner is the client. The links of packets follow the others, in the same order. */
 void fc_flight_on_link(void *owner, uint32_t url_index, uint32_t connection_id, bool is_up);
 
-/* --- side.c: the local channel beside a URL -------------------------------------------------------------------------
- */
+/* --- side.c: the local channel beside a URL ----------------------------------------------------------------------- */
 
 /* Under client->lock: asks a server that has just been connected to for its local channel, and connects there. Without
  * one everything goes the other way. */

@@ -14,8 +14,7 @@
 
 static void on_exchange(void *owner, fc_exchange_event event, fc_status status, fc_message *message);
 
-/* --- small steps, all under client->lock -----------------------------------------------------------------------------
- */
+/* --- small steps, all under client->lock -------------------------------------------------------------------------- */
 
 #define STATE_BIT(state) (1u << (state))
 

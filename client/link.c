@@ -148,8 +148,7 @@ fc_message *fc_link_take_back(fc_link *link, fc_exchange *exchange)
     return NULL;
 }
 
-/* --- coming and going, on the net's thread -------------------------------------------------------------------------
- */
+/* --- coming and going, on the net's thread ------------------------------------------------------------------------ */
 
 static void close_fd(fc_link *link)
 {
@@ -298,8 +297,7 @@ static void finish_connecting(fc_link *link, uint64_t now_ns)
         begin_speaking(link, now_ns);
 }
 
-/* --- reading, on the net's thread ----------------------------------------------------------------------------------
- */
+/* --- reading, on the net's thread --------------------------------------------------------------------------------- */
 
 static void finish_body(fc_link *link)
 {

@@ -58,8 +58,7 @@ void fc_message_destroy(fc_message *message)
     free(message);
 }
 
-/* --- exchanges, under net->lock ------------------------------------------------------------------------------------
- */
+/* --- exchanges, under net->lock ----------------------------------------------------------------------------------- */
 
 void fc_net_wake(fc_net *net)
 {
@@ -219,8 +218,7 @@ bool fc_exchange_recall(fc_exchange *exchange)
     return is_unsent;
 }
 
-/* --- the thread ------------------------------------------------------------------------------------------------------
- */
+/* --- the thread --------------------------------------------------------------------------------------------------- */
 
 /* Under the lock: ends what is overdue; returns the next deadline. */
 static uint64_t expire(fc_net *net, uint64_t now_ns)
@@ -303,8 +301,7 @@ static void *run(void *arg)
     }
 }
 
-/* --- the object ------------------------------------------------------------------------------------------------------
- */
+/* --- the object --------------------------------------------------------------------------------------------------- */
 
 fc_status fc_net_create(const fc_net_options *options, fc_net **out_net)
 {

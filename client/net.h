@@ -120,19 +120,16 @@ fc_exchange *fc_net_find_message(fc_net *net, const fc_link *link, uint64_t mess
 /* Makes the thread look again, if it sleeps. */
 void fc_net_wake(fc_net *net);
 
-/* --- link.c, for net.c ----------------------------------------------------------------------------------------------
- */
+/* --- link.c, for net.c -------------------------------------------------------------------------------------------- */
 
 void fc_link_destroy(fc_link *link);
 
-/* --- link.c, for link_packets.c: on the net's thread ----------------------------------------------------------------
- */
+/* --- link.c, for link_packets.c: on the net's thread -------------------------------------------------------------- */
 
 /* The connection, or the attempt at one, is over, error says why. */
 void fc_link_drop(fc_link *link, int error, uint64_t now_ns);
 
-/* --- link_packets.c, for link.c: on the net's thread ----------------------------------------------------------------
- */
+/* --- link_packets.c, for link.c: on the net's thread -------------------------------------------------------------- */
 
 /* A socket that connects there, or -1 and errno. */
 int fc_link_packets_socket(const fc_link *link);

@@ -59,8 +59,7 @@ static void *find(const fc_id_table *table, uint64_t id)
     return address != NULL ? (void *)(uintptr_t)*address : NULL;
 }
 
-/* --- under the lock ------------------------------------------------------------------------------------------------
- */
+/* --- under the lock ----------------------------------------------------------------------------------------------- */
 
 static void drop_reference(fc_arena *arena)
 {
@@ -141,8 +140,7 @@ static void uncharge(fc_arena_store *store, holder *h, uint64_t size_bytes)
     fc_stats_sub(store->stats, FC_GAUGE_ARENAS, 1);
 }
 
-/* --- the keeper ----------------------------------------------------------------------------------------------------
- */
+/* --- the keeper --------------------------------------------------------------------------------------------------- */
 
 static void free_arena(fc_arena *arena)
 {
@@ -251,8 +249,7 @@ static void *keep(void *argument)
     return NULL;
 }
 
-/* --- asking --------------------------------------------------------------------------------------------------------
- */
+/* --- asking ------------------------------------------------------------------------------------------------------- */
 
 fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t size_bytes, void *request,
                               fc_reason *out_reason)
@@ -346,8 +343,7 @@ size_t fc_arena_size_bytes(const fc_arena *arena)
     return arena->memory.size_bytes;
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------
- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 fc_status fc_arena_store_create(const fc_arena_limits *limits, fc_stats *stats, fc_arena_on_made on_made, void *context,
                                 fc_arena_store **out_store)

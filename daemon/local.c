@@ -84,8 +84,7 @@ struct fc_local {
     bool is_starved;     /* the I/O thread waits for a slot */
 };
 
-/* --- slots ---------------------------------------------------------------------------------------------------------
- */
+/* --- slots -------------------------------------------------------------------------------------------------------- */
 
 static slot *slot_of(fc_request *request)
 {
@@ -149,8 +148,7 @@ static void return_slot(slot *s)
     release_connection(from);
 }
 
-/* --- replies -------------------------------------------------------------------------------------------------------
- */
+/* --- replies ------------------------------------------------------------------------------------------------------ */
 
 typedef enum send_result { SENT, FULL, BROKEN } send_result;
 
@@ -264,8 +262,7 @@ static const char *sink_side_socket(fc_request *request)
 static const fc_reply_sink SINK = {
     .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .side_socket = sink_side_socket, .is_local = true};
 
-/* --- connections, on the I/O thread --------------------------------------------------------------------------------
- */
+/* --- connections, on the I/O thread ------------------------------------------------------------------------------- */
 
 static void end_connection(connection *c, bool is_cut)
 {
@@ -443,8 +440,7 @@ static void cut_who_does_not_read(fc_local *local, uint64_t now_ns)
     }
 }
 
-/* --- the I/O thread ------------------------------------------------------------------------------------------------
- */
+/* --- the I/O thread ----------------------------------------------------------------------------------------------- */
 
 static bool is_starved(fc_local *local)
 {
@@ -502,8 +498,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* --- opening and closing -------------------------------------------------------------------------------------------
- */
+/* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 fc_status fc_local_open(const fc_local_config *config, fc_local **out_local, fc_reason *out_reason)
 {

@@ -34,8 +34,7 @@ static const char *cause_name(fc_drain_cause cause)
     return NAMES[cause];
 }
 
-/* --- the way to the end --------------------------------------------------------------------------------------------
- */
+/* --- the way to the end ------------------------------------------------------------------------------------------- */
 
 static uint64_t sum(const atomic_uint_fast64_t *counters, int count)
 {
@@ -72,8 +71,7 @@ static void ask_drain(fc_loop *loop, fc_drain_cause cause)
     step_drain(loop);
 }
 
-/* --- callbacks -----------------------------------------------------------------------------------------------------
- */
+/* --- callbacks ---------------------------------------------------------------------------------------------------- */
 
 static void on_signal(uv_signal_t *handle, int number)
 {
@@ -126,8 +124,7 @@ static void on_watchdog(uv_timer_t *handle)
     fc_notify_send(loop->config.notify, "WATCHDOG=1");
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------
- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 static void close_handle(uv_handle_t *handle, void *context)
 {

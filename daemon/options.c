@@ -113,8 +113,7 @@ static bool find_name(const char *name, fc_option_id *out_id)
     return false;
 }
 
-/* --- setting -------------------------------------------------------------------------------------------------------
- */
+/* --- setting ------------------------------------------------------------------------------------------------------ */
 
 static fc_status set_by_id(fc_options *options, fc_option_id id, const char *value, fc_option_source source,
                            fc_reason *out_reason)
@@ -152,8 +151,7 @@ fc_status fc_options_set(fc_options *options, const char *name, const char *valu
     return set_by_id(options, id, value, source, out_reason);
 }
 
-/* --- command line --------------------------------------------------------------------------------------------------
- */
+/* --- command line ------------------------------------------------------------------------------------------------- */
 
 static bool id_of_value(int value, fc_option_id *out_id)
 {
@@ -230,8 +228,7 @@ static fc_status parse_argv(int argc, char **argv, fc_options *options, fc_reaso
     return FC_OK;
 }
 
-/* --- what depends on more than one ---------------------------------------------------------------------------------
- */
+/* --- what depends on more than one -------------------------------------------------------------------------------- */
 
 /* Staging one request needs when each of its tensors is as large as allowed: q, k, v, out, the lse of the smallest
  * head_dim (f32 a row of 8 f16: a quarter), and room for alignment and segments. */
@@ -314,8 +311,7 @@ fc_status fc_options_parse(int argc, char **argv, fc_options *out_options, fc_re
     return st;
 }
 
-/* --- reload --------------------------------------------------------------------------------------------------------
- */
+/* --- reload ------------------------------------------------------------------------------------------------------- */
 
 static bool is_same(const fc_options *a, const fc_options *b, fc_option_id id)
 {

@@ -34,8 +34,7 @@ struct fc_service {
     pthread_mutex_t tunables_lock; /* guards config.tunables after creation */
 };
 
-/* --- starting and ending -------------------------------------------------------------------------------------------
- */
+/* --- starting and ending ------------------------------------------------------------------------------------------ */
 
 static void on_idle(void *context)
 {
@@ -247,8 +246,7 @@ fc_stats *fc_service_stats(fc_service *service)
     return &service->stats;
 }
 
-/* --- operations ----------------------------------------------------------------------------------------------------
- */
+/* --- operations --------------------------------------------------------------------------------------------------- */
 
 static void describe(fc_service *service, fc_wire_hello *out_hello)
 {

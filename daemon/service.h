@@ -85,8 +85,7 @@ fc_stats *fc_service_stats(fc_service *service);
 /* Tells the control plane. Any thread. */
 void fc_service_raise(fc_service *service, fc_service_event event);
 
-/* --- for transports ------------------------------------------------------------------------------------------------
- */
+/* --- for transports ----------------------------------------------------------------------------------------------- */
 
 /* Where a request's answer goes. The service calls buffer() and then send(), or drop(), once a request, from any
  * thread; the functions must not block and may call back into the service. */

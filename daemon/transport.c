@@ -77,8 +77,7 @@ static slot *slot_of(fc_request *request)
     return (slot *)request;
 }
 
-/* --- one slot's round ----------------------------------------------------------------------------------------------
- */
+/* --- one slot's round --------------------------------------------------------------------------------------------- */
 
 static void receive(slot *s)
 {
@@ -219,8 +218,7 @@ free_slot:
     return NULL;
 }
 
-/* --- connections ---------------------------------------------------------------------------------------------------
- */
+/* --- connections -------------------------------------------------------------------------------------------------- */
 
 static void on_pipe_opening(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
@@ -400,8 +398,7 @@ bool fc_transport_is_flushed(fc_transport *transport)
     return unflushed == 0 || now_ns - transport->flushed_ns >= STUCK_AFTER_NS;
 }
 
-/* --- opening and closing -------------------------------------------------------------------------------------------
- */
+/* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 static fc_status open_slots(fc_transport *transport, uint32_t wanted)
 {
@@ -524,8 +521,7 @@ void fc_transport_close(fc_transport *transport)
     free(transport);
 }
 
-/* --- listening -----------------------------------------------------------------------------------------------------
- */
+/* --- listening ---------------------------------------------------------------------------------------------------- */
 
 static fc_status status_of(int error)
 {

@@ -73,8 +73,7 @@ static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t ke
 
 #include "kernels/cpu_softmax.h"
 
-/* --- packing -------------------------------------------------------------------------------------------------------
- */
+/* --- packing ------------------------------------------------------------------------------------------------------ */
 
 typedef struct strip {
     __m512i part[PARTS_MAX]; /* 32 elements each */
@@ -163,8 +162,7 @@ ALWAYS_INLINE void pack_v(const fc_cpu_rows *rows, void *packed, const int parts
     }
 }
 
-/* --- products ------------------------------------------------------------------------------------------------------
- */
+/* --- products ----------------------------------------------------------------------------------------------------- */
 
 /* Which part of the left meets which of the right. Neighbours share a part where they can, so that its tiles stay; the
  * last, and largest, is part 0 with itself. */
@@ -273,8 +271,7 @@ ALWAYS_INLINE void accumulate(const fc_cpu_step *step, const pair *pairs, const 
     }
 }
 
-/* --- one set of functions per count of parts ------------------------------------------------------------------------
- */
+/* --- one set of functions per count of parts ---------------------------------------------------------------------- */
 
 #define AMX_FUNCTIONS(n)                                                                                               \
     static void pack_q_##n(const fc_cpu_rows *rows, void *packed)                                                      \
@@ -345,8 +342,7 @@ AMX_FUNCTIONS(1)
 AMX_FUNCTIONS(2)
 AMX_FUNCTIONS(3)
 
-/* --- may we? -------------------------------------------------------------------------------------------------------
- */
+/* --- may we? ------------------------------------------------------------------------------------------------------ */
 
 static bool may_use_tiles;
 

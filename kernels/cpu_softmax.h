@@ -220,8 +220,7 @@ ALWAYS_INLINE void softmax_rows(const fc_cpu_step *step, const int parts, const 
         softmax_group(step, parts, degree, false);
 }
 
-/* --- the end of a group --------------------------------------------------------------------------------------------
- */
+/* --- the end of a group ------------------------------------------------------------------------------------------- */
 
 /* ln of a normal number >= 1 (Cephes' logf: the mantissa in [sqrt(1/2), sqrt(2)), ln 2 in two parts); NaN for NaN. */
 static inline vf log_vector(vf x)

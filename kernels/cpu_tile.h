@@ -46,8 +46,7 @@ static inline void keep_weights(const fc_cpu_step *step, int32_t row, int32_t ke
 
 #include "kernels/cpu_softmax.h"
 
-/* --- packing -------------------------------------------------------------------------------------------------------
- */
+/* --- packing ------------------------------------------------------------------------------------------------------ */
 
 /* One row in f32, zero up to padded_dim. */
 static inline void pack_row(const fc_cpu_rows *rows, int32_t row, float *to)

@@ -19,8 +19,7 @@ struct fc_engine_lane {
     uint32_t segment_capacity;
 };
 
-/* --- the engine ----------------------------------------------------------------------------------------------------
- */
+/* --- the engine --------------------------------------------------------------------------------------------------- */
 
 /* Processors this process may run on, at least 1. */
 static int32_t count_processors(void)
@@ -108,8 +107,7 @@ static size_t cpu_staging_bytes(const fc_engine *engine, const fc_problem *probl
     return 0;
 }
 
-/* --- the lane ------------------------------------------------------------------------------------------------------
- */
+/* --- the lane ----------------------------------------------------------------------------------------------------- */
 
 static void cpu_lane_close(fc_engine_lane *lane)
 {

@@ -208,8 +208,7 @@ __device__ __forceinline__ void run_fused(State<S> &state, uint32_t v, fc_mma_la
     }
 }
 
-/* --- the kernel ----------------------------------------------------------------------------------------------------
- */
+/* --- the kernel --------------------------------------------------------------------------------------------------- */
 
 template <typename S> __device__ void start_state(State<S> &state)
 {

@@ -12,8 +12,7 @@ static void make_range_sentence(fc_option_id id, char out[FC_DOC_TEXT_BYTES])
     snprintf(out, FC_DOC_TEXT_BYTES, range[0] == '\0' ? "" : is_words ? "One of %s." : "Range: %s.", range);
 }
 
-/* --- deploy/flashcored.conf ----------------------------------------------------------------------------------------
- */
+/* --- deploy/flashcored.conf --------------------------------------------------------------------------------------- */
 
 static void print_config_option(fc_option_id id)
 {
@@ -50,8 +49,7 @@ void fc_doc_config(void)
     }
 }
 
-/* --- flashcored(8) -------------------------------------------------------------------------------------------------
- */
+/* --- flashcored(8) ------------------------------------------------------------------------------------------------ */
 
 static void print_option(fc_option_id id)
 {

@@ -71,8 +71,7 @@ static void require_reason(const fc_reason *reason)
         REQUIRE(*c >= ' ' && *c <= '~');
 }
 
-/* --- a second opinion about the bytes -------------------------------------------------------------------------------
- */
+/* --- a second opinion about the bytes ----------------------------------------------------------------------------- */
 
 static void require_same_list(const fc_item *list, const msgpack_object_array *theirs)
 {
@@ -161,8 +160,7 @@ static void require_same_as_msgpack(const message *m, const fc_scan_rules *rules
     msgpack_zone_destroy(&zone);
 }
 
-/* --- requests -------------------------------------------------------------------------------------------------------
- */
+/* --- requests ----------------------------------------------------------------------------------------------------- */
 
 static void require_attend(const message *m, const fc_wire_attend *attend)
 {
@@ -216,8 +214,7 @@ void fc_fuzz_request(const uint8_t *bytes, size_t size)
     free(m.bytes);
 }
 
-/* --- replies --------------------------------------------------------------------------------------------------------
- */
+/* --- replies ------------------------------------------------------------------------------------------------------ */
 
 static void require_hello(const message *m, const fc_wire_hello *hello)
 {

@@ -54,8 +54,7 @@ START_TEST(the_choice_is_least_in_flight_then_round_robin)
 }
 END_TEST
 
-/* --- dying servers -------------------------------------------------------------------------------------------------
- */
+/* --- dying servers ------------------------------------------------------------------------------------------------ */
 
 static flashcore_call *submit(fixture *f)
 {
@@ -144,8 +143,7 @@ START_TEST(an_oversized_reply_is_one_lost_connection)
 }
 END_TEST
 
-/* --- several URLs --------------------------------------------------------------------------------------------------
- */
+/* --- several URLs ------------------------------------------------------------------------------------------------- */
 
 START_TEST(requests_are_spread)
 {

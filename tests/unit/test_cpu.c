@@ -69,8 +69,7 @@ static const shape shapes[] = {
 
 #define SHAPE_COUNT ((int)(sizeof shapes / sizeof *shapes))
 
-/* --- tensors -------------------------------------------------------------------------------------------------------
- */
+/* --- tensors ------------------------------------------------------------------------------------------------------ */
 
 /* xorshift64*: the same numbers on every machine. */
 static float uniform(uint64_t *state)
@@ -228,8 +227,7 @@ static void run_segments(fc_cpu *cpu, const fc_plan *plan, const fc_segment *seg
     ck_assert_int_eq(fc_cpu_run(cpu, &launch), FC_OK);
 }
 
-/* --- tests ---------------------------------------------------------------------------------------------------------
- */
+/* --- tests -------------------------------------------------------------------------------------------------------- */
 
 START_TEST(every_isa_agrees_with_the_reference)
 {

@@ -12,8 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* --- what the loop looks at and calls ------------------------------------------------------------------------------
- */
+/* --- what the loop looks at and calls ----------------------------------------------------------------------------- */
 
 #define NEVER 1000000
 #define TICKS_MAX 500 /* a test that is not over by then fails */
@@ -114,8 +113,7 @@ static void reload(void *context)
     world.reload_count++;
 }
 
-/* --- rows ----------------------------------------------------------------------------------------------------------
- */
+/* --- rows --------------------------------------------------------------------------------------------------------- */
 
 #define LONG (60 * FC_NS_PER_S)
 static const plan PLANS[] = {

@@ -71,8 +71,7 @@ static const char *value_of(const char *name, uint32_t index)
     return fc_options_value(&options, id_of(name), index, text);
 }
 
-/* --- the command line ----------------------------------------------------------------------------------------------
- */
+/* --- the command line --------------------------------------------------------------------------------------------- */
 
 /* Accepted: the line, an option, its value afterwards. */
 static const struct {
@@ -247,8 +246,7 @@ START_TEST(every_row_keeps_its_own_range)
 }
 END_TEST
 
-/* --- the config file -----------------------------------------------------------------------------------------------
- */
+/* --- the config file ---------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *file, *name, *value;
@@ -348,8 +346,7 @@ START_TEST(a_failed_parse_leaves_the_options_alone)
 }
 END_TEST
 
-/* --- reload --------------------------------------------------------------------------------------------------------
- */
+/* --- reload ------------------------------------------------------------------------------------------------------- */
 
 static char changes[512];
 
@@ -385,8 +382,7 @@ START_TEST(a_reload_takes_what_can_change_and_names_the_rest)
 }
 END_TEST
 
-/* --- printing ------------------------------------------------------------------------------------------------------
- */
+/* --- printing ----------------------------------------------------------------------------------------------------- */
 
 static const char *printed_help(void)
 {

@@ -395,8 +395,7 @@ START_TEST(more_contexts_after_a_larger_queue)
 }
 END_TEST
 
-/* --- listening -----------------------------------------------------------------------------------------------------
- */
+/* --- listening ---------------------------------------------------------------------------------------------------- */
 
 static void set_path(struct sockaddr_un *address, const char *path)
 {

@@ -389,15 +389,9 @@ static bool receive(connection *c)
 static void send_unsent(connection *c)
 {
     slot *left = NULL, **last = &left;
-    bool is_broken = false;
+    send_result result = SENT;
     pthread_mutex_lock(&c->lock);
-    while (c->unsent_first != NULL && !is_broken) {
-        send_result result = send_reply(c, c->unsent_first);
-        if (result == FULL)
-            break;
-        is_broken = result == BROKEN;
-        if (is_broken)
-            break;
+    while (c->unsent_first != NULL && (result = send_reply(c, c->unsent_first)) == SENT) {
         *last = take_unsent(c);
         last = &(*last)->next;
         *last = NULL;
@@ -409,7 +403,7 @@ static void send_unsent(connection *c)
         next = s->next;
         finish(s, true);
     }
-    if (is_broken)
+    if (result == BROKEN)
         shutdown(c->fd, SHUT_RDWR);
 }
 

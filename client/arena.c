@@ -87,11 +87,6 @@ static bool place_in_users(flashcore_call *call, const piece *pieces)
 
 /* --- the library's arenas, under the lock ------------------------------------------------------------------------- */
 
-static size_t round_up(size_t size_bytes)
-{
-    return (size_bytes + FC_ARENA_ALIGNMENT - 1) / FC_ARENA_ALIGNMENT * FC_ARENA_ALIGNMENT;
-}
-
 /* The server has it until it is told, or until the connection goes. */
 static void free_if_unused(fc_staging *staging)
 {
@@ -189,7 +184,7 @@ static fc_region *stage(flashcore_call *call, const piece *pieces)
     flashcore_client *client = call->client;
     size_t need_bytes = 0;
     for (int i = 0; i < PIECES; i++)
-        need_bytes += round_up(pieces[i].size_bytes);
+        need_bytes += fc_arena_aligned(pieces[i].size_bytes);
     uint32_t cursor = client->route_cursor; /* a look: the choice is made, and ties go round, when the call is sent */
     uint32_t i = fc_route_choose(client->routes, client->url_count, call->excluded_mask, &cursor);
     if (i == FC_ROUTE_NONE || client->urls[i].side_connection_id == 0 || need_bytes > STAGING_BYTES_MAX / 4)
@@ -204,7 +199,7 @@ static fc_region *stage(flashcore_call *call, const piece *pieces)
     for (int p = 0; p < PIECES; p++) {
         if (pieces[p].size_bytes > 0)
             *pieces[p].place = (fc_wire_place){true, staging->arena.id, at};
-        at += round_up(pieces[p].size_bytes);
+        at += fc_arena_aligned(pieces[p].size_bytes);
     }
     pin(call, &staging->arena);
     return region;

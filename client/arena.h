@@ -38,6 +38,12 @@ typedef struct fc_staging {
     fc_region *regions; /* by offset */
 } fc_staging;
 
+/* What so many bytes take up in an arena, where every piece begins aligned. */
+static inline size_t fc_arena_aligned(size_t size_bytes)
+{
+    return (size_bytes + FC_ARENA_ALIGNMENT - 1) / FC_ARENA_ALIGNMENT * FC_ARENA_ALIGNMENT;
+}
+
 /* Maps what came. NULL: it cannot be mapped, or no memory. fd is closed in any case. */
 uint8_t *fc_arena_map(fc_made_arena *made);
 

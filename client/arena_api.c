@@ -25,12 +25,11 @@ static fc_status ask(flashcore_client *client, const flashcore_arena *wanted, fc
 {
     flashcore_call *call;
     flashcore_result result;
-    fc_status status = fc_call_create(client, FC_OP_ARENA_CREATE, &call);
+    fc_status status =
+        fc_call_create_pinned(client, FC_OP_ARENA_CREATE, wanted->url_index, wanted->connection_id, &call);
     if (status != FC_OK)
         return fc_fail(status, out_reason, "out of memory");
     call->wire.arena_bytes = wanted->size_bytes;
-    call->pinned_url = wanted->url_index;
-    call->pinned_connection = wanted->connection_id;
     call->sink.made = made;
     status = fc_flight_begin(call, true, out_reason);
     if (status == FC_OK) {
@@ -106,7 +105,7 @@ void *flashcore_arena_alloc(flashcore_arena *arena, size_t size_bytes)
     void *memory = NULL;
     if (arena == NULL || size_bytes > arena->size_bytes)
         return NULL;
-    size_t whole_bytes = (size_bytes + FC_ARENA_ALIGNMENT - 1) / FC_ARENA_ALIGNMENT * FC_ARENA_ALIGNMENT;
+    size_t whole_bytes = fc_arena_aligned(size_bytes);
     pthread_mutex_lock(&arena->client->lock);
     if (whole_bytes <= arena->size_bytes - arena->used_bytes) {
         memory = arena->base + arena->used_bytes;

@@ -34,6 +34,17 @@ fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **ou
     return FC_OK;
 }
 
+fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url_index, uint32_t connection_id,
+                                flashcore_call **out_call)
+{
+    fc_status status = fc_call_create(client, op, out_call);
+    if (status != FC_OK)
+        return status;
+    (*out_call)->pinned_url = url_index;
+    (*out_call)->pinned_connection = connection_id;
+    return FC_OK;
+}
+
 void fc_call_acquire(flashcore_call *call)
 {
     pthread_mutex_lock(&call->lock);

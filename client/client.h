@@ -120,6 +120,11 @@ static inline uint64_t fc_client_later_ns(uint64_t now_ns, uint64_t delta_us)
 
 /* A call of one reference in state PLACING; the caller fills what is fixed before begin(). */
 fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **out_call);
+
+/* The same, for one connection of one URL and no other. */
+fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url_index, uint32_t connection_id,
+                                flashcore_call **out_call);
+
 void fc_call_acquire(flashcore_call *call);
 void fc_call_release(flashcore_call *call);
 

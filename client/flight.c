@@ -489,11 +489,9 @@ static void send_cancel(flashcore_call *target)
     flashcore_client *client = target->client;
     flashcore_call *call;
     target->has_sent_cancel = true;
-    if (fc_call_create(client, FC_OP_CANCEL, &call) != FC_OK)
+    if (fc_call_create_pinned(client, FC_OP_CANCEL, target->url_index, target->connection_id, &call) != FC_OK)
         return;
     call->wire.cancel_target = target->wire.id;
-    call->pinned_url = target->url_index;
-    call->pinned_connection = target->connection_id;
     call->deadline_ns = fc_client_later_ns(call->submitted_ns, CANCEL_TIMEOUT_US);
     fc_flight_launch(call);
 }

@@ -485,13 +485,9 @@ fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reas
         free(link);
         return status;
     }
-    link->net = net;
-    link->index = net->link_count;
     link->is_ipc = link->addresses[0].storage.ss_family == AF_UNIX;
     link->retry_delay_ns = FC_LINK_RETRY_NS_MIN;
-    link->fd = -1;
-    link->queue_last = &link->queue_first;
-    net->links[net->link_count++] = link;
+    fc_net_add_link(net, link);
     *out_link = link;
     return FC_OK;
 }

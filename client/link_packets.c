@@ -28,14 +28,10 @@ fc_status fc_link_open_packets(fc_net *net, fc_link *beside, fc_link **out_link)
         return FC_NO_MEMORY;
     }
     link->address_count = 1;
-    link->net = net;
-    link->index = net->link_count;
     link->is_ipc = true;
     link->beside = beside;
     link->next_ns = FC_LINK_FOREVER;
-    link->fd = -1;
-    link->queue_last = &link->queue_first;
-    net->links[net->link_count++] = link;
+    fc_net_add_link(net, link);
     *out_link = link;
     return FC_OK;
 }

@@ -70,6 +70,15 @@ void fc_net_wake(fc_net *net)
     (void)written; /* fails only when the counter is full, and then it wakes too */
 }
 
+void fc_net_add_link(fc_net *net, fc_link *link)
+{
+    link->net = net;
+    link->index = net->link_count;
+    link->fd = -1;
+    link->queue_last = &link->queue_first;
+    net->links[net->link_count++] = link;
+}
+
 static void activate(fc_exchange *exchange, fc_exchange_phase phase, uint64_t deadline_ns)
 {
     fc_net *net = exchange->net;

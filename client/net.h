@@ -120,6 +120,9 @@ fc_exchange *fc_net_find_message(fc_net *net, const fc_link *link, uint64_t mess
 /* Makes the thread look again, if it sleeps. */
 void fc_net_wake(fc_net *net);
 
+/* Needs no lock, before the net starts: a new link, without a socket, becomes the net's next one. */
+void fc_net_add_link(fc_net *net, fc_link *link);
+
 /* --- link.c, for net.c -------------------------------------------------------------------------------------------- */
 
 void fc_link_destroy(fc_link *link);

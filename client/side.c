@@ -19,10 +19,8 @@ void fc_side_find(flashcore_client *client, uint32_t url_index)
 {
     flashcore_call *call;
     fc_client_url *url = &client->urls[url_index];
-    if (fc_call_create(client, FC_OP_HELLO, &call) != FC_OK)
+    if (fc_call_create_pinned(client, FC_OP_HELLO, url_index, url->connection_id, &call) != FC_OK)
         return;
-    call->pinned_url = url_index;
-    call->pinned_connection = url->connection_id;
     call->sink.side_path = url->side_path;
     call->callback = on_side_known;
     call->callback_context = url;
@@ -43,11 +41,11 @@ bool fc_side_ask_arena(flashcore_client *client, uint32_t url_index, size_t size
                        flashcore_callback callback, void *context)
 {
     flashcore_call *call;
-    if (client->is_closing || fc_call_create(client, FC_OP_ARENA_CREATE, &call) != FC_OK)
+    uint32_t connection_id = client->urls[url_index].side_connection_id;
+    if (client->is_closing ||
+        fc_call_create_pinned(client, FC_OP_ARENA_CREATE, url_index, connection_id, &call) != FC_OK)
         return false;
     call->wire.arena_bytes = size_bytes;
-    call->pinned_url = url_index;
-    call->pinned_connection = client->urls[url_index].side_connection_id;
     call->sink.made = made;
     call->callback = callback;
     call->callback_context = context;
@@ -59,11 +57,10 @@ void fc_side_give_back(const flashcore_arena *arena)
     flashcore_call *call;
     flashcore_client *client = arena->client;
     bool is_alive = client->urls[arena->url_index].side_connection_id == arena->connection_id && !client->is_closing;
-    if (!is_alive || fc_call_create(client, FC_OP_ARENA_DESTROY, &call) != FC_OK)
+    if (!is_alive ||
+        fc_call_create_pinned(client, FC_OP_ARENA_DESTROY, arena->url_index, arena->connection_id, &call) != FC_OK)
         return;
     call->wire.arena = arena->id;
-    call->pinned_url = arena->url_index;
-    call->pinned_connection = arena->connection_id;
     fc_flight_launch(call);
 }
 

@@ -155,6 +155,14 @@ void fc_pack_attend(fc_bytes *bytes, uint64_t id)
     fc_pack_tensor(bytes, "v", "f32", (uint64_t[]){1, 1, 5, 8}, 160);
 }
 
+void fc_pack_large_attend(fc_bytes *bytes, uint64_t id, size_t q_bytes)
+{
+    fc_pack_head(bytes, id, "attend", 3);
+    fc_pack_tensor(bytes, "q", "f32", (uint64_t[]){1, 1, q_bytes / 128, 32}, q_bytes);
+    fc_pack_tensor(bytes, "k", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
+    fc_pack_tensor(bytes, "v", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
+}
+
 /* --- reading ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t big_endian(const uint8_t *at, int width)
@@ -404,6 +412,15 @@ void fc_raw_send_frame(int fd, bool is_ipc, const void *payload, size_t size)
     fc_raw_send(fd, is_ipc ? frame : frame + 1, is_ipc ? 9 : 8);
     fc_raw_send(fd, request_id, sizeof request_id);
     fc_raw_send(fd, payload, size);
+}
+
+int fc_raw_ask(const char *url, const fc_bytes *request)
+{
+    int fd = fc_raw_connect(url);
+    ck_assert_int_ge(fd, 0);
+    fc_raw_greet(fd);
+    fc_raw_send_frame(fd, strncmp(url, "ipc://", 6) == 0, request->data, request->size);
+    return fd;
 }
 
 /* False: still open when the time is up. */

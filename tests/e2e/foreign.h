@@ -39,6 +39,9 @@ void fc_pack_tensor(fc_bytes *bytes, const char *key, const char *dtype, const u
 /* A whole right attend request, [1,2,3,8] against [1,1,5,8] in f32. */
 void fc_pack_attend(fc_bytes *bytes, uint64_t id);
 
+/* One of a quick kernel: a q of so many bytes, a multiple of 128, against a single key. Its reply is as large. */
+void fc_pack_large_attend(fc_bytes *bytes, uint64_t id, size_t q_bytes);
+
 /* --- reading ---------------------------------------------------------------------------------------------------- */
 
 /* A value inside a reply: where its encoding starts and ends. begin NULL: absent. */
@@ -84,6 +87,9 @@ void fc_raw_send(int fd, const void *data, size_t size);
 /* The SP greeting of a REQ, then one frame holding a REQ header and this payload. */
 void fc_raw_greet(int fd);
 void fc_raw_send_frame(int fd, bool is_ipc, const void *payload, size_t size);
+
+/* Connects, greets and sends the request in a frame; the connection. */
+int fc_raw_ask(const char *url, const fc_bytes *request);
 
 /* Reads until the far side closes the connection; how many bytes came. Fails after FC_E2E_STOP_MS. */
 size_t fc_raw_read_all(int fd);

@@ -102,23 +102,15 @@ END_TEST
 START_TEST(readers_that_die_harm_nobody)
 {
     enum { READERS = 8, BYTES = 4 << 20 };
-    bool is_ipc = _i == 0;
     fc_e2e_daemon daemon;
     fc_bytes request = {0};
     int fds[READERS];
     fc_e2e_start(&daemon, NULL);
     const char *url = daemon.ipc_url;
     flashcore_client *client = fc_job_client(&url, 1);
-    fc_pack_head(&request, 1, "attend", 3);
-    fc_pack_tensor(&request, "q", "f32", (uint64_t[]){1, 1, BYTES / 128, 32}, BYTES);
-    fc_pack_tensor(&request, "k", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    fc_pack_tensor(&request, "v", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    for (int i = 0; i < READERS; i++) {
-        fds[i] = fc_raw_connect(is_ipc ? daemon.ipc_url : daemon.tcp_url);
-        ck_assert_int_ge(fds[i], 0);
-        fc_raw_greet(fds[i]);
-        fc_raw_send_frame(fds[i], is_ipc, request.data, request.size);
-    }
+    fc_pack_large_attend(&request, 1, BYTES);
+    for (int i = 0; i < READERS; i++)
+        fds[i] = fc_raw_ask(_i == 0 ? daemon.ipc_url : daemon.tcp_url, &request);
     fc_job_wait_counter(client, "launched_requests", READERS);
     fc_job_wait_counter_down(client, "running", 0);
     for (int i = 0; i < READERS; i++)

@@ -218,20 +218,13 @@ START_TEST(a_deaf_peer_keeps_nobody)
 {
     enum { BYTES = 8 << 20 };
     static const char *const args[] = {"--drain-timeout", "500ms", "--close-timeout", "500ms", NULL};
-    bool is_ipc = _i == 0;
     fc_e2e_daemon daemon;
     fc_bytes request = {0};
     fc_e2e_start(&daemon, args);
     const char *url = daemon.ipc_url;
     flashcore_client *client = fc_job_client(&url, 1);
-    fc_pack_head(&request, 1, "attend", 3);
-    fc_pack_tensor(&request, "q", "f32", (uint64_t[]){1, 1, BYTES / 128, 32}, BYTES);
-    fc_pack_tensor(&request, "k", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    fc_pack_tensor(&request, "v", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    int fd = fc_raw_connect(is_ipc ? daemon.ipc_url : daemon.tcp_url);
-    ck_assert_int_ge(fd, 0);
-    fc_raw_greet(fd);
-    fc_raw_send_frame(fd, is_ipc, request.data, request.size);
+    fc_pack_large_attend(&request, 1, BYTES);
+    int fd = fc_raw_ask(_i == 0 ? daemon.ipc_url : daemon.tcp_url, &request);
     fc_job_wait_counter(client, "launched_requests", 1);
     fc_job_wait_counter_down(client, "running", 0);
     fc_e2e_signal(&daemon, SIGTERM);
@@ -248,20 +241,13 @@ START_TEST(a_slow_reader_gets_its_reply)
 {
     enum { BYTES = 8 << 20, PATIENCE_MS = 700 };
     static const char *const args[] = {"--drain-timeout", "60s", NULL};
-    bool is_ipc = _i == 0;
     fc_e2e_daemon daemon;
     fc_bytes request = {0};
     fc_e2e_start(&daemon, args);
     const char *url = daemon.ipc_url;
     flashcore_client *client = fc_job_client(&url, 1);
-    fc_pack_head(&request, 1, "attend", 3);
-    fc_pack_tensor(&request, "q", "f32", (uint64_t[]){1, 1, BYTES / 128, 32}, BYTES);
-    fc_pack_tensor(&request, "k", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    fc_pack_tensor(&request, "v", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    int fd = fc_raw_connect(is_ipc ? daemon.ipc_url : daemon.tcp_url);
-    ck_assert_int_ge(fd, 0);
-    fc_raw_greet(fd);
-    fc_raw_send_frame(fd, is_ipc, request.data, request.size);
+    fc_pack_large_attend(&request, 1, BYTES);
+    int fd = fc_raw_ask(_i == 0 ? daemon.ipc_url : daemon.tcp_url, &request);
     fc_job_wait_counter(client, "launched_requests", 1);
     fc_job_wait_counter_down(client, "running", 0);
     flashcore_client_destroy(client);

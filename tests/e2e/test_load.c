@@ -310,10 +310,7 @@ START_TEST(a_queue_is_bounded_in_bytes_too)
                                        "0",
                                        NULL};
     fc_bytes request = {0};
-    fc_pack_head(&request, 1, "attend", 3);
-    fc_pack_tensor(&request, "q", "f32", (uint64_t[]){1, 1, LARGE_BYTES / 128, 32}, LARGE_BYTES);
-    fc_pack_tensor(&request, "k", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
-    fc_pack_tensor(&request, "v", "f32", (uint64_t[]){1, 1, 1, 32}, 128);
+    fc_pack_large_attend(&request, 1, LARGE_BYTES);
     fc_held_run(args, 0, look_at_large_requests, &request);
     fc_bytes_fini(&request);
 }

@@ -76,11 +76,6 @@ void execute_add(Meeting &meeting)
     execute_vote(meeting, 0, [](int64_t a, int64_t b, int) { return a + b; });
 }
 
-void execute_min(Meeting &meeting)
-{
-    execute_vote(meeting, INT64_MAX, [](int64_t a, int64_t b, int) { return a < b ? a : b; });
-}
-
 void execute_max(Meeting &meeting)
 {
     execute_vote(meeting, INT64_MIN, [](int64_t a, int64_t b, int) { return a < b ? b : a; });
@@ -94,24 +89,6 @@ void execute_and(Meeting &meeting)
 void execute_or(Meeting &meeting)
 {
     execute_vote(meeting, 0, [](int64_t a, int64_t b, int) { return a | b; });
-}
-
-void execute_xor(Meeting &meeting)
-{
-    execute_vote(meeting, 0, [](int64_t a, int64_t b, int) { return a ^ b; });
-}
-
-void execute_match(Meeting &meeting)
-{
-    for (uint32_t rest = meeting.mask; rest != 0; rest &= rest - 1) {
-        Vote &own = *static_cast<Vote *>(meeting.operands[__builtin_ctz(rest)]);
-        own.result = 0;
-        for (uint32_t others = meeting.mask; others != 0; others &= others - 1) {
-            const int lane = __builtin_ctz(others);
-            if (static_cast<Vote *>(meeting.operands[lane])->value == own.value)
-                own.result |= (int64_t)1 << lane;
-        }
-    }
 }
 
 int64_t vote(unsigned mask, const char *instruction, int64_t value, void (*execute)(Meeting &meeting))
@@ -167,11 +144,6 @@ unsigned __reduce_add_sync(unsigned mask, unsigned value)
     return (unsigned)vote(mask, "__reduce_add_sync", value, emulate::execute_add);
 }
 
-unsigned __reduce_min_sync(unsigned mask, unsigned value)
-{
-    return (unsigned)vote(mask, "__reduce_min_sync", value, emulate::execute_min);
-}
-
 unsigned __reduce_max_sync(unsigned mask, unsigned value)
 {
     return (unsigned)vote(mask, "__reduce_max_sync", value, emulate::execute_max);
@@ -182,55 +154,7 @@ int __reduce_add_sync(unsigned mask, int value)
     return (int)vote(mask, "__reduce_add_sync", value, emulate::execute_add);
 }
 
-int __reduce_min_sync(unsigned mask, int value)
-{
-    return (int)vote(mask, "__reduce_min_sync", value, emulate::execute_min);
-}
-
 int __reduce_max_sync(unsigned mask, int value)
 {
     return (int)vote(mask, "__reduce_max_sync", value, emulate::execute_max);
-}
-
-unsigned __reduce_and_sync(unsigned mask, unsigned value)
-{
-    return (unsigned)vote(mask, "__reduce_and_sync", value, emulate::execute_and);
-}
-
-unsigned __reduce_or_sync(unsigned mask, unsigned value)
-{
-    return (unsigned)vote(mask, "__reduce_or_sync", value, emulate::execute_or);
-}
-
-unsigned __reduce_xor_sync(unsigned mask, unsigned value)
-{
-    return (unsigned)vote(mask, "__reduce_xor_sync", value, emulate::execute_xor);
-}
-
-unsigned __match_any_sync(unsigned mask, unsigned value)
-{
-    return (unsigned)vote(mask, "__match_any_sync", value, emulate::execute_match);
-}
-
-int __syncthreads_count(int predicate)
-{
-    static int counts[2], turn;
-    const int own_turn = turn; /* two, so that a quick thread cannot spoil what a slow one still has to read */
-    counts[own_turn] += predicate != 0;
-    emulate::barrier_wait(0, emulate::block_threads(), "__syncthreads_count");
-    const int result = counts[own_turn];
-    emulate::barrier_wait(0, emulate::block_threads(), "__syncthreads_count");
-    turn = !own_turn;
-    counts[turn] = 0;
-    return result;
-}
-
-int __syncthreads_or(int predicate)
-{
-    return __syncthreads_count(predicate) != 0;
-}
-
-int __syncthreads_and(int predicate)
-{
-    return __syncthreads_count(predicate == 0) == 0;
 }

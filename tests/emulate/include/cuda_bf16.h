@@ -2,6 +2,8 @@
 #ifndef EMULATE_CUDA_BF16_H
 #define EMULATE_CUDA_BF16_H
 
+#include "proto/half.h"
+
 #include "small_float.h"
 
 namespace emulate
@@ -9,15 +11,12 @@ namespace emulate
 
 inline float float_of_bfloat(uint16_t bits)
 {
-    return __uint_as_float((uint32_t)bits << 16);
+    return fc_bf16_to_float(bits);
 }
 
 inline uint16_t bfloat_of_float(float value)
 {
-    const uint32_t bits = __float_as_uint(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return 0x7fff;
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+    return fc_bf16_from_float(value);
 }
 
 } // namespace emulate

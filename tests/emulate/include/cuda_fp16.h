@@ -2,6 +2,8 @@
 #ifndef EMULATE_CUDA_FP16_H
 #define EMULATE_CUDA_FP16_H
 
+#include "proto/half.h"
+
 #include "small_float.h"
 
 namespace emulate
@@ -9,25 +11,12 @@ namespace emulate
 
 inline float float_of_half(uint16_t half)
 {
-    /* The exponent moves by 112 by a multiplication, which makes subnormals right too; infinity and NaN get all ones.
-     */
-    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, sign = (uint32_t)(half & 0x8000u) << 16;
-    const uint32_t finite = __float_as_uint(__uint_as_float(magnitude) * 0x1p112f);
-    const uint32_t bits = (half & 0x7c00u) == 0x7c00u ? magnitude | 0x7f800000u : finite;
-    return __uint_as_float(bits | sign);
+    return fc_f16_to_float(half);
 }
 
 inline uint16_t half_of_float(float value)
 {
-    const uint32_t bits = __float_as_uint(value), magnitude = bits & 0x7fffffffu;
-    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
-    if (magnitude > 0x7f800000u)
-        return 0x7fff;
-    if (magnitude >= 0x477ff000u) /* 65520 and more */
-        return (uint16_t)(sign | 0x7c00u);
-    if (magnitude < 0x38800000u) /* a subnormal: the unit is 2^-24, the addition rounds */
-        return (uint16_t)(sign | (__float_as_uint(__uint_as_float(magnitude) + 0.5f) - 0x3f000000u));
-    return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13));
+    return fc_f16_from_float(value);
 }
 
 } // namespace emulate

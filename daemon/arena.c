@@ -42,8 +42,22 @@ fc_status fc_arena_memory_open(size_t size_bytes, fc_arena_memory *out_memory, f
     return FC_OK;
 }
 
+fc_status fc_arena_memory_register(fc_arena_memory *memory, const fc_engine_ops *ops, fc_engine *engine,
+                                   fc_reason *out_reason)
+{
+    fc_status st = ops->memory_register(engine, memory->base, memory->size_bytes, out_reason);
+    if (st != FC_OK)
+        return st;
+    memory->place = (fc_memory_place){.kind = FC_MEMORY_REGISTERED, .region = memory->base};
+    memory->ops = ops;
+    memory->engine = engine;
+    return FC_OK;
+}
+
 void fc_arena_memory_close(fc_arena_memory *memory)
 {
+    if (memory->ops != NULL)
+        memory->ops->memory_unregister(memory->engine, memory->base);
     if (memory->base != NULL)
         munmap(memory->base, memory->size_bytes);
     if (memory->fd >= 0)

@@ -5,6 +5,7 @@
 
 #include "daemon/arena.h"
 #include "daemon/id_table.h"
+#include "daemon/log.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -36,12 +37,13 @@ typedef struct order {
 } order;
 
 struct fc_arena_store {
-    fc_arena_limits limits;
+    fc_arena_store_config config;
     fc_stats *stats;
     fc_arena_on_made on_made;
     void *context;
     pthread_t keeper;
     bool is_started;
+    bool has_warned; /* of a registration that failed; the keeper's */
 
     pthread_mutex_t lock; /* guards the rest, and every holder and arena but the memory itself */
     pthread_cond_t work;
@@ -109,7 +111,7 @@ static holder *find_or_add_holder(fc_arena_store *store, uint64_t peer)
 /* Sets the bytes aside. */
 static fc_status charge(fc_arena_store *store, holder *h, uint64_t size_bytes, fc_reason *out_reason)
 {
-    const fc_arena_limits *limits = &store->limits;
+    const fc_arena_store_config *limits = &store->config;
     if (h->is_gone)
         return FC_CANCELLED;
     if (h->arena_count >= FC_ARENAS_PER_PEER)
@@ -176,6 +178,21 @@ static void publish(fc_arena_store *store, fc_arena *arena, fc_arena_made *made)
     pthread_mutex_unlock(&store->lock);
 }
 
+/* Before anybody has the descriptor: nobody has punched holes yet. */
+static void register_arena(fc_arena_store *store, fc_arena *arena)
+{
+    fc_reason reason = {""};
+    fc_status st = fc_arena_memory_register(&arena->memory, store->config.ops, store->config.engine, &reason);
+    if (st == FC_OK)
+        return;
+    fc_stats_add(store->stats, FC_COUNT_ARENAS_UNREGISTERED, 1);
+    if (!store->has_warned)
+        fc_log(FC_LOG_WARN, "arena_not_registered", fc_log_text("status", fc_status_name(st)),
+               fc_log_text("why", reason.text), fc_log_uint("bytes", arena->memory.size_bytes),
+               fc_log_text("effect", "its tensors are copied once more on their way; said once"));
+    store->has_warned = true;
+}
+
 static void make(fc_arena_store *store, const order *o, fc_arena_made *made)
 {
     fc_arena *arena = calloc(1, sizeof *arena);
@@ -188,6 +205,7 @@ static void make(fc_arena_store *store, const order *o, fc_arena_made *made)
         free(arena);
         return;
     }
+    register_arena(store, arena);
     arena->store = store;
     arena->held_by = o->holder;
     made->size_bytes = arena->memory.size_bytes;
@@ -343,15 +361,20 @@ size_t fc_arena_size_bytes(const fc_arena *arena)
     return arena->memory.size_bytes;
 }
 
+fc_memory_place fc_arena_place(const fc_arena *arena)
+{
+    return arena != NULL ? arena->memory.place : (fc_memory_place){.kind = FC_MEMORY_HOST};
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-fc_status fc_arena_store_create(const fc_arena_limits *limits, fc_stats *stats, fc_arena_on_made on_made, void *context,
-                                fc_arena_store **out_store)
+fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *stats, fc_arena_on_made on_made,
+                                void *context, fc_arena_store **out_store)
 {
     fc_arena_store *store = calloc(1, sizeof *store);
     if (store == NULL)
         return FC_NO_MEMORY;
-    store->limits = *limits;
+    store->config = *config;
     store->stats = stats;
     store->on_made = on_made;
     store->context = context;

@@ -4,7 +4,8 @@
  * names it, until that is answered; the last one out frees it. An id means something to its peer alone and never comes
  * again. Bytes count against the quotas until they are free.
  *
- * A thread of the store's own, the keeper, makes and frees: both take time, and the threads that ask have none.
+ * A thread of the store's own, the keeper, makes and frees: both take time, and the threads that ask have none. It also
+ * registers each arena with the engine; where that fails the arena is none the worse, only slower.
  *
  * Threads: any, but for create, stop and destroy.
  */
@@ -12,14 +13,17 @@
 #define FC_DAEMON_ARENA_STORE_H
 
 #include "daemon/stats.h"
+#include "kernels/engine.h"
 
 typedef struct fc_arena_store fc_arena_store;
 typedef struct fc_arena fc_arena;
 
-typedef struct fc_arena_limits {
-    uint64_t total_bytes;    /* of all peers together; 0: there are no arenas */
-    uint64_t bytes_per_peer; /* of one connection */
-} fc_arena_limits;
+typedef struct fc_arena_store_config {
+    uint64_t total_bytes;     /* of all peers together; 0: there are no arenas */
+    uint64_t bytes_per_peer;  /* of one connection */
+    const fc_engine_ops *ops; /* arenas are registered with; borrowed, as the engine is, until destroy */
+    fc_engine *engine;
+} fc_arena_store_config;
 
 #define FC_ARENAS_PER_PEER 64
 
@@ -34,8 +38,8 @@ typedef struct fc_arena_made {
 typedef void (*fc_arena_on_made)(void *context, void *request, const fc_arena_made *made);
 
 /* FC_NO_MEMORY, FC_INTERNAL: no thread. stats is borrowed until destroy. */
-fc_status fc_arena_store_create(const fc_arena_limits *limits, fc_stats *stats, fc_arena_on_made on_made, void *context,
-                                fc_arena_store **out_store);
+fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *stats, fc_arena_on_made on_made,
+                                void *context, fc_arena_store **out_store);
 
 /* Ends the keeper after what was asked of it; later asking is refused. What is held stays. */
 void fc_arena_store_stop(fc_arena_store *store);
@@ -60,5 +64,6 @@ void fc_arena_release(fc_arena *arena); /* NULL is fine */
 
 uint8_t *fc_arena_base(const fc_arena *arena);
 size_t fc_arena_size_bytes(const fc_arena *arena);
+fc_memory_place fc_arena_place(const fc_arena *arena); /* for the engine. NULL: plain host memory */
 
 #endif

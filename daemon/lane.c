@@ -49,6 +49,7 @@ static fc_engine_job make_job(const fc_request *request)
                 .v_strides = k,
                 .out_strides = q,
             },
+        .places = request->placement.places,
     };
 }
 

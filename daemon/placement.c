@@ -96,6 +96,13 @@ fc_status fc_placement_resolve(fc_arena_store *store, uint64_t peer, bool is_loc
         attend->k.data = pieces[FC_PLACE_K].begin;
     if (pieces[FC_PLACE_V].begin != NULL)
         attend->v.data = pieces[FC_PLACE_V].begin;
+    out_placement->places = (fc_memory_places){
+        .q = fc_arena_place(out_placement->arenas[FC_PLACE_Q]),
+        .k = fc_arena_place(out_placement->arenas[FC_PLACE_K]),
+        .v = fc_arena_place(out_placement->arenas[FC_PLACE_V]),
+        .out = fc_arena_place(out_placement->arenas[FC_PLACE_OUT]),
+        .lse = fc_arena_place(out_placement->arenas[FC_PLACE_LSE]),
+    };
     out_placement->out = pieces[FC_PLACE_OUT].begin;
     out_placement->lse = (float *)(void *)pieces[FC_PLACE_LSE].begin;
     return check_overlap(pieces, out_reason);

@@ -69,11 +69,13 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
 
 static fc_status create_arenas(fc_service *service)
 {
-    fc_arena_limits limits = {.total_bytes = service->config.arena_bytes,
-                              .bytes_per_peer = service->config.arena_bytes_per_peer};
-    if (limits.total_bytes == 0)
+    fc_arena_store_config config = {.total_bytes = service->config.arena_bytes,
+                                    .bytes_per_peer = service->config.arena_bytes_per_peer,
+                                    .ops = service->config.ops,
+                                    .engine = service->config.engine};
+    if (config.total_bytes == 0)
         return FC_OK;
-    return fc_arena_store_create(&limits, &service->stats, on_arena_made, service, &service->arenas);
+    return fc_arena_store_create(&config, &service->stats, on_arena_made, service, &service->arenas);
 }
 
 static fc_status check_tunables(const fc_service_tunables *tunables, const fc_engine_info *info, fc_reason *out_reason)
@@ -371,7 +373,7 @@ static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_
     if (st != FC_OK)
         return st;
     request->item.bytes = request->size_bytes;
-    request->item.staging_bytes = ops->staging_bytes(engine, &request->problem);
+    request->item.staging_bytes = ops->staging_bytes(engine, &request->problem, &request->placement.places);
     request->item.segment_count = (uint32_t)request->problem.batch;
     request->item.deadline_ns = fc_admission_deadline(request->received_ns, request->attend.deadline_us);
     if (request->item.staging_bytes > service->config.engine_config.lane_staging_bytes)

@@ -139,6 +139,29 @@ static fc_status engine_plan(const fc_engine *engine, fc_kernel wanted, const fc
     return fc_plan_make(&engine->info.device, wanted, problem, out_plan, out_reason);
 }
 
+fc_status fc_cuda_lost(fc_reason *out_reason)
+{
+    return fc_fail(FC_DEVICE_LOST, out_reason, "the GPU failed earlier; the server has to be restarted");
+}
+
+/* The caller's thread may never have talked to the device. */
+static fc_status memory_register(fc_engine *engine, void *base, size_t size_bytes, fc_reason *out_reason)
+{
+    cudaError_t error;
+    if (atomic_load(&engine->is_lost))
+        return fc_cuda_lost(out_reason);
+    error = cudaSetDevice(engine->config.device_index);
+    if (error == cudaSuccess)
+        error = cudaHostRegister(base, size_bytes, cudaHostRegisterDefault);
+    return error == cudaSuccess ? FC_OK : fc_cuda_fail(error, "registering memory", out_reason);
+}
+
+static void memory_unregister(fc_engine *engine, void *base)
+{
+    if (cudaSetDevice(engine->config.device_index) != cudaSuccess || cudaHostUnregister(base) != cudaSuccess)
+        (void)cudaGetLastError();
+}
+
 static const fc_engine_ops OPS = {
     .abi_version = FC_ENGINE_ABI_VERSION,
     .name = "cuda",
@@ -147,6 +170,8 @@ static const fc_engine_ops OPS = {
     .describe = engine_describe,
     .plan = engine_plan,
     .staging_bytes = fc_cuda_staging_bytes,
+    .memory_register = memory_register,
+    .memory_unregister = memory_unregister,
     .lane_open = fc_cuda_lane_open,
     .lane_close = fc_cuda_lane_close,
     .lane_run = fc_cuda_lane_run,

@@ -21,8 +21,11 @@ struct fc_engine {
  * sentence "cudaErrorX while ...". Also clears the runtime's last error of this thread. */
 fc_status fc_cuda_fail(cudaError_t error, const char *doing, fc_reason *out_reason);
 
+/* Says that the context is broken for good. Returns FC_DEVICE_LOST. */
+fc_status fc_cuda_lost(fc_reason *out_reason);
+
 /* The ops of engine.h that concern lanes and their memory. */
-size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem);
+size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places);
 fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason);
 void fc_cuda_lane_close(fc_engine_lane *lane);
 fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count,

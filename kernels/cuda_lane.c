@@ -71,10 +71,20 @@ static size_t lse_bytes(const fc_problem *p)
     return (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len * sizeof(float);
 }
 
-size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem)
+/* What a tensor takes in the lane's buffers. */
+static size_t staged_bytes(fc_memory_place place, size_t bytes)
 {
+    return place.kind == FC_MEMORY_DEVICE ? 0 : aligned(bytes);
+}
+
+size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places)
+{
+    static const fc_memory_places HOST = {.q = {.kind = FC_MEMORY_HOST}};
+    const fc_memory_places *at = places != NULL ? places : &HOST;
     (void)engine;
-    return 2 * aligned(q_bytes(problem)) + 2 * aligned(kv_bytes(problem)) + aligned(lse_bytes(problem));
+    return staged_bytes(at->q, q_bytes(problem)) + staged_bytes(at->k, kv_bytes(problem)) +
+           staged_bytes(at->v, kv_bytes(problem)) + staged_bytes(at->out, q_bytes(problem)) +
+           staged_bytes(at->lse, lse_bytes(problem));
 }
 
 /* What precedes the tensors in the buffers. */
@@ -207,7 +217,7 @@ static fc_status check_fit(const fc_engine_lane *lane, const fc_engine_job *jobs
     size_t bytes = 0, workspace = 0;
     uint64_t segments = 0, tickets = 0;
     for (uint32_t i = 0; i < job_count; i++) {
-        size_t more = fc_cuda_staging_bytes(lane->engine, &jobs[i].problem);
+        size_t more = fc_cuda_staging_bytes(lane->engine, &jobs[i].problem, &jobs[i].places);
         if (more > config->lane_staging_bytes - bytes)
             return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %zu staging bytes",
                            config->lane_staging_bytes);
@@ -299,11 +309,6 @@ static void unpack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uint32
 }
 
 /* --- running ---------------------------------------------------------------------------------------------------- */
-
-static fc_status lost(fc_reason *out_reason)
-{
-    return fc_fail(FC_DEVICE_LOST, out_reason, "the GPU failed earlier; the server has to be restarted");
-}
 
 /* After a CUDA error in the middle of a launch: waits until nothing is under way, and finds out whether the context
  * survived. Errors of the device itself come back from every call until the process ends. */
@@ -405,7 +410,7 @@ fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint
     batch b;
     fc_status st;
     if (atomic_load(&lane->engine->is_lost))
-        return lost(out_reason);
+        return fc_cuda_lost(out_reason);
     st = check_fit(lane, jobs, job_count, out_reason);
     if (st == FC_OK)
         st = pack_batch(lane, jobs, job_count, &b, out_reason);
@@ -466,7 +471,7 @@ fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_rea
     fc_engine_lane *lane;
     cudaError_t error;
     if (atomic_load(&engine->is_lost))
-        return lost(out_reason);
+        return fc_cuda_lost(out_reason);
     lane = calloc(1, sizeof *lane);
     if (lane == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "no memory for a lane");

@@ -1,8 +1,9 @@
 /* An engine: the thing behind a lane that owns a device, its streams, its staging memory, and runs requests on it.
  *
  * Two exist: `cpu`, linked into the daemon, and `cuda`, a shared object the daemon opens with dlopen. Both are reached
- * through one table of functions. Threads: open, close and describe on one thread; plan on any thread; a lane belongs
- * to the one thread that opened it. Lifetime: close an engine after its lanes.
+ * through one table of functions. Threads: open, close and describe on one thread; plan, staging_bytes and the memory
+ * calls on any thread; a lane belongs to the one thread that opened it. Lifetime: close an engine after its lanes, and
+ * after what was registered with it is unregistered.
  */
 #ifndef FC_KERNELS_ENGINE_H
 #define FC_KERNELS_ENGINE_H
@@ -14,7 +15,7 @@ extern "C" {
 #endif
 
 /* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
-#define FC_ENGINE_ABI_VERSION 2
+#define FC_ENGINE_ABI_VERSION 3
 
 typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;
@@ -35,11 +36,32 @@ typedef struct fc_engine_info {
     uint32_t lane_count;      /* the engine's own choice: CPU 1, CUDA 2 to 4 */
 } fc_engine_info;
 
-/* One request as a lane runs it. All memory is host memory of any alignment, borrowed until lane_run returns. */
+/* What kind of memory a tensor lies in. */
+typedef enum fc_memory_kind {
+    FC_MEMORY_HOST,       /* the process's, at any alignment */
+    FC_MEMORY_REGISTERED, /* host memory inside a region that memory_register() took: the device copies from and to it
+                           */
+    FC_MEMORY_DEVICE      /* the engine's device: kernels use the address as it is. Aligned as fc_tensors says. */
+} fc_memory_kind;
+
+typedef struct fc_memory_place {
+    fc_memory_kind kind;
+    const void
+        *region; /* REGISTERED: its base. Tensors of one region may travel in one copy, with what lies between. */
+} fc_memory_place;
+
+/* Of the tensors of a job; {0}: all are plain host memory. */
+typedef struct fc_memory_places {
+    fc_memory_place q, k, v, out, lse;
+} fc_memory_places;
+
+/* One request as a lane runs it. Its memory is borrowed until lane_run returns. Somebody else may write to registered
+ * and device memory meanwhile: answers then are whatever they are, and nobody else's suffer. */
 typedef struct fc_engine_job {
     fc_problem problem;
     fc_plan plan;
-    fc_tensors tensors; /* host pointers; lse may be NULL here: then it is computed and dropped */
+    fc_tensors tensors; /* lse may be NULL here: then it is computed and dropped */
+    fc_memory_places places;
 } fc_engine_job;
 
 /* Microseconds of one launch, the same for every request in it. */
@@ -61,8 +83,19 @@ typedef struct fc_engine_ops {
                       fc_reason *out_reason);
 
     /* Staging bytes a job needs of its lane; a launch's jobs must fit config.lane_staging_bytes together, and a job
-     * that alone needs more is too large for this server. 0 on the CPU, which stages nothing. Any thread. */
-    size_t (*staging_bytes)(const fc_engine *engine, const fc_problem *problem);
+     * that alone needs more is too large for this server. Tensors in device memory need none, nor does the CPU, which
+     * stages nothing. places NULL: host memory throughout. Any thread. */
+    size_t (*staging_bytes)(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places);
+
+    /* Makes host memory, whole pages of it, fit for FC_MEMORY_REGISTERED. Takes a millisecond per some 10 MiB, during
+     * which lanes may stall. Its pages stay as they are now: who maps other pages there later (or punches holes in the
+     * file behind them) parts the device's view from the host's. FC_NO_MEMORY, FC_DEVICE_LOST, FC_INTERNAL: it is plain
+     * host memory still. Regions do not overlap. Any thread. */
+    fc_status (*memory_register)(fc_engine *engine, void *base, size_t size_bytes, fc_reason *out_reason);
+
+    /* Before the memory is unmapped, and after every lane_run with a job in it has returned. A device that is lost does
+     * not matter any more. Any thread. */
+    void (*memory_unregister)(fc_engine *engine, void *base);
 
     fc_status (*lane_open)(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason);
     void (*lane_close)(fc_engine_lane *lane); /* NULL is fine */

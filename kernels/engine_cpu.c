@@ -100,11 +100,28 @@ static fc_status cpu_plan(const fc_engine *engine, fc_kernel wanted, const fc_pr
     return fc_plan_make(&engine->info.device, wanted, problem, out_plan, out_reason);
 }
 
-static size_t cpu_staging_bytes(const fc_engine *engine, const fc_problem *problem)
+static size_t cpu_staging_bytes(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places)
 {
     (void)engine;
     (void)problem;
+    (void)places;
     return 0;
+}
+
+/* Registered or not, memory is read where it lies. */
+static fc_status cpu_memory_register(fc_engine *engine, void *base, size_t size_bytes, fc_reason *out_reason)
+{
+    (void)engine;
+    (void)base;
+    (void)size_bytes;
+    (void)out_reason;
+    return FC_OK;
+}
+
+static void cpu_memory_unregister(fc_engine *engine, void *base)
+{
+    (void)engine;
+    (void)base;
 }
 
 /* --- the lane ----------------------------------------------------------------------------------------------------- */
@@ -183,6 +200,8 @@ const fc_engine_ops *fc_engine_cpu(void)
         .describe = cpu_describe,
         .plan = cpu_plan,
         .staging_bytes = cpu_staging_bytes,
+        .memory_register = cpu_memory_register,
+        .memory_unregister = cpu_memory_unregister,
         .lane_open = cpu_lane_open,
         .lane_close = cpu_lane_close,
         .lane_run = cpu_lane_run,

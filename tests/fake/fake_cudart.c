@@ -20,7 +20,7 @@ static const uintptr_t DEVICE_BIAS = (uintptr_t)1 << 60;
 typedef struct block {
     char *bytes; /* NULL: free slot */
     size_t size;
-    bool is_device;
+    bool is_device, is_registered; /* registered: pinned memory that is not ours */
 } block;
 
 typedef enum step_kind { STEP_COPY, STEP_SET, STEP_LAUNCH, STEP_RECORD } step_kind;
@@ -211,6 +211,10 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorECCUncorrectable";
     case cudaErrorIllegalAddress:
         return "cudaErrorIllegalAddress";
+    case cudaErrorHostMemoryAlreadyRegistered:
+        return "cudaErrorHostMemoryAlreadyRegistered";
+    case cudaErrorHostMemoryNotRegistered:
+        return "cudaErrorHostMemoryNotRegistered";
     case cudaErrorLaunchFailure:
         return "cudaErrorLaunchFailure";
     }
@@ -311,6 +315,7 @@ static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
         memset(b->bytes, POISON, size < POISONED_BYTES ? size : POISONED_BYTES);
         b->size = size;
         b->is_device = is_device;
+        b->is_registered = false;
         fake.live++;
         *out_bytes = b->bytes;
         return cudaSuccess;
@@ -321,7 +326,7 @@ static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
 static cudaError_t drop_block(char *bytes, bool is_device)
 {
     block *b = find_block(bytes, 0, is_device);
-    if (b == NULL || b->bytes != bytes)
+    if (b == NULL || b->bytes != bytes || b->is_registered)
         return cudaErrorInvalidValue;
     free(b->bytes);
     b->bytes = NULL;
@@ -360,6 +365,47 @@ cudaError_t cudaFree(void *d_pointer)
 cudaError_t cudaFreeHost(void *pointer)
 {
     cudaError_t error = enter(), outcome = drop_block(pointer, false);
+    return leave(error != cudaSuccess ? error : outcome);
+}
+
+/* As the real one: whole pages, none of them registered already. */
+static cudaError_t add_region(char *bytes, size_t size)
+{
+    block *free_slot = NULL;
+    if ((uintptr_t)bytes % 4096 != 0 || size == 0 || size % 4096 != 0)
+        return cudaErrorInvalidValue;
+    for (int i = 0; i < MAX_BLOCKS; i++) {
+        block *b = &fake.blocks[i];
+        if (b->bytes == NULL)
+            free_slot = b;
+        else if (!b->is_device && bytes < b->bytes + b->size && b->bytes < bytes + size)
+            return cudaErrorHostMemoryAlreadyRegistered;
+    }
+    if (free_slot == NULL)
+        return cudaErrorMemoryAllocation;
+    *free_slot = (block){.bytes = bytes, .size = size, .is_registered = true};
+    fake.live++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned int flags)
+{
+    cudaError_t error = enter();
+    (void)flags;
+    if (error == cudaSuccess)
+        error = add_region(pointer, bytes);
+    return leave(error);
+}
+
+cudaError_t cudaHostUnregister(void *pointer)
+{
+    cudaError_t error = enter(), outcome = cudaErrorHostMemoryNotRegistered;
+    block *b = find_block(pointer, 0, false);
+    if (b != NULL && b->bytes == pointer && b->is_registered) {
+        b->bytes = NULL;
+        fake.live--;
+        outcome = cudaSuccess;
+    }
     return leave(error != cudaSuccess ? error : outcome);
 }
 

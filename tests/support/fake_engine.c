@@ -20,7 +20,7 @@ void fake_engine_init(fake_engine *engine)
 
 void fake_engine_fini(fake_engine *engine)
 {
-    assert(engine->open_lane_count == 0);
+    assert(engine->open_lane_count == 0 && engine->region_count == 0 && engine->misplaced_count == 0);
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->lock);
 }
@@ -58,6 +58,21 @@ void fake_engine_set_launch_status(fake_engine *engine, fc_status status)
     pthread_mutex_lock(&engine->lock);
     engine->launch_status = status;
     change(engine);
+}
+
+void fake_engine_set_register_status(fake_engine *engine, fc_status status)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->register_status = status;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+uint32_t fake_engine_region_count(fake_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    uint32_t count = engine->region_count;
+    pthread_mutex_unlock(&engine->lock);
+    return count;
 }
 
 void fake_engine_await_launches(fake_engine *engine, uint32_t count)
@@ -106,10 +121,64 @@ static fc_status plan(const fc_engine *engine, fc_kernel wanted, const fc_proble
     return fc_plan_make(&DEVICE, wanted, problem, out_plan, out_reason);
 }
 
-static size_t staging_bytes(const fc_engine *engine, const fc_problem *problem)
+static size_t staging_bytes(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places)
 {
     (void)problem;
+    (void)places;
     return fake_of(engine)->staging_bytes;
+}
+
+static fc_status memory_register(fc_engine *engine, void *base, size_t size_bytes, fc_reason *out_reason)
+{
+    fake_engine *fake = fake_of(engine);
+    pthread_mutex_lock(&fake->lock);
+    fc_status st = fake->register_status;
+    if (st == FC_OK) {
+        assert(fake->region_count < FAKE_REGIONS_MAX);
+        fake->regions[fake->region_count++] = (fake_region){base, size_bytes};
+    }
+    pthread_mutex_unlock(&fake->lock);
+    return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "told to fail");
+}
+
+static void memory_unregister(fc_engine *engine, void *base)
+{
+    fake_engine *fake = fake_of(engine);
+    uint32_t i = 0;
+    pthread_mutex_lock(&fake->lock);
+    while (i < fake->region_count && fake->regions[i].base != base)
+        i++;
+    assert(i < fake->region_count);
+    fake->regions[i] = fake->regions[--fake->region_count];
+    pthread_mutex_unlock(&fake->lock);
+}
+
+/* A tensor is where its place says: inside a region that is registered, or in none. */
+static bool is_in_place(const fake_engine *fake, const void *tensor, size_t bytes, fc_memory_place place)
+{
+    const char *begin = tensor;
+    for (uint32_t i = 0; i < fake->region_count; i++) {
+        const char *region = fake->regions[i].base;
+        if (begin < region || begin >= region + fake->regions[i].size_bytes)
+            continue;
+        return place.kind == FC_MEMORY_REGISTERED && place.region == region &&
+               bytes <= fake->regions[i].size_bytes - (size_t)(begin - region);
+    }
+    return place.kind == FC_MEMORY_HOST;
+}
+
+static bool is_job_in_place(const fake_engine *fake, const fc_engine_job *job)
+{
+    const fc_problem *p = &job->problem;
+    size_t q_rows = (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len;
+    size_t kv_rows = (size_t)p->batch * (size_t)p->kv_heads * (size_t)p->kv_len;
+    size_t row_bytes = (size_t)p->head_dim * fc_dtype_bytes(p->dtype);
+    const fc_tensors *t = &job->tensors;
+    return is_in_place(fake, t->q, q_rows * row_bytes, job->places.q) &&
+           is_in_place(fake, t->k, kv_rows * row_bytes, job->places.k) &&
+           is_in_place(fake, t->v, kv_rows * row_bytes, job->places.v) &&
+           is_in_place(fake, t->out, q_rows * row_bytes, job->places.out) &&
+           is_in_place(fake, t->lse, q_rows * sizeof(float), job->places.lse);
 }
 
 static fc_status lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason)
@@ -144,6 +213,8 @@ static fc_status lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint3
         pthread_cond_wait(&fake->changed, &fake->lock);
     fake->ended_count++;
     fc_status st = fake->launch_status;
+    for (uint32_t i = 0; i < job_count; i++)
+        fake->misplaced_count += !is_job_in_place(fake, &jobs[i]);
     pthread_mutex_unlock(&fake->lock);
     for (uint32_t i = 0; i < job_count && st == FC_OK; i++) {
         const fc_problem *p = &jobs[i].problem;
@@ -165,6 +236,8 @@ static const fc_engine_ops OPS = {
     .describe = describe,
     .plan = plan,
     .staging_bytes = staging_bytes,
+    .memory_register = memory_register,
+    .memory_unregister = memory_unregister,
     .lane_open = lane_open,
     .lane_close = lane_close,
     .lane_run = lane_run,

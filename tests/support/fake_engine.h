@@ -1,5 +1,6 @@
 /* An engine for tests: computes nothing, holds every launch until it is let go, and fails when told to. What it was
- * given can be looked at, so a test sees which requests shared a launch, and decides when it ends.
+ * given can be looked at, so a test sees which requests shared a launch, and decides when it ends. Registered memory it
+ * keeps book of: no region may be left at the end, and every job has to say of each tensor where it lies.
  */
 #ifndef FC_TESTS_FAKE_ENGINE_H
 #define FC_TESTS_FAKE_ENGINE_H
@@ -9,6 +10,12 @@
 #include <pthread.h>
 
 #define FAKE_LAUNCHES_MAX 256
+#define FAKE_REGIONS_MAX 256
+
+typedef struct fake_region {
+    const void *base;
+    size_t size_bytes;
+} fake_region;
 
 typedef struct fake_engine {
     pthread_mutex_t lock;
@@ -23,6 +30,10 @@ typedef struct fake_engine {
     uint32_t ended_count;
     uint32_t job_counts[FAKE_LAUNCHES_MAX]; /* jobs of each launch begun */
     uint32_t open_lane_count;
+    fc_status register_status; /* of memory_register from now on */
+    fake_region regions[FAKE_REGIONS_MAX];
+    uint32_t region_count;
+    uint32_t misplaced_count; /* jobs that said of a tensor that it lies where it does not */
 } fake_engine;
 
 void fake_engine_init(fake_engine *engine);
@@ -43,5 +54,7 @@ void fake_engine_release_all(fake_engine *engine);             /* and holds no m
 void fake_engine_set_launch_status(fake_engine *engine, fc_status status);
 void fake_engine_await_launches(fake_engine *engine, uint32_t count); /* until that many have begun */
 uint32_t fake_engine_launch_count(fake_engine *engine);               /* begun so far */
+void fake_engine_set_register_status(fake_engine *engine, fc_status status);
+uint32_t fake_engine_region_count(fake_engine *engine);
 
 #endif

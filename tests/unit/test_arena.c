@@ -102,6 +102,40 @@ START_TEST(tensors_lie_where_the_request_says)
 }
 END_TEST
 
+/* Registered as long as it lives, or else plain memory that does its job all the same: the fake checks what is said of
+ * each tensor. */
+START_TEST(arenas_are_registered_with_the_engine)
+{
+    static const fc_status OUTCOMES[] = {FC_OK, FC_NO_MEMORY, FC_OK};
+    local_bench b;
+    packet_peer peer;
+    mapped m[3];
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    for (uint32_t i = 0, registered = 0; i < 3; i++) {
+        fake_engine_set_register_status(&b.service.engine, OUTCOMES[i]);
+        m[i] = make_arena(&peer, PAGES_16);
+        registered += OUTCOMES[i] == FC_OK;
+        ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), registered);
+        fc_wire_request request = attend_in(1, m[i].id);
+        ck_assert(packet_peer_send(&peer, &request));
+        packet_peer_expect(&peer, 1, FC_OK, NULL);
+        ck_assert_uint_eq(m[i].base[3 * 1024], FAKE_ENGINE_FILL);
+    }
+    ck_assert_uint_eq(local_bench_stat(&b, FC_COUNT_ARENAS_UNREGISTERED), 1);
+    give_back(&peer, m[0].id, FC_OK);
+    give_back(&peer, m[1].id, FC_OK);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 1);
+    ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), 1);
+    packet_peer_close(&peer);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), 0);
+    for (int i = 0; i < 3; i++)
+        unmap(&m[i]);
+    local_bench_close(&b);
+}
+END_TEST
+
 START_TEST(an_arena_cannot_be_resized_and_may_be_scribbled_on)
 {
     local_bench b;
@@ -348,6 +382,7 @@ int main(void)
     TCase *core = tcase_create("core");
     tcase_set_timeout(core, 60);
     tcase_add_test(core, tensors_lie_where_the_request_says);
+    tcase_add_test(core, arenas_are_registered_with_the_engine);
     tcase_add_test(core, an_arena_cannot_be_resized_and_may_be_scribbled_on);
     tcase_add_test(core, a_wrong_place_is_refused_by_name);
     tcase_add_loop_test(core, what_runs_keeps_its_memory, 0, 2);

@@ -240,7 +240,7 @@ START_TEST(every_job_is_answered)
         if (fake.ops->plan(r.engine, (fc_kernel)kernel, &problem, &plan, NULL) == FC_UNSUPPORTED)
             continue; /* cannot do this dtype or head_dim */
         make_job(&made, &ROWS[_i], (fc_kernel)kernel, r.engine);
-        ck_assert_int_le(fake.ops->staging_bytes(r.engine, &made.job.problem), CONFIG.lane_staging_bytes);
+        ck_assert_int_le(fake.ops->staging_bytes(r.engine, &made.job.problem, NULL), CONFIG.lane_staging_bytes);
         fc_status st = fake.ops->lane_run(r.lane, &made.job, 1, &timing, &reason);
         ck_assert_msg(st == FC_OK, "row %d: %s", _i, reason.text);
         check_answer(&made, _i);
@@ -354,7 +354,7 @@ START_TEST(what_does_not_fit_is_refused)
     ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 17, &timing, &reason), FC_INTERNAL);
     ck_assert_ptr_nonnull(strstr(reason.text, "16 batch entries"));
     jobs[0].problem.kv_len = 1 << 20;
-    ck_assert_uint_gt(fake.ops->staging_bytes(r.engine, &jobs[0].problem), CONFIG.lane_staging_bytes);
+    ck_assert_uint_gt(fake.ops->staging_bytes(r.engine, &jobs[0].problem, NULL), CONFIG.lane_staging_bytes);
     ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 1, &timing, &reason), FC_INTERNAL);
     ck_assert_ptr_nonnull(strstr(reason.text, "1048576 staging bytes"));
     jobs[0] = jobs[1];
@@ -373,6 +373,41 @@ START_TEST(what_does_not_fit_is_refused)
     ck_assert_str_eq(reason.text, "the driver refused to describe a launch of vec");
     free_job(&made);
     rig_close(&r);
+}
+END_TEST
+
+/* Registering can fail like everything else; nothing is left behind, and what is registered twice is refused. */
+START_TEST(memory_is_registered_and_released)
+{
+    static const struct {
+        int error;
+        fc_status status;
+    } FAILURES[] = {{0, FC_OK}, {CUDA_OUT_OF_MEMORY, FC_NO_MEMORY}, {CUDA_ILLEGAL_ADDRESS, FC_INTERNAL}};
+    enum { BYTES = 4 * 4096 };
+    rig r;
+    fc_reason reason = {""};
+    char *memory = aligned_alloc(4096, BYTES);
+    ck_assert_ptr_nonnull(memory);
+    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    long live = fake.live();
+    for (unsigned long call = 1; call <= 2; call++) {
+        for (size_t i = 0; i < sizeof FAILURES / sizeof *FAILURES; i++) {
+            fake.break_call(FAILURES[i].error != 0 ? call : 0, FAILURES[i].error, 0);
+            ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FAILURES[i].status);
+            ck_assert_int_eq(fake.live(), live + (FAILURES[i].status == FC_OK));
+            if (FAILURES[i].status != FC_OK)
+                ck_assert_ptr_nonnull(strstr(reason.text, "while registering memory"));
+            else
+                fake.ops->memory_unregister(r.engine, memory);
+            ck_assert_int_eq(fake.live(), live);
+        }
+    }
+    ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FC_OK);
+    ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FC_INTERNAL);
+    ck_assert_str_eq(reason.text, "cudaErrorHostMemoryAlreadyRegistered while registering memory");
+    fake.ops->memory_unregister(r.engine, memory);
+    rig_close(&r);
+    free(memory);
 }
 END_TEST
 
@@ -477,6 +512,7 @@ static bool run_with_failure(unsigned long call, int error, bool is_sticky)
         fc_engine_lane *lane;
         ck_assert_int_eq(runs[2], FC_DEVICE_LOST);
         ck_assert_int_eq(fake.ops->lane_open(r.engine, &lane, &reason), FC_DEVICE_LOST);
+        ck_assert_int_eq(fake.ops->memory_register(r.engine, NULL, 4096, &reason), FC_DEVICE_LOST);
     }
     ck_assert_msg(is_sticky || failed <= 1, "call %lu: the lane did not recover", call);
     rig_close(&r);
@@ -521,6 +557,7 @@ int main(void)
     tcase_add_test(tests, split_jobs_are_answered);
     tcase_add_test(tests, jobs_together_are_one_launch);
     tcase_add_test(tests, what_does_not_fit_is_refused);
+    tcase_add_test(tests, memory_is_registered_and_released);
     tcase_add_loop_test(tests, a_machine_that_will_not_do_is_told_why, 0, sizeof MACHINES / sizeof *MACHINES);
     tcase_add_test(tests, the_engine_says_what_it_is);
     tcase_add_loop_test(tests, every_cuda_call_may_fail, 0, sizeof FAILURES / sizeof *FAILURES);

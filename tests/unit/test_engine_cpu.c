@@ -43,7 +43,7 @@ static fc_engine_job make_job(const fc_engine_ops *ops, const fc_engine *engine,
     job.tensors.out_strides = job.tensors.q_strides;
     ck_assert_int_eq(ops->plan(engine, FC_KERNEL_AUTO, &job.problem, &job.plan, &reason), FC_OK);
     ck_assert_int_eq(job.plan.kernel, FC_KERNEL_CPU);
-    ck_assert_uint_eq(ops->staging_bytes(engine, &job.problem), 0);
+    ck_assert_uint_eq(ops->staging_bytes(engine, &job.problem, NULL), 0);
     return job;
 }
 

@@ -15,6 +15,8 @@ typedef enum cudaError {
     cudaErrorInvalidDevice = 101,
     cudaErrorECCUncorrectable = 214,
     cudaErrorIllegalAddress = 700,
+    cudaErrorHostMemoryAlreadyRegistered = 712,
+    cudaErrorHostMemoryNotRegistered = 713,
     cudaErrorLaunchFailure = 719,
 } cudaError_t;
 
@@ -31,6 +33,7 @@ struct cudaDeviceProp {
 
 #define cudaStreamNonBlocking 0x01
 #define cudaEventDefault 0x00
+#define cudaHostRegisterDefault 0x00
 #define cudaDeviceScheduleSpin 0x01
 #define cudaDeviceScheduleBlockingSync 0x04
 #define cudaInitDeviceFlagsAreValid 0x01
@@ -49,6 +52,8 @@ cudaError_t cudaMalloc(void **d_pointer, size_t bytes);
 cudaError_t cudaFree(void *d_pointer);
 cudaError_t cudaMallocHost(void **pointer, size_t bytes);
 cudaError_t cudaFreeHost(void *pointer);
+cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned int flags);
+cudaError_t cudaHostUnregister(void *pointer);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);

@@ -28,10 +28,17 @@ static const char *const OPS[] = {
 #undef FC_OP_WORD
 };
 
+static const char *const ARENAS[] = {
+#define FC_ARENA_WORD WORD_NAME
+#include "proto/vocab.def"
+#undef FC_ARENA_WORD
+};
+
 const fc_word_list FC_WORDS_DTYPE = {DTYPES, FC_DTYPE_COUNT};
 const fc_word_list FC_WORDS_LAYOUT = {LAYOUTS, FC_LAYOUT_COUNT};
 const fc_word_list FC_WORDS_CAUSAL = {CAUSALS, FC_CAUSAL_COUNT};
 const fc_word_list FC_WORDS_OP = {OPS, FC_OP_COUNT};
+const fc_word_list FC_WORDS_ARENA = {ARENAS, FC_ARENA_KIND_COUNT};
 
 static fc_status fail_expected(const fc_reader *reader, const char *key, const char *expected, const char *got)
 {
@@ -143,6 +150,18 @@ fc_status fc_read_text(const fc_reader *reader, const char *key, fc_need need, s
         return fail_item(reader, key, expected, item);
     }
     *out = (fc_wire_text){(const char *)item->bytes, item->count};
+    return FC_OK;
+}
+
+fc_status fc_read_bytes(const fc_reader *reader, const char *key, size_t size_bytes, uint8_t *out)
+{
+    const fc_item *item = fc_scan_find(reader->scan, reader->map, key);
+    if (item == NULL || item->kind != FC_ITEM_BIN || item->count != size_bytes) {
+        char expected[48];
+        snprintf(expected, sizeof expected, "bin of %zu bytes", size_bytes);
+        return fail_item(reader, key, expected, item);
+    }
+    memcpy(out, item->bytes, size_bytes);
     return FC_OK;
 }
 

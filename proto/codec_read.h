@@ -25,7 +25,7 @@ typedef struct fc_word_list {
     const char *const *names;
     int count;
 } fc_word_list;
-extern const fc_word_list FC_WORDS_DTYPE, FC_WORDS_LAYOUT, FC_WORDS_CAUSAL, FC_WORDS_OP;
+extern const fc_word_list FC_WORDS_DTYPE, FC_WORDS_LAYOUT, FC_WORDS_CAUSAL, FC_WORDS_OP, FC_WORDS_ARENA;
 
 bool fc_read_has(const fc_reader *reader, const char *key);
 fc_status fc_read_uint(const fc_reader *reader, const char *key, fc_need need, uint64_t max, uint64_t *out);
@@ -38,6 +38,8 @@ fc_status fc_read_float(const fc_reader *reader, const char *key, bool *out_has,
 fc_status fc_read_text(const fc_reader *reader, const char *key, fc_need need, size_t max_bytes, fc_wire_text *out);
 /* *out: the word's place in the list. */
 fc_status fc_read_word(const fc_reader *reader, const char *key, fc_need need, const fc_word_list *words, int *out);
+/* A bin of exactly size_bytes, copied. */
+fc_status fc_read_bytes(const fc_reader *reader, const char *key, size_t size_bytes, uint8_t *out);
 /* Two integers, each -1 or 0 to 2^31-1. */
 fc_status fc_read_window(const fc_reader *reader, const char *key, int64_t *out_left, int64_t *out_right);
 /* Up to FC_NAME_LIST_MAX texts; more are ignored. */

@@ -80,6 +80,7 @@ static fc_status read_limits(const fc_reader *reader, fc_wire_limits *limits)
         st = fc_read_uint(&map, #field, FC_OPTIONAL, UINT64_MAX, &limits->field);
     FC_WIRE_LIMITS(READ_LIMIT)
     FC_WIRE_ARENA_LIMITS(READ_LIMIT)
+    FC_WIRE_DEVICE_ARENA_LIMITS(READ_LIMIT)
 #undef READ_LIMIT
     return st;
 }
@@ -128,6 +129,18 @@ static fc_status read_stats(const fc_reader *reader, fc_wire_stats *stats)
     return FC_OK;
 }
 
+static fc_status read_arena(const fc_reader *reader, fc_wire_reply *reply)
+{
+    memset(&reply->arena, 0, sizeof reply->arena);
+    fc_status st = fc_read_uint(reader, "arena", FC_REQUIRED, UINT64_MAX, &reply->arena.id);
+    if (st == FC_OK)
+        st = fc_read_uint(reader, "bytes", FC_REQUIRED, UINT64_MAX, &reply->arena.bytes);
+    reply->arena.is_device = fc_read_has(reader, "uuid");
+    if (st == FC_OK && reply->arena.is_device)
+        st = fc_read_bytes(reader, "uuid", FC_UUID_BYTES, reply->arena.uuid);
+    return st;
+}
+
 bool fc_codec_reply_id(const void *bytes, size_t size_bytes, uint64_t *out_id)
 {
     fc_scan scan;
@@ -169,8 +182,7 @@ fc_status fc_codec_decode_reply(const void *bytes, size_t size_bytes, fc_wire_re
     }
     if (fc_read_has(&reader, "arena")) {
         out_reply->body = FC_BODY_ARENA;
-        st = fc_read_uint(&reader, "arena", FC_REQUIRED, UINT64_MAX, &out_reply->arena.id);
-        return st == FC_OK ? fc_read_uint(&reader, "bytes", FC_REQUIRED, UINT64_MAX, &out_reply->arena.bytes) : st;
+        return read_arena(&reader, out_reply);
     }
     return FC_OK;
 }
@@ -220,13 +232,17 @@ static void write_hello(fc_writer *writer, const fc_wire_hello *hello)
     fc_write_key_bytes(writer, "device", hello->device);
     fc_write_key(writer, "limits");
 #define COUNT_LIMIT(field) +1
-    bool has_arenas = hello->limits.arena_bytes != 0;
-    fc_write_map(writer, 0 FC_WIRE_LIMITS(COUNT_LIMIT) + (has_arenas ? 0 FC_WIRE_ARENA_LIMITS(COUNT_LIMIT) : 0));
+    bool has_arenas = hello->limits.arena_bytes != 0, has_device_arenas = hello->limits.device_arena_bytes != 0;
+    fc_write_map(writer, 0 FC_WIRE_LIMITS(COUNT_LIMIT) + (has_arenas ? 0 FC_WIRE_ARENA_LIMITS(COUNT_LIMIT) : 0) +
+                             (has_device_arenas ? 0 FC_WIRE_DEVICE_ARENA_LIMITS(COUNT_LIMIT) : 0));
 #undef COUNT_LIMIT
 #define WRITE_LIMIT(field) fc_write_key_uint(writer, #field, hello->limits.field);
     FC_WIRE_LIMITS(WRITE_LIMIT)
     if (has_arenas) {
         FC_WIRE_ARENA_LIMITS(WRITE_LIMIT)
+    }
+    if (has_device_arenas) {
+        FC_WIRE_DEVICE_ARENA_LIMITS(WRITE_LIMIT)
     }
 #undef WRITE_LIMIT
     write_names(writer, "features", hello->features, hello->feature_count);
@@ -269,9 +285,11 @@ static void write_reply(fc_writer *writer, const fc_wire_reply *reply)
         write_stats(writer, &reply->stats);
         return;
     case FC_BODY_ARENA:
-        write_envelope(writer, reply, ARENA_KEYS);
+        write_envelope(writer, reply, ARENA_KEYS + reply->arena.is_device);
         fc_write_key_uint(writer, "arena", reply->arena.id);
         fc_write_key_uint(writer, "bytes", reply->arena.bytes);
+        if (reply->arena.is_device)
+            fc_write_key_bin(writer, "uuid", reply->arena.uuid, sizeof reply->arena.uuid);
         return;
     case FC_BODY_NONE:
         write_envelope(writer, reply, 0);

@@ -101,6 +101,16 @@ static fc_status read_attend(const fc_reader *reader, fc_wire_attend *attend)
     return st;
 }
 
+static fc_status read_arena_create(const fc_reader *reader, fc_wire_request *request)
+{
+    int kind = FC_ARENA_HOST;
+    fc_status st = fc_read_uint(reader, "bytes", FC_REQUIRED, UINT64_MAX, &request->arena_bytes);
+    if (st == FC_OK)
+        st = fc_read_word(reader, "kind", FC_OPTIONAL, &FC_WORDS_ARENA, &kind);
+    request->arena_kind = (fc_arena_kind)kind;
+    return st;
+}
+
 fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_request *out_request,
                                   fc_reason *out_reason)
 {
@@ -116,7 +126,7 @@ fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_
     if (out_request->op == FC_OP_CANCEL)
         return fc_read_uint(&reader, "target", FC_REQUIRED, UINT64_MAX, &out_request->cancel_target);
     if (out_request->op == FC_OP_ARENA_CREATE)
-        return fc_read_uint(&reader, "bytes", FC_REQUIRED, UINT64_MAX, &out_request->arena_bytes);
+        return read_arena_create(&reader, out_request);
     if (out_request->op == FC_OP_ARENA_DESTROY)
         return fc_read_uint(&reader, "arena", FC_REQUIRED, UINT64_MAX, &out_request->arena);
     if (out_request->op == FC_OP_ATTEND)
@@ -183,7 +193,9 @@ static void write_request(fc_writer *writer, const fc_wire_request *request, con
 {
     bool is_attend = request->op == FC_OP_ATTEND, is_cancel = request->op == FC_OP_CANCEL;
     bool is_create = request->op == FC_OP_ARENA_CREATE, is_destroy = request->op == FC_OP_ARENA_DESTROY;
-    fc_write_map(writer, 3 + (is_attend ? attend_key_count(&request->attend) : 0) + is_cancel + is_create + is_destroy);
+    bool has_kind = is_create && request->arena_kind != FC_ARENA_HOST;
+    fc_write_map(writer, 3 + (is_attend ? attend_key_count(&request->attend) : 0) + is_cancel + is_create + has_kind +
+                             is_destroy);
     fc_write_key_uint(writer, "proto", FC_PROTO_VERSION);
     fc_write_key_uint(writer, "id", request->id);
     fc_write_key_text(writer, "op", fc_op_name(request->op));
@@ -191,6 +203,8 @@ static void write_request(fc_writer *writer, const fc_wire_request *request, con
         fc_write_key_uint(writer, "target", request->cancel_target);
     if (is_create)
         fc_write_key_uint(writer, "bytes", request->arena_bytes);
+    if (has_kind)
+        fc_write_key_text(writer, "kind", fc_arena_kind_name(request->arena_kind));
     if (is_destroy)
         fc_write_key_uint(writer, "arena", request->arena);
     if (is_attend)

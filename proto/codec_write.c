@@ -143,6 +143,14 @@ void fc_write_key_bytes(fc_writer *writer, const char *key, fc_wire_text text)
     fc_write_text(writer, text);
 }
 
+void fc_write_key_bin(fc_writer *writer, const char *key, const uint8_t *bytes, size_t size_bytes)
+{
+    fc_write_key(writer, key);
+    msgpack_packer pk = packer(writer);
+    msgpack_pack_bin(&pk, size_bytes);
+    msgpack_pack_bin_body(&pk, bytes, size_bytes);
+}
+
 static void write_place_keys(fc_writer *writer, const fc_wire_place *place)
 {
     fc_write_key_uint(writer, "arena", place->arena);

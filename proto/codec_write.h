@@ -38,6 +38,8 @@ void fc_write_key_bool(fc_writer *writer, const char *key, bool value);
 void fc_write_key_text(fc_writer *writer, const char *key, const char *text);
 void fc_write_key_bytes(fc_writer *writer, const char *key, fc_wire_text text);
 
+void fc_write_key_bin(fc_writer *writer, const char *key, const uint8_t *bytes, size_t size_bytes);
+
 void fc_write_place(fc_writer *writer, const char *key, const fc_wire_place *place);
 
 /* A tensor with its data copied in, or with its place in an arena; a measuring writer reads the shape alone. */

@@ -20,6 +20,7 @@
 #define FC_NAME_BYTES 32      /* a kernel's or feature's name, NUL included */
 #define FC_DEVICE_BYTES 96    /* a device's name, NUL included */
 #define FC_PATH_BYTES 108     /* a UNIX socket's path, NUL included */
+#define FC_UUID_BYTES 16      /* what names a device in every process of a machine */
 #define FC_ARENA_ALIGNMENT 64 /* of an offset in an arena */
 #define FC_PACKET_BYTES 65536 /* longest message of the local channel, either way */
 #define FC_NAME_LIST_MAX 32   /* kernels or features in a hello */
@@ -74,10 +75,11 @@ typedef struct fc_wire_attend {
 typedef struct fc_wire_request {
     uint64_t id;
     fc_op op;
-    uint64_t cancel_target; /* op cancel */
-    uint64_t arena_bytes;   /* op arena_create */
-    uint64_t arena;         /* op arena_destroy */
-    fc_wire_attend attend;  /* op attend */
+    uint64_t cancel_target;   /* op cancel */
+    uint64_t arena_bytes;     /* op arena_create: how large, */
+    fc_arena_kind arena_kind; /* and where; default FC_ARENA_HOST */
+    uint64_t arena;           /* op arena_destroy */
+    fc_wire_attend attend;    /* op attend */
 } fc_wire_request;
 
 /* Microseconds. The parts lie inside total_us (reception to reply ready); batch: requests in the same launch. */
@@ -103,10 +105,16 @@ typedef struct fc_wire_timing {
     X(arena_bytes)                                                                                                     \
     X(arena_bytes_per_peer)
 
+/* Stated only by a server that has device arenas. */
+#define FC_WIRE_DEVICE_ARENA_LIMITS(X)                                                                                 \
+    X(device_arena_bytes)                                                                                              \
+    X(device_arena_bytes_per_peer)
+
 typedef struct fc_wire_limits {
 #define FC_WIRE_LIMIT_FIELD(field) uint64_t field;
     FC_WIRE_LIMITS(FC_WIRE_LIMIT_FIELD)
     FC_WIRE_ARENA_LIMITS(FC_WIRE_LIMIT_FIELD)
+    FC_WIRE_DEVICE_ARENA_LIMITS(FC_WIRE_LIMIT_FIELD)
 #undef FC_WIRE_LIMIT_FIELD
 } fc_wire_limits;
 
@@ -143,7 +151,9 @@ typedef struct fc_wire_reply {
         fc_wire_hello hello;
         fc_wire_stats stats;
         struct {
-            uint64_t id, bytes; /* its descriptor comes with the packet */
+            uint64_t id, bytes; /* its descriptors come with the packet */
+            bool is_device;
+            uint8_t uuid[FC_UUID_BYTES]; /* of that device */
         } arena;
         struct {
             fc_wire_tensor out;

@@ -34,6 +34,12 @@ static const char *const OP_NAMES[FC_OP_COUNT] = {
 #undef FC_OP_WORD
 };
 
+static const char *const ARENA_NAMES[FC_ARENA_KIND_COUNT] = {
+#define FC_ARENA_WORD FC_WORD_NAME
+#include "proto/vocab.def"
+#undef FC_ARENA_WORD
+};
+
 static const char *word_name(const char *const *names, int count, int word)
 {
     return word >= 0 && word < count ? names[word] : "unknown";
@@ -57,6 +63,11 @@ const char *fc_causal_name(fc_causal causal)
 const char *fc_op_name(fc_op op)
 {
     return word_name(OP_NAMES, FC_OP_COUNT, (int)op);
+}
+
+const char *fc_arena_kind_name(fc_arena_kind kind)
+{
+    return word_name(ARENA_NAMES, FC_ARENA_KIND_COUNT, (int)kind);
 }
 
 size_t fc_dtype_bytes(fc_dtype dtype)

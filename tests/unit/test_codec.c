@@ -88,6 +88,34 @@ static bool lies_inside(const void *part, size_t part_bytes, const void *whole, 
            (const uint8_t *)part + part_bytes <= (const uint8_t *)whole + whole_bytes;
 }
 
+START_TEST(arenas_survive)
+{
+    uint8_t buffer[256];
+    size_t size = 0;
+    for (int kind = 0; kind < FC_ARENA_KIND_COUNT; kind++) {
+        fc_wire_request asked, request = {.id = 1, .op = FC_OP_ARENA_CREATE, .arena_bytes = 1ull << 33};
+        fc_wire_reply got, reply = {.id = 1, .body = FC_BODY_ARENA};
+        request.arena_kind = (fc_arena_kind)kind;
+        reply.arena.id = 5;
+        reply.arena.bytes = 1 << 21;
+        reply.arena.is_device = kind == FC_ARENA_DEVICE;
+        for (uint8_t i = 0; reply.arena.is_device && i < FC_UUID_BYTES; i++)
+            reply.arena.uuid[i] = (uint8_t)(200 + i);
+        ck_assert_int_eq(fc_codec_encode_request(&request, NULL, buffer, sizeof buffer, &size), FC_OK);
+        ck_assert_int_eq(fc_codec_decode_request(buffer, size, &asked, NULL), FC_OK);
+        ck_assert_uint_eq(asked.arena_bytes, 1ull << 33);
+        ck_assert_int_eq(asked.arena_kind, kind);
+        ck_assert_int_eq(fc_codec_encode_reply(&reply, buffer, sizeof buffer, &size), FC_OK);
+        ck_assert_uint_le(size, fc_codec_reply_bound(&reply));
+        ck_assert_int_eq(fc_codec_decode_reply(buffer, size, &got, NULL), FC_OK);
+        ck_assert_uint_eq(got.arena.id, 5);
+        ck_assert_uint_eq(got.arena.bytes, 1 << 21);
+        ck_assert_int_eq(got.arena.is_device, reply.arena.is_device);
+        ck_assert_mem_eq(got.arena.uuid, reply.arena.uuid, FC_UUID_BYTES);
+    }
+}
+END_TEST
+
 START_TEST(a_request_survives_and_nothing_is_copied)
 {
     fc_wire_request request = full_request(), back;
@@ -402,6 +430,7 @@ int main(void)
 {
     Suite *suite = suite_create("codec");
     TCase *messages = tcase_create("messages");
+    tcase_add_test(messages, arenas_survive);
     tcase_add_test(messages, a_request_survives_and_nothing_is_copied);
     tcase_add_test(messages, what_is_left_out_has_its_default);
     tcase_add_test(messages, an_attend_reply_is_the_same_written_in_one_or_two_steps);

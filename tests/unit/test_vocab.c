@@ -18,6 +18,8 @@ START_TEST(every_word_has_its_name)
         ck_assert_str_ne(fc_causal_name((fc_causal)i), "unknown");
     for (int i = 0; i < FC_OP_COUNT; i++)
         ck_assert_str_ne(fc_op_name((fc_op)i), "unknown");
+    for (int i = 0; i < FC_ARENA_KIND_COUNT; i++)
+        ck_assert_str_ne(fc_arena_kind_name((fc_arena_kind)i), "unknown");
     ck_assert_str_eq(fc_dtype_name(FC_BF16), "bf16");
     ck_assert_str_eq(fc_layout_name(FC_BSHD), "bshd");
     ck_assert_str_eq(fc_causal_name(FC_CAUSAL_TOP_LEFT), "top_left");
@@ -31,6 +33,7 @@ START_TEST(what_is_no_word_has_none)
     ck_assert_str_eq(fc_layout_name(FC_LAYOUT_COUNT), "unknown");
     ck_assert_str_eq(fc_causal_name(FC_CAUSAL_COUNT), "unknown");
     ck_assert_str_eq(fc_op_name(FC_OP_COUNT), "unknown");
+    ck_assert_str_eq(fc_arena_kind_name(FC_ARENA_KIND_COUNT), "unknown");
     ck_assert_uint_eq(fc_dtype_bytes(FC_DTYPE_COUNT), 0);
     ck_assert_uint_eq(fc_dtype_bytes(FC_F16), 2);
     ck_assert_uint_eq(fc_dtype_bytes(FC_F32), 4);

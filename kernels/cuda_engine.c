@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Copy in, compute and copy out overlap with three; a fourth only deepens the queue on the device. */
@@ -71,6 +72,7 @@ static fc_status describe_device(int32_t index, fc_engine_info *out_info, fc_rea
     };
     snprintf(out_info->device_name, sizeof out_info->device_name, "%.*s", (int)sizeof out_info->device_name - 1,
              properties.name);
+    memcpy(out_info->device_uuid, properties.uuid.bytes, sizeof out_info->device_uuid);
     if (out_info->device.compute_capability < LEAST_CAPABILITY)
         return fc_fail(FC_UNSUPPORTED, out_reason, "%s has compute capability %d.%d; %d.%d or newer is needed",
                        out_info->device_name, properties.major, properties.minor, LEAST_CAPABILITY / 10,
@@ -115,6 +117,9 @@ static fc_status engine_open(const fc_engine_config *config, fc_engine **out_eng
         st = fc_cuda_fail(error, "starting the device", out_reason);
         goto free_engine;
     }
+    st = fc_cuda_memory_find(engine, out_reason);
+    if (st != FC_OK)
+        goto free_engine;
     *out_engine = engine;
     return FC_OK;
 free_engine:
@@ -175,6 +180,8 @@ static const fc_engine_ops OPS = {
     .lane_open = fc_cuda_lane_open,
     .lane_close = fc_cuda_lane_close,
     .lane_run = fc_cuda_lane_run,
+    .memory_open = fc_cuda_memory_open,
+    .memory_close = fc_cuda_memory_close,
 };
 
 const fc_engine_ops *flashcore_engine_cuda(void)

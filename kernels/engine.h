@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
-#define FC_ENGINE_ABI_VERSION 3
+#define FC_ENGINE_ABI_VERSION 4
 
 typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;
@@ -32,8 +32,11 @@ typedef struct fc_engine_info {
     char device_name[96];  /* "NVIDIA H100 80GB HBM3", "cpu: ... avx512 amx, 2 threads" */
     uint64_t device_bytes; /* device memory; 0 for the CPU */
     bool has_kernel[FC_KERNEL_COUNT];
-    fc_kernel default_kernel; /* what auto means on this engine; FC_KERNEL_AUTO: that depends on the problem */
-    uint32_t lane_count;      /* the engine's own choice: CPU 1, CUDA 2 to 4 */
+    fc_kernel default_kernel;    /* what auto means on this engine; FC_KERNEL_AUTO: that depends on the problem */
+    uint32_t lane_count;         /* the engine's own choice: CPU 1, CUDA 2 to 4 */
+    size_t memory_granule_bytes; /* sizes of fc_engine_memory are multiples of it; 0: there is none to be had, */
+    char memory_why[96];         /* and why */
+    uint8_t device_uuid[16];     /* names the device in every process that sees it; zeroes for the CPU */
 } fc_engine_info;
 
 /* What kind of memory a tensor lies in. */
@@ -54,6 +57,13 @@ typedef struct fc_memory_place {
 typedef struct fc_memory_places {
     fc_memory_place q, k, v, out, lse;
 } fc_memory_places;
+
+/* Device memory of its own that other processes can map, too: no neighbour shares its pages. */
+typedef struct fc_engine_memory {
+    void *d_base; /* its device address in this process; NULL: there is none */
+    size_t size_bytes;
+    int fd; /* stands for it where others are to map it; the holder's to close and then to set to -1 */
+} fc_engine_memory;
 
 /* One request as a lane runs it. Its memory is borrowed until lane_run returns. Somebody else may write to registered
  * and device memory meanwhile: answers then are whatever they are, and nobody else's suffer. */
@@ -96,6 +106,15 @@ typedef struct fc_engine_ops {
     /* Before the memory is unmapped, and after every lane_run with a job in it has returned. A device that is lost does
      * not matter any more. Any thread. */
     void (*memory_unregister)(fc_engine *engine, void *base);
+
+    /* Memory of size_bytes, at least 1, rounded up to the granule, and filled with zeroes. Takes a millisecond and
+     * more: not for a lane's thread. NULL where info.memory_granule_bytes is 0. FC_NO_MEMORY: the device has not so
+     * much; FC_DEVICE_LOST; FC_INTERNAL. Any thread. */
+    fc_status (*memory_open)(fc_engine *engine, size_t size_bytes, fc_engine_memory *out_memory, fc_reason *out_reason);
+
+    /* Lets go of it, once no launch uses it; it is free when whoever else mapped it has let go, too. Before the
+     * engine is closed. Any thread. */
+    void (*memory_close)(fc_engine *engine, fc_engine_memory *memory);
 
     fc_status (*lane_open)(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason);
     void (*lane_close)(fc_engine_lane *lane); /* NULL is fine */

@@ -20,7 +20,7 @@ static const uintptr_t DEVICE_BIAS = (uintptr_t)1 << 60;
 typedef struct block {
     char *bytes; /* NULL: free slot */
     size_t size;
-    bool is_device, is_registered; /* registered: pinned memory that is not ours */
+    bool is_device, is_foreign; /* foreign: not ours to free: registered, or shared memory that was mapped */
 } block;
 
 typedef enum step_kind { STEP_COPY, STEP_SET, STEP_LAUNCH, STEP_RECORD } step_kind;
@@ -190,35 +190,19 @@ cudaError_t cudaPeekAtLastError(void)
     return last_error;
 }
 
-const char *cudaGetErrorName(cudaError_t error)
+cudaError_t fake_enter(void)
 {
-    switch (error) {
-    case cudaSuccess:
-        return "cudaSuccess";
-    case cudaErrorInvalidValue:
-        return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-        return "cudaErrorMemoryAllocation";
-    case cudaErrorInsufficientDriver:
-        return "cudaErrorInsufficientDriver";
-    case cudaErrorInvalidDeviceFunction:
-        return "cudaErrorInvalidDeviceFunction";
-    case cudaErrorNoDevice:
-        return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice:
-        return "cudaErrorInvalidDevice";
-    case cudaErrorECCUncorrectable:
-        return "cudaErrorECCUncorrectable";
-    case cudaErrorIllegalAddress:
-        return "cudaErrorIllegalAddress";
-    case cudaErrorHostMemoryAlreadyRegistered:
-        return "cudaErrorHostMemoryAlreadyRegistered";
-    case cudaErrorHostMemoryNotRegistered:
-        return "cudaErrorHostMemoryNotRegistered";
-    case cudaErrorLaunchFailure:
-        return "cudaErrorLaunchFailure";
-    }
-    return "cudaErrorUnknown";
+    return enter();
+}
+
+cudaError_t fake_leave(cudaError_t error)
+{
+    return leave(error);
+}
+
+void fake_count(long made)
+{
+    fake.live += made;
 }
 
 /* --- the device ------------------------------------------------------------------------------------------------- */
@@ -255,6 +239,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     if (error == cudaSuccess) {
         memset(properties, 0, sizeof *properties);
         snprintf(properties->name, sizeof properties->name, "Fake GPU");
+        memcpy(properties->uuid.bytes, FAKE_DEVICE_UUID, sizeof properties->uuid.bytes);
         properties->totalGlobalMem = (size_t)1 << 34;
         properties->major = fake.capability / 10;
         properties->minor = fake.capability % 10;
@@ -303,6 +288,31 @@ void *fake_device_bytes(const void *d_pointer, size_t bytes)
     return find_block(real, bytes, true) != NULL ? real : NULL;
 }
 
+void *fake_device_address(char *bytes)
+{
+    return (void *)((uintptr_t)bytes + DEVICE_BIAS);
+}
+
+void *fake_device_enter(char *bytes, size_t size_bytes)
+{
+    for (int i = 0; i < MAX_BLOCKS; i++) {
+        if (fake.blocks[i].bytes != NULL)
+            continue;
+        fake.blocks[i] = (block){.bytes = bytes, .size = size_bytes, .is_device = true, .is_foreign = true};
+        return fake_device_address(bytes);
+    }
+    return NULL;
+}
+
+char *fake_device_leave(const void *d_pointer)
+{
+    block *b = find_block(unbiased(d_pointer), 0, true);
+    if (b == NULL || !b->is_foreign || b->bytes != unbiased(d_pointer))
+        return NULL;
+    b->bytes = NULL;
+    return unbiased(d_pointer);
+}
+
 static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
 {
     for (int i = 0; i < MAX_BLOCKS; i++) {
@@ -315,7 +325,7 @@ static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
         memset(b->bytes, POISON, size < POISONED_BYTES ? size : POISONED_BYTES);
         b->size = size;
         b->is_device = is_device;
-        b->is_registered = false;
+        b->is_foreign = false;
         fake.live++;
         *out_bytes = b->bytes;
         return cudaSuccess;
@@ -326,7 +336,7 @@ static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
 static cudaError_t drop_block(char *bytes, bool is_device)
 {
     block *b = find_block(bytes, 0, is_device);
-    if (b == NULL || b->bytes != bytes || b->is_registered)
+    if (b == NULL || b->bytes != bytes || b->is_foreign)
         return cudaErrorInvalidValue;
     free(b->bytes);
     b->bytes = NULL;
@@ -341,7 +351,7 @@ cudaError_t cudaMalloc(void **d_pointer, size_t bytes)
     if (error == cudaSuccess)
         error = add_block(&real, bytes, true);
     if (error == cudaSuccess)
-        *d_pointer = (void *)((uintptr_t)real + DEVICE_BIAS);
+        *d_pointer = fake_device_address(real);
     return leave(error);
 }
 
@@ -383,7 +393,7 @@ static cudaError_t add_region(char *bytes, size_t size)
     }
     if (free_slot == NULL)
         return cudaErrorMemoryAllocation;
-    *free_slot = (block){.bytes = bytes, .size = size, .is_registered = true};
+    *free_slot = (block){.bytes = bytes, .size = size, .is_foreign = true};
     fake.live++;
     return cudaSuccess;
 }
@@ -401,7 +411,7 @@ cudaError_t cudaHostUnregister(void *pointer)
 {
     cudaError_t error = enter(), outcome = cudaErrorHostMemoryNotRegistered;
     block *b = find_block(pointer, 0, false);
-    if (b != NULL && b->bytes == pointer && b->is_registered) {
+    if (b != NULL && b->bytes == pointer && b->is_foreign) {
         b->bytes = NULL;
         fake.live--;
         outcome = cudaSuccess;

@@ -12,6 +12,25 @@ fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch);
 /* Where the bytes behind a device pointer really are. NULL unless all `bytes` of them lie in one allocation. */
 void *fake_device_bytes(const void *d_pointer, size_t bytes);
 
+/* Every call begins with enter, which locks and says what the call fails with, and ends with leave. */
+cudaError_t fake_enter(void);
+cudaError_t fake_leave(cudaError_t error);
+
+/* Between the two. Something was made (1) or released (-1). */
+void fake_count(long made);
+
+/* Likewise: memory that lies at bytes, and is not the fake's to free, becomes device memory; and no longer is. The
+ * device address is returned. NULL: no room for one more. */
+void *fake_device_enter(char *bytes, size_t size_bytes);
+char *fake_device_leave(const void *d_pointer);
+
+/* Where fake_device_enter() puts memory that lies there. */
+void *fake_device_address(char *bytes);
+
+/* The UUID of the one device, and how its shared memory is rounded. */
+#define FAKE_DEVICE_UUID "fake-gpu-number0"
+enum { FAKE_GRANULE_BYTES = 64 << 10 };
+
 /* Runs the launch on the host, with the reference. Device pointers throughout. */
 cudaError_t fake_kernel_run(const fc_launch *launch);
 

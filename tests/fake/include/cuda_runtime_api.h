@@ -25,12 +25,20 @@ typedef struct fake_event *cudaEvent_t;
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 
+typedef struct CUuuid_st {
+    char bytes[16];
+} cudaUUID_t;
+
 struct cudaDeviceProp {
     char name[256];
+    cudaUUID_t uuid;
     size_t totalGlobalMem;
     int major, minor, multiProcessorCount;
 };
 
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+
+#define cudaEnableDefault 0x0
 #define cudaStreamNonBlocking 0x01
 #define cudaEventDefault 0x00
 #define cudaHostRegisterDefault 0x00
@@ -47,6 +55,8 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetLastError(void);
 cudaError_t cudaPeekAtLastError(void);
 const char *cudaGetErrorName(cudaError_t error);
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned int version,
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *result);
 
 cudaError_t cudaMalloc(void **d_pointer, size_t bytes);
 cudaError_t cudaFree(void *d_pointer);

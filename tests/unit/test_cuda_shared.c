@@ -1,0 +1,157 @@
+/* Device memory that others can map, on the fake runtime and driver of tests/fake: cleared, seen by whoever maps its
+ * descriptor, and gone without a trace whichever call fails.
+ */
+#include "kernels/engine.h"
+#include "tests/fake/fake_cuda.h"
+
+#include <check.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    HEADS = 2,
+    TOKENS = 9,
+    HEAD_DIM = 16,
+    COUNT = HEADS * TOKENS * HEAD_DIM,
+    TENSOR_BYTES = COUNT * 4,
+    PLACE = 4096
+};
+
+static struct {
+    const fc_engine_ops *ops;
+    fake_cuda_fail_fn break_call;
+    fake_cuda_live_fn live;
+    fake_cuda_reset_fn reset;
+} fake;
+
+static void *symbol(void *object, const char *name)
+{
+    void *address = object != NULL ? dlsym(object, name) : NULL;
+    if (address == NULL) {
+        fprintf(stderr, "no %s: %s\n", name, dlerror());
+        exit(EXIT_FAILURE);
+    }
+    return address;
+}
+
+static void load_fake(void)
+{
+    const char *build = getenv("FC_TEST_BUILD");
+    char path[512];
+    fc_engine_entry entry;
+    snprintf(path, sizeof path, "%s/tests/flashcore-cuda-fake.so", build != NULL ? build : "build");
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    *(void **)&entry = symbol(object, FC_ENGINE_SYMBOL);
+    fake.ops = entry();
+    *(void **)&fake.break_call = symbol(object, "fake_cuda_fail");
+    *(void **)&fake.live = symbol(object, "fake_cuda_live");
+    *(void **)&fake.reset = symbol(object, "fake_cuda_reset");
+}
+
+static fc_engine *open_engine(void)
+{
+    static const fc_engine_config config = {.lane_staging_bytes = 1 << 20, .lane_segments = 16};
+    fc_engine *engine = NULL;
+    fc_reason reason = {""};
+    ck_assert_msg(fake.ops->open(&config, &engine, &reason) == FC_OK, "%s", reason.text);
+    return engine;
+}
+
+static uint8_t *map(const fc_engine_memory *memory)
+{
+    uint8_t *bytes = mmap(NULL, memory->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
+    ck_assert_ptr_ne(bytes, MAP_FAILED);
+    return bytes;
+}
+
+static void setup(void)
+{
+    fake.reset();
+}
+
+static void teardown(void)
+{
+    ck_assert_int_eq(fake.live(), 0);
+}
+
+START_TEST(it_is_whole_granules_of_zeroes)
+{
+    fc_engine_info info;
+    fc_engine_memory memory = {.fd = -1};
+    fc_reason reason = {""};
+    fc_engine *engine = open_engine();
+    fake.ops->describe(engine, &info);
+    ck_assert_uint_gt(info.memory_granule_bytes, 0);
+    ck_assert_str_eq(info.memory_why, "");
+    ck_assert_mem_eq(info.device_uuid, "fake-gpu-number0", sizeof info.device_uuid);
+    long before = fake.live();
+    fc_status st = fake.ops->memory_open(engine, info.memory_granule_bytes + 1, &memory, &reason);
+    ck_assert_msg(st == FC_OK, "%s", reason.text);
+    ck_assert_uint_eq(memory.size_bytes, 2 * info.memory_granule_bytes);
+    uint8_t *bytes = map(&memory);
+    for (size_t i = 0; i < memory.size_bytes; i++)
+        ck_assert_uint_eq(bytes[i], 0);
+    munmap(bytes, memory.size_bytes);
+    fake.ops->memory_close(engine, &memory);
+    ck_assert_ptr_null(memory.d_base);
+    ck_assert_int_eq(memory.fd, -1);
+    fake.ops->memory_close(engine, &memory);
+    ck_assert_int_eq(fake.live(), before);
+    ck_assert_int_eq(fake.ops->memory_open(engine, SIZE_MAX, &memory, &reason), FC_NO_MEMORY);
+    fake.ops->close(engine);
+}
+END_TEST
+
+static const struct failure_row {
+    int error;
+    bool is_sticky;
+    fc_status status;
+} FAILURES[] = {{2, false, FC_NO_MEMORY}, {700, false, FC_INTERNAL}, {700, true, FC_INTERNAL}};
+
+START_TEST(every_call_may_fail)
+{
+    const struct failure_row *row = &FAILURES[_i];
+    unsigned long call = 1;
+    for (bool is_done = false; !is_done; call++) {
+        fc_engine_memory memory = {.d_base = NULL, .fd = -1};
+        fc_reason reason = {""};
+        fake.reset();
+        fc_engine *engine = open_engine();
+        long before = fake.live();
+        fake.break_call(call, row->error, row->is_sticky);
+        fc_status st = fake.ops->memory_open(engine, 1, &memory, &reason);
+        is_done = st == FC_OK && call > 12;
+        if (st != FC_OK) {
+            ck_assert_msg(st == row->status, "call %lu: %s", call, reason.text);
+            ck_assert_ptr_nonnull(strstr(reason.text, "cudaError"));
+            ck_assert_ptr_null(memory.d_base);
+        }
+        fake.ops->memory_close(engine, &memory);
+        ck_assert_msg(fake.live() == before, "call %lu leaves something", call);
+        fake.ops->close(engine);
+        ck_assert_uint_lt(call, 40);
+    }
+    ck_assert_uint_ge(call, 10);
+}
+END_TEST
+
+int main(void)
+{
+    load_fake();
+    Suite *suite = suite_create("cuda_shared");
+    TCase *tests = tcase_create("cuda_shared");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, it_is_whole_granules_of_zeroes);
+    tcase_add_loop_test(tests, every_call_may_fail, 0, sizeof FAILURES / sizeof FAILURES[0]);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

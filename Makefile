@@ -78,10 +78,11 @@ ifeq ($(CUDA)-$(MODE),yes-release)
 ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
+BENCH_BIN := $(addprefix $(BUILD)/bench/,local_hop service_floors service_echo $(if $(filter yes,$(CUDA)),gpu_floors))
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e lint lint-sass l4-model tests bench-cpu bench-kernels bench-local install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e check-bench lint lint-sass l4-model tests bench-cpu bench-kernels bench-local bench-service install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -212,7 +213,7 @@ $(OBJ)/tests/gpu/%.o: CPPFLAGS += -I$(CUDA_HOME)/include
 $(OBJ)/tests/gpu/%.o: CFLAGS += $(OPENMP)
 
 gpu-tests: $(BUILD)/gpu/test_kernels $(BUILD)/gpu/digests.json $(BUILD)/gpu/flashcore-cuda.so \
-           $(PLANTED:%=$(BUILD)/gpu/planted/%) ## build what to carry to a machine with a GPU, for tests/gpu/run.sh
+           $(PLANTED:%=$(BUILD)/gpu/planted/%) $(BENCH_BIN) ## build what to carry to a machine with a GPU, for tests/gpu/run.sh
 
 $(BUILD)/gpu/test_kernels: $(GPU_TEST_OBJ) $(CUDA_OBJ)
 	@mkdir -p $(@D)
@@ -293,8 +294,8 @@ include tests/emulate/emulate.mk
 # --- benchmarks ----------------------------------------------------------------------------------------------------
 
 BENCH_PYTHON ?= python3
-$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c $(PLAN_SRC) kernels/cpu.c \
-                                          $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
+CPU_OBJ := $(call objects,$(PLAN_SRC) kernels/cpu.c $(wildcard kernels/cpu_*.c) proto/status.c proto/vocab.c)
+$(BUILD)/flashcore-cpu.so: $(call objects,tests/bench/cpu_entry.c) $(CPU_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ $(OPENMP) -lm
 
 bench-kernels: $(BUILD)/flashcore-cuda.so $(BUILD)/gpu/digests.json ## time the CUDA kernels beside PyTorch's (a GPU, BENCH_PYTHON)
@@ -304,10 +305,40 @@ bench-kernels: $(BUILD)/flashcore-cuda.so $(BUILD)/gpu/digests.json ## time the 
 bench-cpu: $(BUILD)/flashcore-cpu.so ## time the cpu kernel against PyTorch (BENCH_PYTHON: a Python that has torch)
 	$(BENCH_PYTHON) tests/bench/cpu_vs_torch.py --library $< --out docs/bench
 
-$(BUILD)/local_hop: $(call objects,tests/bench/local_hop.c $(PROTO_SRC))
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
+# What a machine takes for the parts of a request without any service: tests/bench/floor.h.
+FLOOR_OBJ := $(call objects,tests/bench/floor.c kernels/attention.c proto/status.c proto/vocab.c)
 
-bench-local: all $(BUILD)/local_hop ## time the local channel's ping against bare sockets, in one run
+$(BUILD)/bench/local_hop: $(call objects,tests/bench/local_hop.c $(PROTO_SRC)) $(FLOOR_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $(sort $^) $(CLIENT_LIBS)
+
+$(BUILD)/bench/service_floors: $(call objects,tests/bench/service_floors.c) $(CPU_OBJ) $(FLOOR_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $(sort $^) $(OPENMP) -lm
+
+$(BUILD)/bench/service_echo: $(call objects,tests/bench/service_echo.c) $(FLOOR_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lnng -lm
+
+# Finds the engine one folder up, where it is built.
+$(OBJ)/tests/bench/gpu_floors.o: CPPFLAGS += -I$(CUDA_HOME)/include
+$(BUILD)/bench/gpu_floors: $(call objects,tests/bench/gpu_floors.c) $(FLOOR_OBJ) $(BUILD)/flashcore-cuda.so
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(NVCC) -cudart static -o $@ $(filter %.o,$^) -L$(BUILD) -l:flashcore-cuda.so -Xlinker '-rpath,$$ORIGIN/..'
+
+# The same program on the fake runtime, to see that it runs.
+$(BUILD)/bench/gpu_floors_fake: $(patsubst %.c,$(OBJ)/fake/%.o,tests/bench/gpu_floors.c tests/bench/floor.c $(FAKE_ALL_SRC))
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lm
+
+bench-service: all $(BENCH_BIN) ## time the service beside its floors and a Python gRPC peer (BENCH_PYTHON: one that has torch and grpcio)
+	@tests/bench/bench_service.py --build $(BUILD) --out docs/bench --readme README.md --peer-python $(BENCH_PYTHON)
+
+# The runs of tests/bench/test_service.py want what no GPU is needed for.
+check-bench: all $(filter-out %/gpu_floors,$(BENCH_BIN)) $(BUILD)/bench/gpu_floors_fake $(FAKE_ENGINE) ## see that bench-service still runs
+	@FC_TEST_BUILD=$(BUILD) tests/bench/test_service.py
+
+bench-local: all $(BUILD)/bench/local_hop ## time the local channel's ping against bare sockets, in one run
 	@tests/bench/local_hop.sh $(BUILD)
 
 .SECONDARY:

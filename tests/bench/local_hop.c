@@ -1,11 +1,14 @@
-/* What a message costs over the local channel, beside what the sockets alone cost, in one run: local_hop SIDE_SOCKET.
+/* What a message costs over the local channel, beside what the sockets alone cost, in one run: local_hop SIDE_SOCKET
+ * [SECONDS], of each of four figures.
  *
  * Prints one JSON object: the bare SEQPACKET ping-pong between two processes (a reply to every packet, nothing else
  * done), then the daemon's ping with one request under way and with sixteen; microseconds of round trips, requests a
  * second.
  */
 #include "proto/codec.h"
+#include "tests/bench/floor.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,32 +16,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <signal.h>
-
-enum { ROUNDS = 50000, IN_FLIGHT = 16, PIPELINED = 400000 };
-
-static double round_trips_us[ROUNDS];
-
-static double now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
-}
+enum { IN_FLIGHT = 16, LOOPS = 10 };
 
 static void fail(const char *what)
 {
     perror(what);
     exit(1);
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* The other end of the bare exchange: waits as a server of many does. */
@@ -101,47 +86,67 @@ static void receive(int fd)
         fail("recv");
 }
 
-static void measure_latency(const char *name, int fd)
+static bool round_trip(void *fd)
 {
-    for (int i = 0; i < ROUNDS; i++) {
-        double start_us = now_us();
-        send_ping(fd);
-        receive(fd);
-        round_trips_us[i] = now_us() - start_us;
-    }
-    qsort(round_trips_us, ROUNDS, sizeof round_trips_us[0], by_size);
-    printf("  \"%s\": {\"p50_us\": %.2f, \"p90_us\": %.2f, \"p99_us\": %.2f},\n", name, round_trips_us[ROUNDS / 2],
-           round_trips_us[ROUNDS / 10 * 9], round_trips_us[ROUNDS / 100 * 99]);
+    send_ping(*(int *)fd);
+    receive(*(int *)fd);
+    return true;
 }
 
-static void measure_rate(const char *name, int fd, const char *separator)
+/* Whoever answers may sit on this core or on another, and stay there for a loop: so several loops, each over
+ * connections of its own, the two in turn. */
+static void measure_latencies(const char *path, double seconds)
 {
-    double start_us = now_us();
-    for (int i = 0; i < IN_FLIGHT; i++)
-        send_ping(fd);
-    for (int i = 0; i < PIPELINED; i++) {
-        receive(fd);
-        send_ping(fd);
+    floor_times bare, ping;
+    floor_times_init(&bare);
+    floor_times_init(&ping);
+    for (int i = 0; i < LOOPS; i++) {
+        int bare_fd = open_bare(), ping_fd = open_daemon(path);
+        floor_times_take(&bare, seconds / LOOPS, round_trip, &bare_fd);
+        floor_times_take(&ping, seconds / LOOPS, round_trip, &ping_fd);
+        close(bare_fd);
+        close(ping_fd);
     }
-    double elapsed_us = now_us() - start_us;
+    floor_times_print("bare", &bare);
+    printf(", ");
+    floor_times_print("ping", &ping);
+    printf(", ");
+    floor_times_fini(&bare);
+    floor_times_fini(&ping);
+}
+
+static void measure_rate(const char *name, int fd, double seconds)
+{
+    double start_us = floor_now_us(), end_us = start_us;
+    size_t count = 0;
+    for (int i = 0; i < IN_FLIGHT; i++)
+        send_ping(fd);
+    while (end_us < start_us + seconds * 1e6) {
+        for (int i = 0; i < IN_FLIGHT; i++) {
+            receive(fd);
+            send_ping(fd);
+        }
+        count += IN_FLIGHT;
+        end_us = floor_now_us();
+    }
     for (int i = 0; i < IN_FLIGHT; i++)
         receive(fd);
-    printf("  \"%s\": {\"in_flight\": %d, \"per_second\": %.0f}%s\n", name, IN_FLIGHT, PIPELINED / elapsed_us * 1e6,
-           separator);
+    printf("\"%s\": {\"in_flight\": %d, \"per_second\": %.0f}", name, IN_FLIGHT,
+           (double)count / (end_us - start_us) * 1e6);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: local_hop SIDE_SOCKET\n");
+    double seconds = argc == 3 ? strtod(argv[2], NULL) : 1;
+    if (argc < 2 || argc > 3 || !(seconds > 0)) {
+        fprintf(stderr, "usage: local_hop SIDE_SOCKET [SECONDS]\n");
         return 2;
     }
-    int bare = open_bare(), served = open_daemon(argv[1]);
-    printf("{\n");
-    measure_latency("bare", bare);
-    measure_latency("ping", served);
-    measure_rate("bare_pipelined", bare, ",");
-    measure_rate("ping_pipelined", served, "");
+    printf("{");
+    measure_latencies(argv[1], seconds);
+    measure_rate("bare_pipelined", open_bare(), seconds);
+    printf(", ");
+    measure_rate("ping_pipelined", open_daemon(argv[1]), seconds);
     printf("}\n");
     return 0;
 }

@@ -7,4 +7,4 @@ folder=$(mktemp -d)
 daemon=$!
 trap 'kill $daemon; wait $daemon || true; rm -rf "$folder"' EXIT
 until grep -q event=ready "$folder/log"; do kill -0 $daemon; done
-"$1/local_hop" "$folder/s.local"
+"$1/bench/local_hop" "$folder/s.local"

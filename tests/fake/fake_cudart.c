@@ -368,7 +368,8 @@ cudaError_t cudaMallocHost(void **pointer, size_t bytes)
 
 cudaError_t cudaFree(void *d_pointer)
 {
-    cudaError_t error = enter(), outcome = drop_block(unbiased(d_pointer), true);
+    cudaError_t error = enter();
+    cudaError_t outcome = d_pointer == NULL ? cudaSuccess : drop_block(unbiased(d_pointer), true);
     return leave(error != cudaSuccess ? error : outcome);
 }
 

@@ -10,6 +10,7 @@
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
 #include "daemon/request.h"
+#include "daemon/socket_rights.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -368,7 +369,7 @@ static bool receive(connection *c)
         slot *s = take_slot(c->local);
         if (s == NULL)
             return true;
-        /* MSG_TRUNC: the packet's own length. No room for descriptors: the system closes what comes. */
+        /* MSG_TRUNC: the packet's own length. No room for descriptors: where they are not refused, they are closed. */
         ssize_t got = recv(c->fd, s->in, sizeof s->in, MSG_DONTWAIT | MSG_TRUNC);
         if (got <= 0) {
             bool is_alive = got < 0 && (errno == EAGAIN || errno == EINTR);
@@ -538,6 +539,9 @@ fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **ou
         fc_ipc_claim_release(&added->claim);
         return st;
     }
+    if (!fc_socket_rights_are_refused(added->fd))
+        fc_log(FC_LOG_WARN, "descriptors_accepted", fc_log_text("path", path),
+               fc_log_text("why", "before Linux 6.16 a peer that passes descriptors can stall this server"));
     local->listener_count++;
     *out_path = added->claim.path;
     return FC_OK;

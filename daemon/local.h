@@ -8,7 +8,7 @@
  * replies than it had requests under way.
  *
  * A peer is a connection; its id is above those of every nng pipe. Descriptors a peer sends are never received: the
- * system closes them.
+ * system refuses them (socket_rights.h), or, an older one, closes them.
  *
  * Threads: loop thread, once each in this order: open, listen (repeated), start; then refuse_peers, is_flushed, close
  * to end.

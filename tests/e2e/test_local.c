@@ -98,8 +98,8 @@ static void misbehave(unsigned seed)
     packet_peer_open(&peer, side_path);
     fc_codec_encode_request(&ping, NULL, bytes, sizeof bytes, &size_bytes);
     for (unsigned i = seed;; i++) {
-        if (i % 7 == 0)
-            packet_peer_send_descriptors(&peer, bytes, size_bytes, null_fd, 100);
+        if (i % 7 == 0 && packet_peer_send_descriptors(peer.fd, bytes, size_bytes, null_fd, 100))
+            ;
         else if (i % 5 == 0)
             packet_peer_send_bytes(&peer, bytes, 1 + i % size_bytes);
         else

@@ -65,7 +65,7 @@ bool packet_peer_send_op(packet_peer *peer, uint64_t id, fc_op op)
     return packet_peer_send(peer, &request);
 }
 
-void packet_peer_send_descriptors(packet_peer *peer, const void *bytes, size_t size_bytes, int fd, int count)
+bool packet_peer_send_descriptors(int socket_fd, const void *bytes, size_t size_bytes, int fd, int count)
 {
     union {
         struct cmsghdr aligned;
@@ -83,7 +83,7 @@ void packet_peer_send_descriptors(packet_peer *peer, const void *bytes, size_t s
     header->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
     for (int i = 0; i < count; i++)
         memcpy(CMSG_DATA(header) + (size_t)i * sizeof fd, &fd, sizeof fd);
-    ck_assert_int_eq(sendmsg(peer->fd, &message, MSG_NOSIGNAL), (ssize_t)size_bytes);
+    return sendmsg(socket_fd, &message, MSG_NOSIGNAL) == (ssize_t)size_bytes;
 }
 
 bool packet_peer_receive(packet_peer *peer, fc_wire_reply *out_reply)

@@ -22,8 +22,8 @@ bool packet_peer_send_bytes(packet_peer *peer, const void *bytes, size_t size_by
 bool packet_peer_send(packet_peer *peer, const fc_wire_request *request);
 bool packet_peer_send_op(packet_peer *peer, uint64_t id, fc_op op);
 
-/* Sends bytes with count copies of a descriptor. */
-void packet_peer_send_descriptors(packet_peer *peer, const void *bytes, size_t size_bytes, int fd, int count);
+/* Sends bytes with count copies of a descriptor, on any UNIX socket. False: errno says why not. */
+bool packet_peer_send_descriptors(int socket_fd, const void *bytes, size_t size_bytes, int fd, int count);
 
 /* The next reply, decoded; it points into peer. False: the connection has ended. */
 bool packet_peer_receive(packet_peer *peer, fc_wire_reply *out_reply);

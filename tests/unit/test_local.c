@@ -2,11 +2,13 @@
  * launches until the test lets them go.
  */
 #include "daemon/clock.h"
+#include "tests/support/lingering.h"
 #include "tests/support/local_bench.h"
 #include "tests/support/packet_peer.h"
 
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,12 +136,35 @@ START_TEST(descriptors_are_not_taken)
     packet_peer_expect(&peer, 4, FC_OK, NULL);
     int before = count_descriptors();
     for (int i = 0; i < 100; i++) {
-        packet_peer_send_descriptors(&peer, bytes, size_bytes, null_fd, 253);
-        packet_peer_expect(&peer, 4, FC_OK, NULL);
+        if (packet_peer_send_descriptors(peer.fd, bytes, size_bytes, null_fd, 253))
+            packet_peer_expect(&peer, 4, FC_OK, NULL);
+        else
+            ck_assert_int_eq(errno, EPERM); /* the system refuses them */
     }
     ck_assert_int_eq(count_descriptors(), before);
     packet_peer_close(&peer);
     close(null_fd);
+    local_bench_close(&b);
+}
+END_TEST
+
+/* Closing it would stop the thread all peers share, for minutes. */
+START_TEST(what_takes_long_to_close_is_not_taken)
+{
+    local_bench b;
+    packet_peer peer;
+    int reader = -1;
+    if (!lingering_can_be_refused())
+        return;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    int fd = lingering_open(&reader);
+    ck_assert(!packet_peer_send_descriptors(peer.fd, "x", 1, fd, 1));
+    ck_assert_int_eq(errno, EPERM);
+    packet_peer_assert_ping(b.side_path);
+    close(reader);
+    close(fd);
+    packet_peer_close(&peer);
     local_bench_close(&b);
 }
 END_TEST
@@ -350,6 +375,7 @@ int main(void)
     tcase_add_test(core, a_long_packet_is_refused_by_name);
     tcase_add_test(core, nonsense_is_answered_and_nothing_ends_it);
     tcase_add_test(core, descriptors_are_not_taken);
+    tcase_add_test(core, what_takes_long_to_close_is_not_taken);
     tcase_add_test(core, a_slow_reader_waits_alone_and_loses_nothing);
     tcase_add_test(core, those_who_never_read_are_cut_when_others_need_the_room);
     tcase_add_test(core, many_in_flight_come_back_once_each);

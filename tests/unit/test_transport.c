@@ -4,10 +4,13 @@
 #include "daemon/clock.h"
 #include "daemon/nng_listener_fix.h"
 #include "daemon/transport.h"
+#include "tests/support/lingering.h"
+#include "tests/support/packet_peer.h"
 #include "tests/support/sp_peer.h"
 #include "tests/support/transport_bench.h"
 
 #include <check.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -114,6 +117,27 @@ START_TEST(the_sendmsg_nng_calls_is_ours)
     uint64_t before = fc_nng_listener_fix_calls();
     transport_bench_assert_ping(b.ipc_url);
     ck_assert_int_eq(fc_nng_listener_fix_calls() > before, fc_nng_listener_fix_is_needed());
+    transport_bench_close(&b);
+}
+END_TEST
+
+/* nng reads all its connections on one thread: closing this there would stop it for minutes. */
+START_TEST(what_takes_long_to_close_is_not_taken)
+{
+    transport_bench b;
+    sp_peer peer;
+    int reader = -1;
+    if (!lingering_can_be_refused())
+        return;
+    transport_bench_open(&b, 4);
+    sp_peer_open(&peer, b.ipc_url);
+    int fd = lingering_open(&reader);
+    ck_assert(!packet_peer_send_descriptors(peer.fd, "\1", 1, fd, 1));
+    ck_assert_int_eq(errno, EPERM);
+    transport_bench_assert_ping(b.ipc_url);
+    close(reader);
+    close(fd);
+    sp_peer_close(&peer);
     transport_bench_close(&b);
 }
 END_TEST
@@ -501,6 +525,7 @@ int main(void)
     tcase_set_timeout(hostile, 60);
     tcase_add_test(hostile, peers_that_connect_and_close_do_no_harm);
     tcase_add_test(hostile, the_sendmsg_nng_calls_is_ours);
+    tcase_add_test(hostile, what_takes_long_to_close_is_not_taken);
     tcase_add_test(hostile, hostile_bytes_end_their_own_connection_only);
     tcase_add_test(hostile, garbage_in_a_frame_is_answered);
     tcase_add_test(hostile, an_oversize_message_cuts_its_connection);

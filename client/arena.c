@@ -1,9 +1,11 @@
 /* See arena.h. Nothing here waits: what is not there yet is done without. */
 #include "client/arena.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The library's arena grows, by being replaced, with what is under way at once. */
@@ -31,14 +33,24 @@ static void list_pieces(flashcore_call *call, piece out_pieces[PIECES])
     out_pieces[4] = (piece){call->sink.lse, lse_bytes, &attend->lse_at};
 }
 
+/* A file that is shorter than its server says, or that can become so, kills whoever touches what is missing. */
+static bool is_whole(const fc_made_arena *made)
+{
+    struct stat file;
+    int seals = fcntl(made->fd, F_GET_SEALS);
+    return seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && fstat(made->fd, &file) == 0 &&
+           (uint64_t)file.st_size >= made->bytes;
+}
+
 uint8_t *fc_arena_map(fc_made_arena *made)
 {
     void *base = MAP_FAILED;
-    if (made->fd >= 0 && made->bytes != 0 && made->bytes <= SIZE_MAX / 2) {
+    if (made->fd < 0)
+        return NULL;
+    if (made->bytes != 0 && made->bytes <= SIZE_MAX / 2 && is_whole(made))
         base = mmap(NULL, (size_t)made->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, made->fd, 0);
-        close(made->fd);
-        made->fd = -1;
-    }
+    close(made->fd);
+    made->fd = -1;
     return base != MAP_FAILED ? base : NULL;
 }
 

@@ -44,7 +44,7 @@ static inline size_t fc_arena_aligned(size_t size_bytes)
     return (size_bytes + FC_ARENA_ALIGNMENT - 1) / FC_ARENA_ALIGNMENT * FC_ARENA_ALIGNMENT;
 }
 
-/* Maps what came. NULL: it cannot be mapped, or no memory. fd is closed in any case. */
+/* Maps what came. NULL: it is not what a server should send, or no memory. fd is closed in any case. */
 uint8_t *fc_arena_map(fc_made_arena *made);
 
 /* Places an attend, copying its inputs if they have to be staged; no lock held. Does nothing where that cannot be done

@@ -40,6 +40,13 @@ static fc_status ask(flashcore_client *client, const flashcore_arena *wanted, fc
     return status;
 }
 
+static void give_back(const flashcore_arena *arena)
+{
+    pthread_mutex_lock(&arena->client->lock);
+    fc_side_give_back(arena);
+    pthread_mutex_unlock(&arena->client->lock);
+}
+
 static fc_status create(flashcore_client *client, uint32_t url_index, size_t size_bytes, flashcore_arena **out_arena,
                         fc_reason *out_reason)
 {
@@ -59,9 +66,11 @@ static fc_status create(flashcore_client *client, uint32_t url_index, size_t siz
         arena->id = made.id;
         arena->size_bytes = (size_t)made.bytes;
         arena->base = fc_arena_map(&made);
-        if (arena->base == NULL)
+        if (arena->base == NULL) {
             status =
                 fc_fail(FC_NO_MEMORY, out_reason, "cannot map an arena of %llu bytes", (unsigned long long)made.bytes);
+            give_back(arena);
+        }
     }
     if (status != FC_OK) {
         free(arena);

@@ -87,7 +87,18 @@ static bool hand_on(fc_link *link, size_t size_bytes)
     return true;
 }
 
-/* One packet into link->body, and the one descriptor it may have; others are closed by the system. */
+/* The descriptor a packet has, or -1. The system puts no more than one there, and closes the others. */
+static int descriptor_of(const struct msghdr *message)
+{
+    int fd = -1;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof fd))
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    return fd;
+}
+
+/* One packet into link->body, with its descriptor. */
 static ssize_t receive(fc_link *link)
 {
     union {
@@ -95,17 +106,13 @@ static ssize_t receive(fc_link *link)
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
     struct iovec piece = {.iov_base = link->body->bytes, .iov_len = FC_PACKET_BYTES};
+    /* Not CMSG_SPACE: that has room for a second one, which nobody would close. */
     struct msghdr message = {
-        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof(int))};
     ssize_t got = recvmsg(link->fd, &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
-    int fd = -1;
-    const struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-        header->cmsg_len == CMSG_LEN(sizeof fd))
-        memcpy(&fd, CMSG_DATA(header), sizeof fd);
     if (link->body->descriptor >= 0) /* of a packet that was nobody's */
         close(link->body->descriptor);
-    link->body->descriptor = fd;
+    link->body->descriptor = got >= 0 ? descriptor_of(&message) : -1;
     return got;
 }
 

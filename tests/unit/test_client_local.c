@@ -2,12 +2,15 @@
  * test holds.
  */
 #include "tests/support/client_fixture.h"
+#include "tests/support/packet_peer.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -201,6 +204,110 @@ START_TEST(inline_asks_for_nothing)
 }
 END_TEST
 
+/* --- a server that lies about its arenas -------------------------------------------------------------------------- */
+
+typedef struct creator {
+    fixture *f;
+    flashcore_arena *arena;
+    flashcore_status status;
+} creator;
+
+static void *create_arena(void *argument)
+{
+    creator *c = argument;
+    c->status = flashcore_arena_create(c->f->client, 0, 5000, &c->arena);
+    return NULL;
+}
+
+/* The next request of that op; pings and the like of the library's own are left unanswered. */
+static uint64_t await_op(int fd, fc_op op)
+{
+    uint8_t bytes[256];
+    fc_wire_request request;
+    fc_reason reason;
+    do {
+        ssize_t got = recv(fd, bytes, sizeof bytes, 0);
+        ck_assert_int_gt(got, 0);
+        ck_assert_int_eq(fc_codec_decode_request(bytes, (size_t)got, &request, &reason), FC_OK);
+    } while (request.op != op);
+    return request.id;
+}
+
+static void answer_arena(int fd, uint64_t id, uint64_t bytes, int memory_fd, int fd_count)
+{
+    uint8_t reply_bytes[128];
+    size_t size_bytes = 0;
+    fc_wire_reply reply = {.id = id, .status = FC_OK, .body = FC_BODY_ARENA};
+    reply.arena.id = 7;
+    reply.arena.bytes = bytes;
+    ck_assert_int_eq(fc_codec_encode_reply(&reply, reply_bytes, sizeof reply_bytes, &size_bytes), FC_OK);
+    ck_assert(packet_peer_send_descriptors(fd, reply_bytes, size_bytes, memory_fd, fd_count));
+}
+
+static int count_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+typedef struct lie {
+    const char *name;
+    uint64_t bytes;
+    size_t file_bytes;
+    int seals; /* -1: no memfd at all */
+    int fd_count;
+    flashcore_status status;
+} lie;
+
+static const lie LIES[] = {
+    {"the truth", 8192, 8192, F_SEAL_SHRINK | F_SEAL_GROW, 1, FLASHCORE_OK},
+    {"two descriptors", 8192, 8192, F_SEAL_SHRINK | F_SEAL_GROW, 2, FLASHCORE_OK},
+    {"many descriptors", 8192, 8192, F_SEAL_SHRINK | F_SEAL_GROW, 100, FLASHCORE_OK},
+    {"no bytes", 0, 8192, F_SEAL_SHRINK, 1, FLASHCORE_NO_MEMORY},
+    {"more than there is", 1 << 20, 8192, F_SEAL_SHRINK, 1, FLASHCORE_NO_MEMORY},
+    {"more than can be", UINT64_MAX, 8192, F_SEAL_SHRINK, 1, FLASHCORE_NO_MEMORY},
+    {"not sealed", 8192, 8192, 0, 1, FLASHCORE_NO_MEMORY},
+    {"no memory", 8192, 0, -1, 1, FLASHCORE_NO_MEMORY},
+};
+
+START_TEST(a_lie_about_an_arena_does_no_harm)
+{
+    const lie *l = &LIES[_i];
+    fixture f;
+    pinger p;
+    pthread_t thread;
+    uint64_t id;
+    int listener;
+    open_with_side(&f, &listener);
+    int fd = accept(listener, NULL, NULL);
+    await_side_ping(&f, fd, &p, &thread, &id);
+    answer_ping(fd, id);
+    pthread_join(thread, NULL);
+    int memory_fd = l->seals >= 0 ? memfd_create("lie", MFD_CLOEXEC | MFD_ALLOW_SEALING) : open("/dev/null", O_RDWR);
+    if (l->seals >= 0) {
+        ck_assert_int_eq(ftruncate(memory_fd, (off_t)l->file_bytes), 0);
+        ck_assert_int_eq(fcntl(memory_fd, F_ADD_SEALS, l->seals), 0);
+    }
+    int before = count_descriptors();
+    creator c = {.f = &f};
+    ck_assert_int_eq(pthread_create(&thread, NULL, create_arena, &c), 0);
+    answer_arena(fd, await_op(fd, FC_OP_ARENA_CREATE), l->bytes, memory_fd, l->fd_count);
+    pthread_join(thread, NULL);
+    ck_assert_msg(c.status == l->status, "%s: %s", l->name, flashcore_status_name(c.status));
+    ck_assert_msg(count_descriptors() == before, "%s: %d descriptors, %d before", l->name, count_descriptors(), before);
+    if (c.status == FLASHCORE_OK) {
+        memset(flashcore_arena_alloc(c.arena, 8192), 1, 8192);
+        flashcore_arena_destroy(c.arena);
+    }
+    await_op(fd, FC_OP_ARENA_DESTROY); /* what cannot be used is given back too */
+    close(memory_fd);
+    close(fd);
+    close_with_side(&f, listener);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("client_local");
@@ -210,6 +317,7 @@ int main(void)
     tcase_add_test(core, a_lost_side_is_told_and_then_done_without);
     tcase_add_test(core, another_process_is_not_spoken_to);
     tcase_add_test(core, inline_asks_for_nothing);
+    tcase_add_loop_test(core, a_lie_about_an_arena_does_no_harm, 0, sizeof LIES / sizeof LIES[0]);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -9,7 +9,16 @@
 
 static fc_status status_of(int error)
 {
-    return error == ENOMEM || error == ENOSPC || error == EFBIG ? FC_NO_MEMORY : FC_IO;
+    switch (error) {
+    case ENOMEM:
+    case ENOSPC:
+    case EFBIG:
+    case EMFILE:
+    case ENFILE:
+        return FC_NO_MEMORY;
+    default:
+        return FC_IO;
+    }
 }
 
 fc_status fc_arena_memory_open(size_t size_bytes, fc_arena_memory *out_memory, fc_reason *out_reason)
@@ -54,10 +63,12 @@ fc_status fc_arena_memory_register(fc_arena_memory *memory, const fc_engine_ops 
     return FC_OK;
 }
 
-void fc_arena_memory_close(fc_arena_memory *memory)
+void fc_arena_memory_close(fc_arena_memory *memory, bool empties)
 {
     if (memory->ops != NULL)
         memory->ops->memory_unregister(memory->engine, memory->base);
+    if (empties && memory->base != NULL)
+        (void)madvise(memory->base, memory->size_bytes, MADV_REMOVE);
     if (memory->base != NULL)
         munmap(memory->base, memory->size_bytes);
     if (memory->fd >= 0)

@@ -20,7 +20,8 @@ typedef struct fc_arena_memory {
     fc_engine *engine;
 } fc_arena_memory;
 
-/* size_bytes >= 1, rounded up to whole pages. FC_NO_MEMORY: there is not so much; FC_IO. */
+/* size_bytes >= 1, rounded up to whole pages, all of which are there on FC_OK: no lack of memory shows later.
+ * FC_NO_MEMORY: there is not so much now, of memory or descriptors; FC_IO. */
 fc_status fc_arena_memory_open(size_t size_bytes, fc_arena_memory *out_memory, fc_reason *out_reason);
 
 /* Lets the engine's device copy from and to it; the engine is borrowed until close. To be called before the peer has
@@ -28,6 +29,7 @@ fc_status fc_arena_memory_open(size_t size_bytes, fc_arena_memory *out_memory, f
 fc_status fc_arena_memory_register(fc_arena_memory *memory, const fc_engine_ops *ops, fc_engine *engine,
                                    fc_reason *out_reason);
 
-void fc_arena_memory_close(fc_arena_memory *memory);
+/* empties: gives its pages back to the system, whoever else has them mapped; who reads there then reads zeros. */
+void fc_arena_memory_close(fc_arena_memory *memory, bool empties);
 
 #endif

@@ -9,7 +9,10 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
+
+typedef struct order order;
 
 /* A peer with arenas, or with some on their way; outlives the peer while there are any. */
 typedef struct holder {
@@ -18,6 +21,8 @@ typedef struct holder {
     uint32_t arena_count, asked_count; /* that are not free yet; that were asked for and not made yet */
     bool is_gone;
     fc_arena *first; /* not given back */
+    order *first_order, **last_order;
+    struct holder *next_asker; /* while it has orders */
 } holder;
 
 struct fc_arena {
@@ -29,12 +34,12 @@ struct fc_arena {
     fc_arena_memory memory;
 };
 
-typedef struct order {
-    struct order *next;
+struct order {
+    order *next;
     holder *holder;
     uint64_t size_bytes;
     void *request;
-} order;
+};
 
 struct fc_arena_store {
     fc_arena_store_config config;
@@ -48,10 +53,11 @@ struct fc_arena_store {
     pthread_mutex_t lock; /* guards the rest, and every holder and arena but the memory itself */
     pthread_cond_t work;
     bool is_stopping;
-    uint64_t next_id, total_bytes;
-    fc_id_table holders; /* peer -> holder's address */
-    fc_id_table arenas;  /* id -> arena's address, of those not given back */
-    order *first_order, **last_order;
+    uint64_t total_bytes;
+    uint32_t total_count; /* that are not free yet */
+    fc_id_table holders;  /* peer -> holder's address */
+    fc_id_table arenas;   /* id -> arena's address, of those not given back */
+    holder *first_asker, **last_asker;
     fc_arena *to_free;
 };
 
@@ -79,7 +85,8 @@ static void take_from_holder(fc_arena *arena)
     *(arena->prev != NULL ? &arena->prev->next : &h->first) = arena->next;
     if (arena->next != NULL)
         arena->next->prev = arena->prev;
-    fc_id_table_remove(&arena->store->arenas, arena->id);
+    if (arena->id != 0)
+        fc_id_table_remove(&arena->store->arenas, arena->id);
     drop_reference(arena);
 }
 
@@ -105,6 +112,7 @@ static holder *find_or_add_holder(fc_arena_store *store, uint64_t peer)
     }
     *address = (uintptr_t)h;
     h->peer = peer;
+    h->last_order = &h->first_order;
     return h;
 }
 
@@ -117,6 +125,9 @@ static fc_status charge(fc_arena_store *store, holder *h, uint64_t size_bytes, f
     if (h->arena_count >= FC_ARENAS_PER_PEER)
         return fc_fail(FC_TOO_LARGE, out_reason, "bytes: this connection has %u arenas, and can have no more",
                        h->arena_count);
+    if (store->total_count >= limits->total_count)
+        return fc_fail(FC_TOO_LARGE, out_reason, "bytes: all have %u arenas, and there can be no more",
+                       store->total_count);
     if (size_bytes > limits->bytes_per_peer || h->bytes > limits->bytes_per_peer - size_bytes)
         return fc_fail(
             FC_TOO_LARGE, out_reason, "bytes: %llu beside the %llu this connection has; arena_bytes_per_peer is %llu",
@@ -127,6 +138,7 @@ static fc_status charge(fc_arena_store *store, holder *h, uint64_t size_bytes, f
                        (unsigned long long)limits->total_bytes);
     h->bytes += size_bytes;
     h->arena_count++;
+    store->total_count++;
     store->total_bytes += size_bytes;
     fc_stats_set(store->stats, FC_GAUGE_ARENA_BYTES, store->total_bytes);
     fc_stats_add(store->stats, FC_GAUGE_ARENAS, 1);
@@ -137,18 +149,56 @@ static void uncharge(fc_arena_store *store, holder *h, uint64_t size_bytes)
 {
     h->bytes -= size_bytes;
     h->arena_count--;
+    store->total_count--;
     store->total_bytes -= size_bytes;
     fc_stats_set(store->stats, FC_GAUGE_ARENA_BYTES, store->total_bytes);
     fc_stats_sub(store->stats, FC_GAUGE_ARENAS, 1);
 }
 
+static void append_asker(fc_arena_store *store, holder *h)
+{
+    h->next_asker = NULL;
+    *store->last_asker = h;
+    store->last_asker = &h->next_asker;
+}
+
+static void append_order(fc_arena_store *store, holder *h, order *o)
+{
+    if (h->first_order == NULL)
+        append_asker(store, h);
+    o->holder = h;
+    *h->last_order = o;
+    h->last_order = &o->next;
+    h->asked_count++;
+}
+
+/* The askers take turns, however much each of them has asked for. */
+static order *take_order(fc_arena_store *store)
+{
+    holder *h = store->first_asker;
+    if (h == NULL)
+        return NULL;
+    order *o = h->first_order;
+    store->first_asker = h->next_asker;
+    if (store->first_asker == NULL)
+        store->last_asker = &store->first_asker;
+    h->first_order = o->next;
+    if (h->first_order != NULL)
+        append_asker(store, h);
+    else
+        h->last_order = &h->first_order;
+    return o;
+}
+
 /* --- the keeper --------------------------------------------------------------------------------------------------- */
 
-static void free_arena(fc_arena *arena)
+/* A peer that keeps its mapping keeps no page of it: what is not counted any more is not there any more. When the
+ * server ends, though, what its last replies named is still to be read. */
+static void free_arena(fc_arena *arena, bool is_server_ending)
 {
     fc_arena_store *store = arena->store;
     size_t size_bytes = arena->memory.size_bytes;
-    fc_arena_memory_close(&arena->memory);
+    fc_arena_memory_close(&arena->memory, !is_server_ending);
     pthread_mutex_lock(&store->lock);
     uncharge(store, arena->held_by, size_bytes);
     free_if_done(store, arena->held_by);
@@ -156,18 +206,30 @@ static void free_arena(fc_arena *arena)
     free(arena);
 }
 
+/* A number nobody can guess, so that even a fault in here would not hand one peer's arena to another. 0: none to be
+ * had. */
+static uint64_t unguessable_id(const fc_arena_store *store)
+{
+    uint64_t id;
+    do {
+        if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id)
+            return 0;
+    } while (id == 0 || fc_id_table_find(&store->arenas, id) != NULL);
+    return id;
+}
+
 /* The new arena is the peer's, unless the peer has gone meanwhile. */
 static void publish(fc_arena_store *store, fc_arena *arena, fc_arena_made *made)
 {
     holder *h = arena->held_by;
     pthread_mutex_lock(&store->lock);
-    arena->id = ++store->next_id;
+    arena->id = unguessable_id(store);
     arena->references = 1;
     arena->next = h->first;
     if (h->first != NULL)
         h->first->prev = arena;
     h->first = arena;
-    uint64_t *address = fc_id_table_put(&store->arenas, arena->id);
+    uint64_t *address = arena->id != 0 ? fc_id_table_put(&store->arenas, arena->id) : NULL;
     if (address != NULL)
         *address = (uintptr_t)arena;
     made->id = arena->id;
@@ -243,19 +305,17 @@ static void *keep(void *argument)
     pthread_mutex_lock(&store->lock);
     for (;;) {
         fc_arena *arena = store->to_free;
-        order *o = store->first_order;
+        order *o = arena == NULL ? take_order(store) : NULL;
+        bool is_ending = store->is_stopping;
         if (arena != NULL) {
             store->to_free = arena->next;
             pthread_mutex_unlock(&store->lock);
-            free_arena(arena);
+            free_arena(arena, is_ending);
         } else if (o != NULL) {
-            store->first_order = o->next;
-            if (o->next == NULL)
-                store->last_order = &store->first_order;
             pthread_mutex_unlock(&store->lock);
             carry_out(store, o);
             free(o);
-        } else if (store->is_stopping) {
+        } else if (is_ending) {
             break;
         } else {
             pthread_cond_wait(&store->work, &store->lock);
@@ -282,15 +342,16 @@ fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t siz
     o->size_bytes = (size_bytes + page_bytes - 1) / page_bytes * page_bytes;
     o->request = request;
     fc_status st = FC_OK;
+    holder *h = NULL;
     pthread_mutex_lock(&store->lock);
     if (store->is_stopping)
         st = fc_fail(FC_DRAINING, out_reason, "the server is shutting down");
-    else if ((o->holder = find_or_add_holder(store, peer)) == NULL)
+    else if ((h = find_or_add_holder(store, peer)) == NULL)
         st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    else if (h->asked_count >= FC_ARENAS_ASKED_PER_PEER)
+        st = fc_fail(FC_BUSY, out_reason, "this connection waits for %u arenas already", h->asked_count);
     if (st == FC_OK) {
-        o->holder->asked_count++;
-        *store->last_order = o;
-        store->last_order = &o->next;
+        append_order(store, h, o);
         pthread_cond_signal(&store->work);
     }
     pthread_mutex_unlock(&store->lock);
@@ -378,7 +439,7 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
     store->stats = stats;
     store->on_made = on_made;
     store->context = context;
-    store->last_order = &store->first_order;
+    store->last_asker = &store->first_asker;
     fc_id_table_init(&store->holders);
     fc_id_table_init(&store->arenas);
     pthread_mutex_init(&store->lock, NULL);
@@ -414,7 +475,7 @@ void fc_arena_store_destroy(fc_arena_store *store)
             fc_arena_store_peer_gone(store, store->holders.entries[i].id);
     for (fc_arena *arena = store->to_free, *next; arena != NULL; arena = next) {
         next = arena->next;
-        free_arena(arena);
+        free_arena(arena, true);
     }
     fc_id_table_fini(&store->holders);
     fc_id_table_fini(&store->arenas);

@@ -1,8 +1,9 @@
 /* The arenas of all peers: who has which, how much that is together, and when one can go.
  *
  * An arena is held by the peer that asked for it, until the peer gives it back or is gone, and by every request that
- * names it, until that is answered; the last one out frees it. An id means something to its peer alone and never comes
- * again. Bytes count against the quotas until they are free.
+ * names it, until that is answered; the last one out frees it. An id is 64 random bits and means something to its peer
+ * alone. Bytes count against the quotas until they are free; a peer that keeps its mapping for longer finds nothing in
+ * it, and what it then writes there is its own memory, like any it might have taken without a server.
  *
  * A thread of the store's own, the keeper, makes and frees: both take time, and the threads that ask have none. It also
  * registers each arena with the engine; where that fails the arena is none the worse, only slower.
@@ -21,11 +22,14 @@ typedef struct fc_arena fc_arena;
 typedef struct fc_arena_store_config {
     uint64_t total_bytes;     /* of all peers together; 0: there are no arenas */
     uint64_t bytes_per_peer;  /* of one connection */
+    uint32_t total_count;     /* arenas of all peers: each is a mapping, and the system allows a process so many */
     const fc_engine_ops *ops; /* arenas are registered with; borrowed, as the engine is, until destroy */
     fc_engine *engine;
 } fc_arena_store_config;
 
 #define FC_ARENAS_PER_PEER 64
+#define FC_ARENAS_ASKED_PER_PEER 16 /* waiting to be made */
+#define FC_ARENAS_MAX 8192          /* a sensible total_count: vm.max_map_count is 65530 by default */
 
 /* What became of fc_arena_store_make(). On FC_OK fd is the receiver's to send and close. On the keeper's thread. */
 typedef struct fc_arena_made {
@@ -47,8 +51,9 @@ void fc_arena_store_stop(fc_arena_store *store);
 /* Stops, and frees what peers still hold. No request holds any. NULL is fine. */
 void fc_arena_store_destroy(fc_arena_store *store);
 
-/* Asks for an arena; on FC_OK on_made will be called once with that request. The quotas are looked at when its turn
- * comes, after everything that is to be freed. FC_NO_MEMORY; FC_DRAINING: stopped. */
+/* Asks for an arena; on FC_OK on_made will be called once with that request. Peers take turns. The quotas are looked at
+ * when its turn comes, after everything that is to be freed. FC_NO_MEMORY; FC_BUSY: that peer waits for too many
+ * already; FC_DRAINING: stopped. */
 fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t size_bytes, void *request,
                               fc_reason *out_reason);
 

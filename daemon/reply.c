@@ -50,7 +50,7 @@ void fc_reply_status(fc_dispatch *dispatch, fc_request *request, fc_status statu
     fc_wire_reply reply = {.status = fc_status_on_wire(status), .body = FC_BODY_NONE};
     if (status != FC_OK) {
         reply.error = fc_wire_text_make(error != NULL && error[0] != '\0' ? error : fc_status_text(status));
-        reply.retry_after_us = retry_after_us;
+        reply.retry_after_us = status == FC_BUSY ? retry_after_us : 0;
     }
     fc_reply_message(dispatch, request, &reply);
 }

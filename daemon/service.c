@@ -15,6 +15,8 @@
 /* Contexts beyond what can wait and run: pings, rejections and `busy` while everything is taken. */
 #define SPARE_REQUESTS 64
 #define LANES_MAX 64
+/* When to ask again for an arena: by then many a one is made or freed. */
+#define ARENA_RETRY_US 20000
 
 static const char *const FEATURES[] = {"inline",  "gqa",      "lse",    "kv_len", "window",
                                        "softcap", "deadline", "cancel", "stats"};
@@ -52,11 +54,26 @@ void fc_service_raise(fc_service *service, fc_service_event event)
         service->config.on_event(service->config.event_context, event);
 }
 
+/* The system's reason is for the log. What it lacks now it may have soon. */
+static void refuse_arena(fc_service *service, fc_request *request, const fc_arena_made *made)
+{
+    fc_log(FC_LOG_WARN, "arena_failed", fc_log_text("status", fc_status_name(made->status)),
+           fc_log_text("why", made->reason.text));
+    if (made->status == FC_NO_MEMORY)
+        fc_reply_status(service->dispatch, request, FC_BUSY, "no memory for an arena now", ARENA_RETRY_US);
+    else
+        fc_reply_status(service->dispatch, request, made->status, "an arena cannot be made", 0);
+}
+
 static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
 {
     fc_service *service = context;
     fc_request *request = asked;
     fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_ARENA};
+    if (made->status == FC_NO_MEMORY || made->status == FC_IO) {
+        refuse_arena(service, request, made);
+        return;
+    }
     if (made->status != FC_OK) {
         fc_reply_status(service->dispatch, request, made->status, made->reason.text, 0);
         return;
@@ -71,6 +88,7 @@ static fc_status create_arenas(fc_service *service)
 {
     fc_arena_store_config config = {.total_bytes = service->config.arena_bytes,
                                     .bytes_per_peer = service->config.arena_bytes_per_peer,
+                                    .total_count = FC_ARENAS_MAX,
                                     .ops = service->config.ops,
                                     .engine = service->config.engine};
     if (config.total_bytes == 0)
@@ -328,7 +346,7 @@ static void enter_arena_create(fc_service *service, fc_request *request, uint64_
     if (st == FC_OK)
         st = fc_arena_store_make(service->arenas, request->item.peer, size_bytes, request, &reason);
     if (st != FC_OK)
-        fc_reply_status(service->dispatch, request, st, reason.text, 0);
+        fc_reply_status(service->dispatch, request, st, reason.text, ARENA_RETRY_US);
 }
 
 static void answer_arena_destroy(fc_service *service, fc_request *request, uint64_t id)

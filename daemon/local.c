@@ -9,6 +9,7 @@
 #include "daemon/clock.h"
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/packet_send.h"
 #include "daemon/request.h"
 #include "daemon/socket_rights.h"
 
@@ -151,38 +152,9 @@ static void return_slot(slot *s)
 
 /* --- replies ------------------------------------------------------------------------------------------------------ */
 
-typedef enum send_result { SENT, FULL, BROKEN } send_result;
-
-/* With sendmmsg(), since the process's sendmsg() is nng_listener_fix.c's. */
-static ssize_t send_with_descriptor(int fd, const slot *s)
+static fc_packet_sent send_reply(const connection *c, const slot *s)
 {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {.bytes = {0}};
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)s->out, .iov_len = s->out_bytes};
-    struct mmsghdr message = {
-        .msg_hdr = {
-            .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes}};
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(&control.header), &s->request.reply_fd, sizeof(int));
-    return sendmmsg(fd, &message, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? (ssize_t)s->out_bytes : -1;
-}
-
-static send_result send_reply(const connection *c, const slot *s)
-{
-    for (;;) {
-        ssize_t sent = s->request.reply_fd >= 0 ? send_with_descriptor(c->fd, s)
-                                                : send(c->fd, s->out, s->out_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent >= 0)
-            return SENT;
-        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
-            return FULL;
-        if (errno != EINTR)
-            return BROKEN;
-    }
+    return fc_packet_send(c->fd, s->out, s->out_bytes, s->request.reply_fd);
 }
 
 /* Under c->lock: with replies unsent, room to send is waited for and nothing is received. */
@@ -224,6 +196,13 @@ static void finish(slot *s, bool has_left)
     return_slot(s);
 }
 
+/* A reply cannot be sent, and whoever waits for it has to learn that: the I/O thread sees the end, and does the rest.
+ */
+static void cut(const connection *c)
+{
+    shutdown(c->fd, SHUT_RDWR);
+}
+
 static void *sink_buffer(fc_request *request, size_t capacity_bytes)
 {
     return capacity_bytes <= FC_PACKET_BYTES ? slot_of(request)->out : NULL;
@@ -233,16 +212,18 @@ static void sink_send(fc_request *request, size_t size_bytes)
 {
     slot *s = slot_of(request);
     connection *c = s->from;
-    send_result result = BROKEN;
+    fc_packet_sent result = FC_PACKET_LEFT;
     s->out_bytes = size_bytes;
     pthread_mutex_lock(&c->lock);
     if (!c->is_gone)
-        result = c->unsent_first != NULL ? FULL : send_reply(c, s);
-    if (result == FULL)
+        result = c->unsent_first != NULL ? FC_PACKET_FULL : send_reply(c, s);
+    if (result == FC_PACKET_FULL)
         keep_unsent(c, s);
+    if (result == FC_PACKET_BROKEN)
+        cut(c);
     pthread_mutex_unlock(&c->lock);
-    if (result != FULL)
-        finish(s, true); /* to a peer that has left, none is lost; the I/O thread learns it from the socket too */
+    if (result != FC_PACKET_FULL)
+        finish(s, result != FC_PACKET_BROKEN); /* to a peer that has left, none is lost */
 }
 
 static void sink_drop(fc_request *request, bool is_peer_gone)
@@ -250,7 +231,7 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
     slot *s = slot_of(request);
     if (!is_peer_gone) {
         fc_stats_add(s->from->local->stats, FC_COUNT_PIPES_CUT, 1);
-        shutdown(s->from->fd, SHUT_RDWR); /* the I/O thread sees that and does the rest */
+        cut(s->from);
     }
     return_slot(s);
 }
@@ -390,9 +371,9 @@ static bool receive(connection *c)
 static void send_unsent(connection *c)
 {
     slot *left = NULL, **last = &left;
-    send_result result = SENT;
+    fc_packet_sent result = FC_PACKET_SENT;
     pthread_mutex_lock(&c->lock);
-    while (c->unsent_first != NULL && (result = send_reply(c, c->unsent_first)) == SENT) {
+    while (c->unsent_first != NULL && (result = send_reply(c, c->unsent_first)) == FC_PACKET_SENT) {
         *last = take_unsent(c);
         last = &(*last)->next;
         *last = NULL;
@@ -404,8 +385,8 @@ static void send_unsent(connection *c)
         next = s->next;
         finish(s, true);
     }
-    if (result == BROKEN)
-        shutdown(c->fd, SHUT_RDWR);
+    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
+        cut(c);
 }
 
 static void on_connection(connection *c, uint32_t events)

@@ -7,11 +7,26 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* The system's, unless it is to refuse descriptors. */
+static atomic_int send_error;
+
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    int error = atomic_load(&send_error);
+    if (error == 0)
+        return (int)syscall(SYS_sendmmsg, fd, messages, count, flags);
+    errno = error;
+    return -1;
+}
 
 enum { TENSOR_BYTES = 4 * SERVICE_BENCH_ELEMENTS, PAGES_16 = 16 * 4096 };
 
@@ -354,6 +369,25 @@ START_TEST(elsewhere_there_are_none)
 }
 END_TEST
 
+/* Too many descriptors on their way, say: the connection ends, and with it the arena, so that nobody waits for ever. */
+START_TEST(an_answer_that_cannot_be_sent_ends_the_connection)
+{
+    local_bench b;
+    packet_peer peer;
+    fc_wire_reply reply;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    atomic_store(&send_error, ETOOMANYREFS);
+    ask_for_arena(&peer, 1, 4096);
+    ck_assert(!packet_peer_receive(&peer, &reply));
+    local_bench_await_stat(&b, FC_GAUGE_LOCAL, 0);
+    local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
+    local_bench_await_stat(&b, FC_COUNT_REPLIES_LOST, 1);
+    packet_peer_close(&peer);
+    local_bench_close(&b);
+}
+END_TEST
+
 START_TEST(descriptors_do_not_pile_up)
 {
     local_bench b;
@@ -390,6 +424,7 @@ int main(void)
     tcase_add_test(core, a_peer_has_so_many_and_no_more);
     tcase_add_test(core, askers_that_leave_leave_nothing);
     tcase_add_test(core, elsewhere_there_are_none);
+    tcase_add_test(core, an_answer_that_cannot_be_sent_ends_the_connection);
     tcase_add_test(core, descriptors_do_not_pile_up);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);

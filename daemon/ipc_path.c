@@ -148,11 +148,11 @@ fc_status fc_ipc_path_beside(const char *path, const char *suffix, char out_path
     return FC_OK;
 }
 
-int fc_ipc_listen_packets(const char *path, uint32_t mode, int backlog)
+int fc_ipc_listen(const char *path, int type, uint32_t mode, int backlog)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -1;
     if (bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && (mode == 0 || chmod(path, mode) == 0) &&

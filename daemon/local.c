@@ -510,7 +510,7 @@ fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **ou
         st = fc_ipc_claim_acquire(path, &added->claim, out_reason);
     if (st != FC_OK)
         return st;
-    added->fd = fc_ipc_listen_packets(path, local->config.socket_mode, BACKLOG);
+    added->fd = fc_ipc_listen(path, SOCK_SEQPACKET, local->config.socket_mode, BACKLOG);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = added};
     if (added->fd < 0 || epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0) {
         st = fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));

@@ -63,6 +63,8 @@ void fc_ctl_counters_print(const fc_ctl_counters *now, const fc_ctl_counters *ea
     for (size_t i = 0; i < now->count; i++) {
         const char *name = now->items[i].name;
         double value = now->items[i].value;
+        if (strstr(name, "_le_") != NULL)
+            continue; /* a histogram's bucket */
         double change = earlier != NULL ? (value - value_then(earlier, i, name)) / elapsed_s : 0;
         if (value == 0 && change == 0 && !wants_all)
             continue;

@@ -4,7 +4,7 @@
 
 #include "client/tool_text.h"
 
-#define FC_CTL_COUNTERS_MAX 96
+#define FC_CTL_COUNTERS_MAX 320
 
 typedef struct fc_ctl_counters {
     size_t count;

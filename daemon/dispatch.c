@@ -83,6 +83,7 @@ void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)
     request->placement = (fc_placement){.out = NULL};
     request->reply_fd = -1;
     request->reply_buffer = NULL;
+    request->ran_ns = 0;
     fc_request_set_state(request, FC_REQUEST_RECEIVED);
 }
 

@@ -88,7 +88,8 @@ static void answer(const fc_lane_context *context, fc_request *request, const la
         fc_reply_status(context->dispatch, request, launch->status, NULL, 0);
         return;
     }
-    fc_wire_timing timing = {
+    request->ran_ns = launch->end_ns;
+    request->timing = (fc_wire_timing){
         .queue_us = (double)(launch->start_ns - request->received_ns) / FC_NS_PER_US,
         .copy_in_us = launch->timing.copy_in_us,
         .kernel_us = launch->timing.kernel_us,
@@ -97,21 +98,28 @@ static void answer(const fc_lane_context *context, fc_request *request, const la
         .batch = launch->request_count,
     };
     fc_reply_attend_end(context->dispatch, request, fc_kernel_name(request->item.plan.kernel), context->device_name,
-                        &timing);
+                        &request->timing);
+}
+
+static void observe_us(fc_stats *stats, fc_histogram_id id, double us)
+{
+    fc_stats_observe(stats, id, us > 0 ? (uint64_t)(us * (double)FC_NS_PER_US) : 0);
 }
 
 static void count_launch(const fc_lane *lane, const launch_result *launch)
 {
     fc_stats *stats = lane->context->stats;
-    uint64_t queue_ns = 0;
-    for (uint32_t i = 0; i < launch->request_count; i++)
-        queue_ns += launch->start_ns - lane->requests[i]->received_ns;
     fc_stats_add(stats, FC_COUNT_LAUNCHES, 1);
     fc_stats_add(stats, FC_COUNT_LAUNCHES_FAILED, launch->status != FC_OK);
     fc_stats_add(stats, FC_COUNT_LAUNCHED_REQUESTS, launch->request_count);
     fc_stats_add(stats, FC_COUNT_SHARED_LAUNCHES, launch->request_count > 1);
     fc_stats_add(stats, FC_COUNT_LAUNCH_US, (launch->end_ns - launch->start_ns) / FC_NS_PER_US);
-    fc_stats_add(stats, FC_COUNT_QUEUE_US, queue_ns / FC_NS_PER_US);
+    fc_stats_observe(stats, FC_HISTOGRAM_BATCH, launch->request_count);
+    if (launch->status == FC_OK) {
+        observe_us(stats, FC_HISTOGRAM_COPY_IN, launch->timing.copy_in_us);
+        observe_us(stats, FC_HISTOGRAM_KERNEL, launch->timing.kernel_us);
+        observe_us(stats, FC_HISTOGRAM_COPY_OUT, launch->timing.copy_out_us);
+    }
     if (launch->status != FC_OK)
         fc_log(FC_LOG_ERROR, "launch_failed", fc_log_uint("lane", lane->index),
                fc_log_text("status", fc_status_name(launch->status)), fc_log_text("why", launch->reason.text),

@@ -47,7 +47,8 @@ void fc_reply_message(fc_dispatch *dispatch, fc_request *request, fc_wire_reply 
 void fc_reply_status(fc_dispatch *dispatch, fc_request *request, fc_status status, const char *error,
                      uint64_t retry_after_us)
 {
-    fc_wire_reply reply = {.status = fc_status_on_wire(status), .body = FC_BODY_NONE};
+    fc_wire_reply reply;
+    fc_wire_reply_init(&reply, fc_status_on_wire(status));
     if (status != FC_OK) {
         reply.error = fc_wire_text_make(error != NULL && error[0] != '\0' ? error : fc_status_text(status));
         reply.retry_after_us = status == FC_BUSY ? retry_after_us : 0;
@@ -75,9 +76,10 @@ void fc_reply_drop(fc_dispatch *dispatch, fc_request *request)
 static void describe(const fc_request *request, const char *kernel, const char *device, fc_wire_reply *out_reply)
 {
     const fc_problem *problem = &request->problem;
+    fc_wire_reply_init(out_reply, FC_OK);
     out_reply->id = request->item.id;
-    out_reply->status = FC_OK;
     out_reply->body = FC_BODY_ATTEND;
+    memset(&out_reply->attend, 0, sizeof out_reply->attend);
     out_reply->attend.out = request->attend.q;
     out_reply->attend.out.data = NULL;
     out_reply->attend.out.place = request->attend.out_at;
@@ -97,7 +99,7 @@ static void describe(const fc_request *request, const char *kernel, const char *
 
 fc_status fc_reply_attend_begin(fc_request *request, const char *kernel, const char *device)
 {
-    fc_wire_reply reply = {.status = FC_OK};
+    fc_wire_reply reply;
     describe(request, kernel, device, &reply);
     request->reply_capacity_bytes = fc_codec_reply_bound(&reply);
     request->reply_buffer = request->sink->buffer(request, request->reply_capacity_bytes);
@@ -109,7 +111,7 @@ fc_status fc_reply_attend_begin(fc_request *request, const char *kernel, const c
 void fc_reply_attend_end(fc_dispatch *dispatch, fc_request *request, const char *kernel, const char *device,
                          const fc_wire_timing *timing)
 {
-    fc_wire_reply reply = {.status = FC_OK};
+    fc_wire_reply reply;
     size_t size_bytes = 0;
     describe(request, kernel, device, &reply);
     reply.attend.timing = *timing;

@@ -44,6 +44,8 @@ struct fc_request {
     void *reply_buffer;     /* from the sink */
     size_t reply_capacity_bytes;
     fc_codec_attend_reply writer; /* while RUNNING */
+    uint64_t ran_ns;              /* end of its launch; 0: it has not run, or failed */
+    fc_wire_timing timing;        /* once it has run */
 };
 
 /* Makes memory a request that is DONE: what fc_service_receive() wants to be given. sink is borrowed. */

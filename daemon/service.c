@@ -69,7 +69,7 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
 {
     fc_service *service = context;
     fc_request *request = asked;
-    fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_ARENA};
+    fc_wire_reply reply;
     if (made->status == FC_NO_MEMORY || made->status == FC_IO) {
         refuse_arena(service, request, made);
         return;
@@ -78,6 +78,8 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
         fc_reply_status(service->dispatch, request, made->status, made->reason.text, 0);
         return;
     }
+    fc_wire_reply_init(&reply, FC_OK);
+    reply.body = FC_BODY_ARENA;
     reply.arena.id = made->id;
     reply.arena.bytes = made->size_bytes;
     request->reply_fd = made->fd;
@@ -140,6 +142,13 @@ static fc_dispatch_limits dispatch_limits(const fc_service *service)
     };
 }
 
+static void state_limits(fc_service *service, const fc_dispatch_limits *limits)
+{
+    fc_stats_set(&service->stats, FC_GAUGE_QUEUE_LIMIT, limits->queue_requests);
+    fc_stats_set(&service->stats, FC_GAUGE_QUEUE_LIMIT_BYTES, limits->queue_bytes);
+    fc_stats_set(&service->stats, FC_GAUGE_ARENA_LIMIT_BYTES, service->config.arena_bytes);
+}
+
 static fc_status start_lanes(fc_service *service, uint32_t count, fc_reason *out_reason)
 {
     service->lane_context = (fc_lane_context){
@@ -186,6 +195,7 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
     if (service->lane_count > LANES_MAX)
         service->lane_count = LANES_MAX;
     fc_dispatch_limits limits = dispatch_limits(service);
+    state_limits(service, &limits);
     st = fc_dispatch_create(&limits, &service->stats, on_idle, service, &service->dispatch);
     if (st == FC_OK)
         st = create_arenas(service);
@@ -247,6 +257,7 @@ fc_status fc_service_reconfigure(fc_service *service, const fc_service_tunables 
     service->config.tunables = *tunables;
     fc_dispatch_limits limits = dispatch_limits(service);
     pthread_mutex_unlock(&service->tunables_lock);
+    state_limits(service, &limits);
     atomic_store(&service->default_kernel, (int)tunables->default_kernel);
     fc_dispatch_set_limits(service->dispatch, &limits);
     return FC_OK;
@@ -306,7 +317,9 @@ static void describe(fc_service *service, fc_wire_hello *out_hello)
 
 static void answer_hello(fc_service *service, fc_request *request)
 {
-    fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_HELLO};
+    fc_wire_reply reply;
+    fc_wire_reply_init(&reply, FC_OK);
+    reply.body = FC_BODY_HELLO;
     describe(service, &reply.hello);
     const char *local = request->sink->side_socket != NULL ? request->sink->side_socket(request) : NULL;
     if (local != NULL)
@@ -316,7 +329,9 @@ static void answer_hello(fc_service *service, fc_request *request)
 
 static void answer_stats(fc_service *service, fc_request *request)
 {
-    fc_wire_reply reply = {.status = FC_OK, .body = FC_BODY_STATS};
+    fc_wire_reply reply;
+    fc_wire_reply_init(&reply, FC_OK);
+    reply.body = FC_BODY_STATS;
     fc_stats_snapshot(&service->stats, fc_clock_now_ns(), &reply.stats);
     fc_reply_message(service->dispatch, request, &reply);
 }
@@ -486,10 +501,22 @@ void fc_service_receive(fc_service *service, fc_request *request, const void *by
     perform(service, request, &wire);
 }
 
+/* Of a request that ran and whose reply has left. */
+static void observe(fc_service *service, const fc_request *request, uint64_t now_ns)
+{
+    fc_stats *stats = &service->stats;
+    atomic_fetch_add_explicit(&stats->kernel_requests[request->item.plan.kernel], 1, memory_order_relaxed);
+    fc_stats_observe(stats, FC_HISTOGRAM_QUEUE, (uint64_t)(request->timing.queue_us * (double)FC_NS_PER_US));
+    fc_stats_observe(stats, FC_HISTOGRAM_REPLY, fc_clock_elapsed_ns(request->ran_ns, now_ns));
+    fc_stats_observe(stats, FC_HISTOGRAM_TOTAL, fc_clock_elapsed_ns(request->received_ns, now_ns));
+}
+
 void fc_service_sent(fc_service *service, fc_request *request, bool has_left)
 {
     if (!has_left)
         fc_stats_add(&service->stats, FC_COUNT_REPLIES_LOST, 1);
+    else if (request->ran_ns != 0)
+        observe(service, request, fc_clock_now_ns());
     fc_dispatch_end(service->dispatch, request);
 }
 

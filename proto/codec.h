@@ -4,7 +4,7 @@
  * Decoding trusts nothing and allocates nothing: one pass bounds depth, item counts and every length by the bytes
  * received (five bytes can claim an 8 GiB array), and the same pass gives the values, so no second parser can see the
  * bytes differently. Tensor data is never copied: the structs point into the message. Encoding writes into memory the
- * caller provides. No state, any thread; a call needs some 16 KiB of stack.
+ * caller provides. No state, any thread; a call needs some 32 KiB of stack.
  */
 #ifndef FC_PROTO_CODEC_H
 #define FC_PROTO_CODEC_H

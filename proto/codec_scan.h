@@ -17,7 +17,7 @@
 
 #define FC_SCAN_DEPTH_MAX 8
 #define FC_SCAN_REQUEST_ITEMS 256
-#define FC_SCAN_REPLY_ITEMS 512 /* a stats reply holds up to FC_COUNTER_MAX pairs */
+#define FC_SCAN_REPLY_ITEMS 768 /* a stats reply holds up to FC_COUNTER_MAX pairs */
 #define FC_SCAN_LIST_MAX 65536  /* entries of the uint list */
 
 typedef enum fc_item_kind {

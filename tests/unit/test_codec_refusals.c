@@ -320,8 +320,8 @@ END_TEST
 
 START_TEST(more_names_and_counters_than_there_is_room_for_are_left_out)
 {
-    char line[4096] = "{proto:1 id:77 status:'ok' stats:{";
-    uint8_t bytes[4096];
+    char line[8192] = "{proto:1 id:77 status:'ok' stats:{";
+    uint8_t bytes[8192];
     fc_wire_reply reply;
     for (int i = 0; i < FC_COUNTER_MAX + 9; i++)
         snprintf(line + strlen(line), sizeof line - strlen(line), "n%d:%d ", i, i);

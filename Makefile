@@ -31,7 +31,7 @@ SANITIZE := $(filter -fsanitize=%,$(OPT_$(MODE)))
 # gcc's libgomp is not instrumented for TSan, so that build has no OpenMP: the cpu kernel runs on one thread.
 OPENMP := $(if $(filter tsan,$(MODE)),,-fopenmp)
 
-PKGS := libuv inih
+PKGS := libuv inih libmicrohttpd
 CPPFLAGS += -I. -D_GNU_SOURCE -DFC_VERSION='"$(VERSION)"'
 CFLAGS += -std=c11 $(OPT_$(MODE)) $(WARNINGS) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread
 CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)

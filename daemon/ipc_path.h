@@ -30,8 +30,8 @@ void fc_ipc_claim_release(fc_ipc_claim *claim);
 fc_status fc_ipc_path_beside(const char *path, const char *suffix, char out_path[FC_IPC_PATH_BYTES],
                              fc_reason *out_reason);
 
-/* A non-blocking socket of that type (SOCK_SEQPACKET, SOCK_STREAM) that listens at a claimed path with these permissions
- * (0: as the umask says); -1 and errno. Nobody can connect before the permissions are right. */
+/* A non-blocking socket of that type (SOCK_SEQPACKET, SOCK_STREAM) that listens at a claimed path with these
+ * permissions (0: as the umask says); -1 and errno. Nobody can connect before the permissions are right. */
 int fc_ipc_listen(const char *path, int type, uint32_t mode, int backlog);
 
 /* Connects to path as an nng REQ peer would and waits at most timeout_ms for the server's half of the handshake. */

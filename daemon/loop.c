@@ -20,7 +20,8 @@ struct fc_loop {
     uv_loop_t uv;
     uv_signal_t signals[SIGNAL_COUNT];
     uv_async_t wake;
-    uv_timer_t tick, report, watchdog;
+    uv_timer_t tick, report, watchdog, monitor_timer;
+    uv_poll_t monitor_poll;
     atomic_uint events; /* bit per fc_service_event, set by any thread, taken by the loop */
     fc_drain drain;
     fc_loop_config config; /* of the run */
@@ -106,10 +107,35 @@ static void on_tick(uv_timer_t *handle)
     step_drain(loop);
 }
 
+static void on_monitor_timer(uv_timer_t *handle);
+
+static void run_monitor(fc_loop *loop)
+{
+    if (loop->config.monitor == NULL)
+        return;
+    int64_t again_ms = fc_monitor_run(loop->config.monitor, fc_clock_now_ns());
+    if (again_ms >= 0)
+        uv_timer_start(&loop->monitor_timer, on_monitor_timer, (uint64_t)again_ms, 0);
+    else
+        uv_timer_stop(&loop->monitor_timer);
+}
+
+static void on_monitor_timer(uv_timer_t *handle)
+{
+    run_monitor(handle->data);
+}
+
+static void on_monitor_poll(uv_poll_t *handle, int status, int events)
+{
+    (void)status, (void)events;
+    run_monitor(handle->data);
+}
+
 static void on_report(uv_timer_t *handle)
 {
     fc_loop *loop = handle->data;
     fc_transport_tick(loop->config.transport, fc_clock_now_ns());
+    run_monitor(loop);
     const fc_stats *stats = fc_service_stats(loop->config.service);
     fc_notify_send(loop->config.notify,
                    "STATUS=%s: %" PRIu64 " answered, %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " connections",
@@ -147,7 +173,7 @@ static int init_handles(fc_loop *loop)
     if (error != 0)
         return error;
     loop->wake.data = loop;
-    uv_timer_t *timers[] = {&loop->tick, &loop->report, &loop->watchdog};
+    uv_timer_t *timers[] = {&loop->tick, &loop->report, &loop->watchdog, &loop->monitor_timer};
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
         uv_timer_init(&loop->uv, timers[i]); /* cannot fail */
         timers[i]->data = loop;
@@ -190,6 +216,20 @@ void fc_loop_wake(void *context, fc_service_event event)
     uv_async_send(&loop->wake);
 }
 
+/* Without a poll handle the report timer alone serves the monitor: slow, but it answers. */
+static void start_monitor(fc_loop *loop)
+{
+    if (loop->config.monitor == NULL)
+        return;
+    int error = uv_poll_init(&loop->uv, &loop->monitor_poll, fc_monitor_fd(loop->config.monitor));
+    if (error == 0) {
+        loop->monitor_poll.data = loop;
+        error = uv_poll_start(&loop->monitor_poll, UV_READABLE, on_monitor_poll);
+    }
+    if (error != 0)
+        fc_log(FC_LOG_WARN, "metrics_slow", fc_log_text("reason", uv_strerror(error)));
+}
+
 fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config)
 {
     loop->config = *config;
@@ -198,6 +238,7 @@ fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config)
     uint64_t watchdog_ms = config->notify->watchdog_ns / FC_NS_PER_MS / 2;
     if (config->notify->watchdog_ns != 0)
         uv_timer_start(&loop->watchdog, on_watchdog, 0, watchdog_ms != 0 ? watchdog_ms : 1);
+    start_monitor(loop);
     /* uv_stop() alone ends it: a handle is always alive. */
     uv_run(&loop->uv, UV_RUN_DEFAULT);
 

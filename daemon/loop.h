@@ -12,6 +12,7 @@
 
 #include "daemon/drain.h"
 #include "daemon/local.h"
+#include "daemon/monitor.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/service.h"
@@ -23,6 +24,7 @@ typedef struct fc_loop_config {
     fc_service *service;
     fc_transport *transport;
     fc_local *local;
+    fc_monitor *monitor; /* NULL: none */
     const fc_notify *notify;
     const fc_options *options;     /* read when it matters: a reload may have changed it */
     void (*reload)(void *context); /* SIGHUP, while serving */

@@ -4,6 +4,7 @@
 #include "daemon/exit.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/monitor.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/reload.h"
@@ -25,6 +26,7 @@ typedef struct process {
     fc_service *service;
     fc_transport *transport;
     fc_local *local;
+    fc_monitor *monitor; /* NULL: not wanted */
 } process;
 
 static void reload(void *context)
@@ -91,6 +93,24 @@ static fc_status open_transport(process *p, fc_reason *out_reason)
     return st;
 }
 
+static fc_status open_monitor(process *p, fc_reason *out_reason)
+{
+    const fc_options *o = &p->options;
+    fc_monitor_config config = {.service = p->service,
+                                .address = o->metrics,
+                                .unix_mode = (uint32_t)o->socket_mode,
+                                .engine = p->opened.ops->name,
+                                .device = p->opened.info.device_name};
+    fc_reason why = {""};
+    if (o->metrics[0] == '\0')
+        return FC_OK;
+    fc_status st = fc_monitor_open(&config, &p->monitor, &why);
+    if (st != FC_OK)
+        return fc_fail(st, out_reason, "metrics: %s", why.text);
+    fc_log(FC_LOG_INFO, "listening", fc_log_text("metrics", fc_monitor_address(p->monitor)));
+    return FC_OK;
+}
+
 static void log_start(process *p)
 {
     const fc_options *o = &p->options;
@@ -116,6 +136,7 @@ static fc_exit run(process *p)
     fc_loop_config config = {.service = p->service,
                              .transport = p->transport,
                              .local = p->local,
+                             .monitor = p->monitor,
                              .notify = &p->notify,
                              .options = &p->options,
                              .reload = reload,
@@ -139,6 +160,8 @@ static fc_exit serve(process *p)
     if (st == FC_OK)
         st = open_transport(p, &why);
     if (st == FC_OK)
+        st = open_monitor(p, &why);
+    if (st == FC_OK)
         code = run(p);
     else
         fc_log(FC_LOG_ERROR, "cannot_start", fc_log_text("status", fc_status_name(st)),
@@ -156,6 +179,7 @@ static fc_exit serve(process *p)
         p->opened.ops->close(p->opened.engine);
     fc_deadman_stop(deadman);
     fc_loop_destroy(p->loop);
+    fc_monitor_close(p->monitor); /* after the loop that polls it */
     fc_notify_close(&p->notify);
     fc_log(FC_LOG_INFO, "stopped", fc_log_int("exit", code));
     return code;

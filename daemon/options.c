@@ -1,6 +1,7 @@
 /* The option table expanded, and the order of its sources: defaults, file, command line. */
 #include "daemon/options.h"
 
+#include "daemon/http_address.h"
 #include "daemon/option_value.h"
 #include "proto/spelling.h"
 
@@ -283,6 +284,23 @@ static fc_status fit_staging(fc_options *options, fc_reason *out_reason)
                    staging_for(options->tensor_bytes), options->tensor_bytes, options->lane_staging_bytes);
 }
 
+/* Whoever reaches the address may read it: beyond this machine only by wish. */
+static fc_status check_metrics(const fc_options *options, fc_reason *out_reason)
+{
+    fc_http_address address;
+    fc_reason why;
+    if (options->metrics[0] == '\0')
+        return FC_OK;
+    if (fc_http_address_parse(options->metrics, &address, &why) != FC_OK)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "metrics: %s", why.text);
+    if (!address.is_loopback && !options->insecure_metrics)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason,
+                       "metrics: expected an address of this machine alone (127.0.0.1, ::1, unix:) or "
+                       "--insecure-metrics beside it, got \"%.60s\"",
+                       options->metrics);
+    return FC_OK;
+}
+
 /* Checks what depends on more than one option and works out lane_staging_bytes. */
 static fc_status finish(fc_options *options, fc_reason *out_reason)
 {
@@ -293,6 +311,8 @@ static fc_status finish(fc_options *options, fc_reason *out_reason)
         st = fit_below(options, FC_OPTION_tensor_bytes, FC_OPTION_message_bytes, out_reason);
     if (st == FC_OK)
         st = fit_staging(options, out_reason);
+    if (st == FC_OK)
+        st = check_metrics(options, out_reason);
     return st;
 }
 

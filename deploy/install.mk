@@ -76,6 +76,7 @@ $(DOCS): $(call objects,$(wildcard tools/doc*.c)) $(BUILD)/libtestee.a
 
 docs: $(DOCS) ## write the sample config and the manual pages' lists anew from the option tables
 	@$(DOCS) config > deploy/flashcored.conf
+	@$(DOCS) metrics > docs/metrics.md
 	@for page in docs/man/*.[18]; do \
 	    name=$${page##*/}; $(DOCS) $${name%.*} < $$page > $(BUILD)/tools/$$name && cp $(BUILD)/tools/$$name $$page || exit 1; \
 	done

@@ -1,4 +1,5 @@
 /* docs config                                        writes deploy/flashcored.conf
+ * docs metrics                                       writes docs/metrics.md
  * docs flashcored|bench_client|flashcorectl <PAGE    writes the page anew
  */
 #include "tools/doc.h"
@@ -97,10 +98,12 @@ int main(int argc, char **argv)
         fc_doc_config();
         is_done = true;
     }
+    if (argc == 2 && strcmp(argv[1], "metrics") == 0)
+        is_done = fc_doc_metrics();
     for (size_t i = 0; argc == 2 && i < sizeof PAGES / sizeof PAGES[0]; i++)
         if (strcmp(argv[1], PAGES[i].name) == 0)
             is_done = fc_doc_page(stdin, PAGES[i].section);
     if (!is_done)
-        fputs("usage: docs config | docs flashcored|bench_client|flashcorectl <PAGE\n", stderr);
+        fputs("usage: docs config | docs metrics | docs flashcored|bench_client|flashcorectl <PAGE\n", stderr);
     return is_done && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

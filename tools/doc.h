@@ -26,8 +26,9 @@ void fc_doc_mdoc_item(char letter, const char *name, const char *metavar);
 /* Copies page to standard output. section() prints the named one and answers whether it knows it. */
 bool fc_doc_page(FILE *page, bool (*section)(const char *name));
 
-/* doc_daemon.c and doc_tools.c */
+/* doc_daemon.c, doc_metrics.c and doc_tools.c */
 void fc_doc_config(void);
+bool fc_doc_metrics(void);
 bool fc_doc_daemon_section(const char *name);
 bool fc_doc_bench_section(const char *name);
 bool fc_doc_ctl_section(const char *name);

@@ -23,6 +23,7 @@ static const struct {
     const char *arguments, *file;
 } ROWS[] = {
     {"config", "deploy/flashcored.conf"},
+    {"metrics", "docs/metrics.md"},
     {"flashcored <docs/man/flashcored.8", "docs/man/flashcored.8"},
     {"bench_client <docs/man/bench_client.1", "docs/man/bench_client.1"},
     {"flashcorectl <docs/man/flashcorectl.1", "docs/man/flashcorectl.1"},

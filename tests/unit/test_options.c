@@ -86,6 +86,9 @@ static const struct {
     {"--lanes 0", "lanes", "0"},
     {"--lanes=16", "lanes", "16"},
     {"--lanes 1 --lanes 2", "lanes", "2"},
+    {"", "metrics", ""},
+    {"--metrics 127.0.0.1:9477", "metrics", "127.0.0.1:9477"},
+    {"--metrics [::]:1 --insecure-metrics", "metrics", "[::]:1"},
     {"-d 3", "device", "3"},
     {"-d3", "device", "3"},
     {"--message-bytes 268435456", "message-bytes", "256M"},
@@ -179,6 +182,10 @@ static const struct {
      "lane-staging-bytes: expected at least 18874368 (what tensor-bytes 4194304 needs) or 0, got 17825792"},
     {"--lane-staging-bytes 1K",
      "lane-staging-bytes: expected at least 143654912 (what tensor-bytes 33554432 needs) or 0, got 1024"},
+    {"--metrics nowhere",
+     "metrics: expected 127.0.0.1:PORT, [::1]:PORT or unix:PATH (at most 107 bytes of path), got \"nowhere\""},
+    {"--metrics 0.0.0.0:9477", "metrics: expected an address of this machine alone (127.0.0.1, ::1, unix:) or "
+                               "--insecure-metrics beside it, got \"0.0.0.0:9477\""},
     {"--config /nonexistent/flashcored.conf", "/nonexistent/flashcored.conf: No such file or directory"},
     {"--config /", "/: cannot be read"},
 };

@@ -40,6 +40,17 @@ static size_t take_line(reader *r, char *text, size_t capacity_bytes)
     return bytes;
 }
 
+/* A control character, which would act on the terminal an error is shown on. Lines may end as on DOS. */
+static bool has_control(const char *text)
+{
+    size_t bytes = strcspn(text, "\r\n");
+    for (size_t i = 0; i < bytes; i++) {
+        if (((unsigned char)text[i] < ' ' && text[i] != '\t') || text[i] == 0x7f)
+            return true;
+    }
+    return text[bytes] == '\r' && text[bytes + 1] != '\n' && text[bytes + 1] != '\0';
+}
+
 /* fgets() for inih; ends the file early at the first failure. */
 static char *read_line(char *text, int capacity_bytes, void *context)
 {
@@ -50,6 +61,10 @@ static char *read_line(char *text, int capacity_bytes, void *context)
     r->line_number++;
     if (text[bytes - 1] == '\0') {
         fail(r, "expected text, got a NUL byte");
+        return NULL;
+    }
+    if (has_control(text)) {
+        fail(r, "expected text, got a control character");
         return NULL;
     }
     if (text[bytes - 1] != '\n' && fgetc(r->file) != EOF) {

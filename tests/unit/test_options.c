@@ -295,6 +295,8 @@ static const struct {
     {"lanes = 1\ncuda-engine = " X20 X20 X20 X20 X20 X20 X20 X20 X20 X20 "\n",
      "2: expected a line of at most 198 bytes"},
     {"= 3\n", "1: unknown option \"\""},
+    {"lanes = 3\r\nkernel = \033[2Jcpu\n", "2: expected text, got a control character"},
+    {"lanes = 3\rkernel = cpu\n", "1: expected text, got a control character"},
 };
 
 START_TEST(wrong_files_name_the_line)

@@ -20,8 +20,6 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorInvalidDevice";
     case cudaErrorECCUncorrectable:
         return "cudaErrorECCUncorrectable";
-    case cudaErrorNotReady:
-        return "cudaErrorNotReady";
     case cudaErrorIllegalAddress:
         return "cudaErrorIllegalAddress";
     case cudaErrorHostMemoryAlreadyRegistered:

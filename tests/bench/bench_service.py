@@ -100,7 +100,7 @@ class Bench:
         self.seconds = 0.1 if args.quick else args.seconds
         self.clients = CLIENTS[:2] if args.quick else CLIENTS
         self.shares = SHARES[2::3] if args.quick else SHARES
-        self.engine, self.is_cuda = args.engine, args.engine == "cuda"
+        self.is_cuda = args.engine == "cuda"
         self.options = self.flags("flashcored")
         ways = re.search(r"--path WAY.*?one of ([^\]]*)", self.flags("bench_client"), re.S).group(1)
         self.paths = [path for path in PATHS if path[2] in re.split(r"\W+", ways) and (path[0] != "device" or self.is_cuda)]
@@ -173,9 +173,10 @@ class Bench:
 
     # --- the service ------------------------------------------------------------------------------------------------
 
-    def start(self, *arguments):
-        more = ["--cuda-engine", self.args.cuda_engine] if self.args.cuda_engine and self.engine == "cuda" else []
-        return Daemon(self.build, self.folder, "--engine", self.engine, *more, *arguments)
+    def start(self, *arguments, engine=None):
+        engine = engine or self.args.engine
+        more = ["--cuda-engine", self.args.cuda_engine] if self.args.cuda_engine and engine == "cuda" else []
+        return Daemon(self.build, self.folder, "--engine", engine, *more, *arguments)
 
     def load(self, daemon, path, clients, shape, *more, **about):
         """One run of bench_client. A schedule that was missed or requests answered busy are figures, not failures."""
@@ -225,7 +226,6 @@ class Bench:
             self.verify(daemon)
             self.closed(daemon, self.paths, self.clients, MAIN)
             self.closed(daemon, [path for path in self.paths if path[0] in SPUN], self.clients[::2], SMALL)
-            self.open_loop(daemon)
             self.report["daemon"]["after_kb"] = resident_kb(daemon.process.pid)
         finally:
             self.report["daemon"]["exit_status"] = daemon.stop()
@@ -241,10 +241,16 @@ class Bench:
         finally:
             daemon.stop()
 
+    def loaded(self):
+        daemon = self.start()
+        try:
+            self.open_loop(daemon)
+        finally:
+            daemon.stop()
+
     def cpu_engine(self):
         """The CPU engine's kernel takes long enough that everything else has to vanish beside it."""
-        self.engine = "cpu"
-        daemon = self.start()
+        daemon = self.start(engine="cpu")
         try:
             arena = [path for path in self.paths if path[0] == "arena"]
             for shape in CPU_SHAPES:
@@ -283,6 +289,7 @@ class Bench:
         if self.args.peer_python:
             self.part("Python gRPC and PyTorch", self.peer)
         self.part("the CPU engine", self.cpu_engine)
+        self.part("service under offered load", self.loaded)
         self.save()
 
 

@@ -50,6 +50,7 @@ struct flashcore_call {
     uint32_t pinned_url;                /* or FC_CALL_ANY_URL */
     uint32_t pinned_connection;         /* 0: any connection of that URL */
     bool counts_as_inflight;            /* against inflight_max */
+    bool is_attended;                   /* the thread that begins it waits for it: fc_flight_attend() */
 
     /* The continuation's. */
     fc_message *message; /* encoded request; NULL while its exchange has it */
@@ -103,7 +104,7 @@ struct flashcore_client {
     uint32_t route_cursor;
     fc_slot *free_slots, *made_slots;
     uint32_t inflight_count;   /* calls that count against inflight_max */
-    uint32_t unfinished_count; /* all calls begun and not finished, callbacks included */
+    uint32_t unfinished_count; /* all calls begun and not finished, callbacks included; and those attended */
     flashcore_call *calls;
     flashcore_arena *arenas; /* the user's */
     uint64_t next_id, jitter_state;
@@ -139,6 +140,10 @@ bool fc_call_is_in_callback(void);
 /* Starts a call. FC_OK: the library holds a reference of its own and will finish it. Else the call never started. May
  * block for a slot when can_block. Sets the call's id. */
 fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_reason);
+
+/* For a call that is_attended, right after it began: does the net's work here while the call is under way, where
+ * nothing else is. It may have ended or not when this returns. */
+void fc_flight_attend(flashcore_call *call);
 
 /* Under client->lock: starts a call of the library's own and lets go of it. False: it did not start. */
 bool fc_flight_launch(flashcore_call *call);

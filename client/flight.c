@@ -76,7 +76,7 @@ static fc_status enter(flashcore_call *call)
         client->calls->previous = call;
     client->calls = call;
     client->inflight_count += call->counts_as_inflight;
-    client->unfinished_count++;
+    client->unfinished_count += 1 + call->is_attended; /* destroy waits for fc_flight_attend() too */
     return FC_OK;
 }
 
@@ -148,6 +148,7 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
     set_state(call, FC_CALL_WAITING);
+    fc_exchange_set_attended(call->slot->exchange, call->is_attended);
     fc_exchange_sleep(call->slot->exchange, until_ns);
     return FC_OK;
 }
@@ -193,6 +194,7 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
     call->url_index = i;
     set_state(call, FC_CALL_FLYING);
     fc_exchange_set_id(call->slot->exchange, call->wire.id);
+    fc_exchange_set_attended(call->slot->exchange, call->is_attended);
     fc_exchange_send(call->slot->exchange, link, message, call->deadline_ns);
     return FC_OK;
 }
@@ -461,10 +463,31 @@ fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_r
         return FC_OK;
     pthread_mutex_lock(&client->lock);
     leave(call);
-    client->unfinished_count--;
+    client->unfinished_count -= 1 + call->is_attended;
+    if (client->unfinished_count == 0)
+        pthread_cond_broadcast(&client->changed);
     pthread_mutex_unlock(&client->lock);
     fc_call_release(call);
     return status;
+}
+
+static bool has_ended(void *call)
+{
+    return flashcore_has_ended(call) != 0;
+}
+
+void fc_flight_attend(flashcore_call *call)
+{
+    flashcore_client *client = call->client;
+    pthread_mutex_lock(&client->lock);
+    fc_exchange *exchange = call->slot != NULL ? call->slot->exchange : NULL;
+    pthread_mutex_unlock(&client->lock);
+    if (exchange != NULL)
+        fc_exchange_attend(exchange, has_ended, call);
+    pthread_mutex_lock(&client->lock);
+    if (--client->unfinished_count == 0)
+        pthread_cond_broadcast(&client->changed);
+    pthread_mutex_unlock(&client->lock);
 }
 
 bool fc_flight_launch(flashcore_call *call)

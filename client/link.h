@@ -5,14 +5,16 @@
  * good; a few kills of a busy server, and no socket of the process reconnects or closes any more. The protocol is
  * small: eight bytes of greeting, then length, request id and body.
  *
- * A net is one thread that reads, reconnects and keeps time for all links of a client. A link is one URL, connected in
- * the background and again when lost. An exchange is one request at a time on its way over a link, and the way back of
- * its reply; it can also just sleep. Nothing here retries: an exchange says truthfully whether any byte of its request
- * was written (it may run) or none was (it never ran).
+ * A net is one thread that reads, reconnects and keeps time for all links of a client, and lets a thread that only
+ * waits for one answer do so in its place. A link is one URL, connected in the background and again when lost. An
+ * exchange is one request at a time on its way over a link, and the way back of its reply; it can also just sleep.
+ * Nothing here retries: an exchange says truthfully whether any byte of its request was written (it may run) or none
+ * was (it never ran).
  *
- * Threads: notifications arrive on the net's thread with no lock held, so everything below but destroying may be called
- * from inside. Calls on one exchange must be serialised by the owner (the client's lock); none blocks, none notifies
- * synchronously. The order of notifications: a link's coming and going before what became of the exchanges on it.
+ * Threads: notifications arrive on the net's thread with no lock held (fc_exchange_attend() has one more), so
+ * everything below but destroying may be called from inside. Calls on one exchange must be serialised by the owner (the
+ * client's lock); none blocks, none notifies synchronously. The order of notifications: a link's coming and going
+ * before what became of the exchanges on it.
  */
 #ifndef FC_CLIENT_LINK_H
 #define FC_CLIENT_LINK_H
@@ -99,6 +101,17 @@ void fc_exchange_destroy(fc_exchange *exchange); /* after fc_net_stop(); NULL is
 
 /* The id the next request carries: over a link of packets its reply is known by it. Before send. */
 void fc_exchange_set_id(fc_exchange *exchange, uint64_t message_id);
+
+/* Is the thread that sends the next request, or sleeps, going to call fc_exchange_attend() right after it? Before send.
+ */
+void fc_exchange_set_attended(fc_exchange *exchange, bool is_attended);
+
+/* Does the net's work on the calling thread for as long as no other exchange is under way, so that an answer wakes one
+ * thread and not two. Returns once is_over(context), which a notification of this exchange makes true, or earlier,
+ * where the net's thread goes on alone. Of notifications of exchanges, only those of this one arrive on the calling
+ * thread; those of links may. Not from inside a notification. */
+typedef bool (*fc_exchange_is_over)(void *context);
+void fc_exchange_attend(fc_exchange *exchange, fc_exchange_is_over is_over, void *context);
 
 /* Each of the two ends in exactly one notification; send takes the message. What can be written at once is written on
  * the calling thread. */

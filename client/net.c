@@ -1,4 +1,5 @@
-/* The net's thread, its exchanges and its clock: see link.h and net.h. The thread never blocks but in poll(). */
+/* The net's thread, its exchanges and its clock: see link.h and net.h. The thread never blocks but in poll(), and where
+ * a caller does its work. */
 #include "client/net.h"
 
 #include <stdlib.h>
@@ -9,6 +10,12 @@
 
 #include <errno.h>
 #include <signal.h>
+
+/* How long the net's thread rests when a caller that had its work is done: the caller's next request mostly comes at
+ * once. Meanwhile nobody notices that an idle connection ends. */
+#define REST_NS (20 * 1000000u)
+/* After so many calls with nothing else under way, the next one takes the net's work over. */
+#define LONELY_CALLS 4
 
 uint64_t fc_link_now_ns(void)
 {
@@ -79,6 +86,16 @@ void fc_net_add_link(fc_net *net, fc_link *link)
     net->links[net->link_count++] = link;
 }
 
+/* Has the net's own thread go on as soon as it can. */
+static void call_turn_back(fc_net *net)
+{
+    if (net->turn == FC_NET_TURN_OWN)
+        return;
+    net->is_turn_called_back = true;
+    pthread_cond_broadcast(&net->turn_changed);
+    fc_net_wake(net); /* the caller that has it, if one does */
+}
+
 static void activate(fc_exchange *exchange, fc_exchange_phase phase, uint64_t deadline_ns)
 {
     fc_net *net = exchange->net;
@@ -91,6 +108,8 @@ static void activate(fc_exchange *exchange, fc_exchange_phase phase, uint64_t de
     net->active = exchange;
     if (deadline_ns < net->polling_until_ns)
         fc_net_wake(net);
+    if (!exchange->is_attended)
+        call_turn_back(net);
 }
 
 void fc_net_end_exchange(fc_exchange *exchange, fc_exchange_event event, fc_status status, fc_message *message)
@@ -132,6 +151,11 @@ fc_exchange *fc_net_find_message(fc_net *net, const fc_link *link, uint64_t mess
 void fc_exchange_set_id(fc_exchange *exchange, uint64_t message_id)
 {
     exchange->message_id = message_id;
+}
+
+void fc_exchange_set_attended(fc_exchange *exchange, bool is_attended)
+{
+    exchange->is_attended = is_attended;
 }
 
 static void end_early(fc_exchange *exchange, fc_status status)
@@ -281,14 +305,58 @@ static void wait_for_something(fc_net *net, uint64_t until_ns)
         net->polled[0].revents = 0;
 }
 
+/* Under the lock: what to poll for, and until when. */
+static uint64_t prepare_poll(fc_net *net)
+{
+    uint64_t until_ns = expire(net, fc_link_now_ns());
+    for (uint32_t i = 0; i < net->link_count; i++)
+        net->polled[1 + i] = fc_link_poll(net->links[i], &until_ns);
+    return until_ns;
+}
+
+static void poll_and_progress(fc_net *net, uint64_t until_ns)
+{
+    wait_for_something(net, until_ns);
+    pthread_mutex_lock(&net->lock);
+    net->polling_until_ns = 0;
+    pthread_mutex_unlock(&net->lock);
+    uint64_t now_ns = fc_link_now_ns();
+    for (uint32_t i = 0; i < net->link_count; i++)
+        fc_link_progress(net->links[i], net->polled[1 + i].revents, now_ns);
+}
+
+/* Under the lock, on the net's own thread: lets callers have the turn, and returns when this thread has it. */
+static void await_turn(fc_net *net)
+{
+    if (net->is_turn_wanted) {
+        net->is_turn_wanted = false;
+        net->turn = FC_NET_TURN_NONE;
+        net->resting_until_ns = fc_link_now_ns() + REST_NS;
+        pthread_cond_broadcast(&net->turn_changed);
+    }
+    while (net->turn != FC_NET_TURN_OWN) {
+        bool is_free = net->turn == FC_NET_TURN_NONE;
+        uint64_t until_ns = net->resting_until_ns;
+        if (is_free && (net->is_turn_called_back || net->is_stopping || fc_link_now_ns() >= until_ns)) {
+            net->turn = FC_NET_TURN_OWN;
+        } else if (is_free) {
+            struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                                     .tv_nsec = (long)(until_ns % 1000000000u)};
+            pthread_cond_timedwait(&net->turn_changed, &net->lock, &until);
+        } else {
+            pthread_cond_wait(&net->turn_changed, &net->lock);
+        }
+    }
+    net->is_turn_called_back = false;
+}
+
 static void *run(void *arg)
 {
     fc_net *net = arg;
     for (;;) {
         pthread_mutex_lock(&net->lock);
-        uint64_t until_ns = expire(net, fc_link_now_ns());
-        for (uint32_t i = 0; i < net->link_count; i++)
-            net->polled[1 + i] = fc_link_poll(net->links[i], &until_ns);
+        await_turn(net);
+        uint64_t until_ns = prepare_poll(net);
         fc_exchange *ready = take_ready(net);
         bool is_stopping = net->is_stopping;
         /* Between unlocking and poll() a wake-up is kept in the eventfd. */
@@ -300,14 +368,83 @@ static void *run(void *arg)
         }
         if (is_stopping)
             return NULL;
-        wait_for_something(net, until_ns);
-        pthread_mutex_lock(&net->lock);
-        net->polling_until_ns = 0;
-        pthread_mutex_unlock(&net->lock);
-        uint64_t now_ns = fc_link_now_ns();
-        for (uint32_t i = 0; i < net->link_count; i++)
-            fc_link_progress(net->links[i], net->polled[1 + i].revents, now_ns);
+        poll_and_progress(net, until_ns);
     }
+}
+
+/* --- a caller in its place ---------------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static bool is_under_way(const fc_exchange *exchange)
+{
+    return exchange->phase == FC_EXCHANGE_QUEUED || exchange->phase == FC_EXCHANGE_SENT ||
+           exchange->phase == FC_EXCHANGE_SLEEPING;
+}
+
+/* Under the lock: is nothing else to be done for anybody? */
+static bool is_alone(const fc_net *net, const fc_exchange *exchange)
+{
+    return (net->active == NULL || (net->active == exchange && exchange->next == NULL)) &&
+           (net->ready_first == NULL || (net->ready_first == exchange && exchange->next_ready == NULL));
+}
+
+/* Under the lock: takes the turn, if it is to be had and worth it. */
+static bool take_turn(fc_net *net, const fc_exchange *exchange)
+{
+    net->lonely_calls = is_alone(net, exchange) ? net->lonely_calls + (net->lonely_calls < LONELY_CALLS) : 0;
+    if (net->turn == FC_NET_TURN_OWN && net->lonely_calls == LONELY_CALLS) {
+        net->is_turn_wanted = true;
+        fc_net_wake(net);
+        while (net->is_turn_wanted)
+            pthread_cond_wait(&net->turn_changed, &net->lock);
+    }
+    if (net->turn != FC_NET_TURN_NONE)
+        return false;
+    if (is_alone(net, exchange) && (is_under_way(exchange) || exchange->phase == FC_EXCHANGE_READY)) {
+        net->turn = FC_NET_TURN_CALLER;
+        return true;
+    }
+    if (net->active != NULL || net->ready_first != NULL)
+        call_turn_back(net);
+    return false;
+}
+
+/* Under the lock. */
+static void leave_turn(fc_net *net)
+{
+    net->turn = FC_NET_TURN_NONE;
+    net->resting_until_ns = fc_link_now_ns() + REST_NS;
+    if (net->active != NULL || net->ready_first != NULL || net->is_stopping)
+        net->is_turn_called_back = true;
+    if (net->is_turn_called_back)
+        pthread_cond_broadcast(&net->turn_changed);
+}
+
+void fc_exchange_attend(fc_exchange *exchange, fc_exchange_is_over is_over, void *context)
+{
+    fc_net *net = exchange->net;
+    pthread_mutex_lock(&net->lock);
+    bool has_turn = take_turn(net, exchange);
+    while (has_turn) {
+        uint64_t until_ns = prepare_poll(net);
+        bool is_ready = net->ready_first == exchange && exchange->next_ready == NULL;
+        if ((net->ready_first != NULL && !is_ready) || net->is_turn_called_back)
+            break;
+        fc_exchange *ready = is_ready ? take_ready(net) : NULL;
+        net->polling_until_ns = ready == NULL ? until_ns : 0;
+        pthread_mutex_unlock(&net->lock);
+        if (ready != NULL)
+            notify_ready(ready);
+        bool has_ended = ready != NULL && is_over(context);
+        if (ready == NULL)
+            poll_and_progress(net, until_ns);
+        pthread_mutex_lock(&net->lock);
+        if (has_ended)
+            break;
+    }
+    if (has_turn)
+        leave_turn(net);
+    pthread_mutex_unlock(&net->lock);
 }
 
 /* --- the object --------------------------------------------------------------------------------------------------- */
@@ -331,6 +468,11 @@ fc_status fc_net_create(const fc_net_options *options, fc_net **out_net)
         goto free_net;
     net->polled[0] = (struct pollfd){.fd = net->wake_fd, .events = POLLIN};
     pthread_mutex_init(&net->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&net->turn_changed, &attributes);
+    pthread_condattr_destroy(&attributes);
     *out_net = net;
     return FC_OK;
 free_net:
@@ -358,6 +500,7 @@ void fc_net_stop(fc_net *net)
     pthread_mutex_lock(&net->lock);
     net->is_stopping = true;
     fc_net_wake(net);
+    pthread_cond_broadcast(&net->turn_changed);
     pthread_mutex_unlock(&net->lock);
     pthread_join(net->thread, NULL);
     net->is_started = false;
@@ -370,6 +513,7 @@ void fc_net_destroy(fc_net *net)
     fc_net_stop(net);
     for (uint32_t i = 0; i < net->link_count; i++)
         fc_link_destroy(net->links[i]);
+    pthread_cond_destroy(&net->turn_changed);
     pthread_mutex_destroy(&net->lock);
     close(net->wake_fd);
     free(net->exchanges);

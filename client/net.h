@@ -1,6 +1,7 @@
 /* The net's insides, shared by net.c (thread, exchanges, time) and link.c (connections, framing).
  *
- * net->lock guards what is marked so; all else belongs to the net's thread. It is never held while a notification runs.
+ * net->lock guards what is marked so; all else belongs to the net's thread, which is whichever has the turn
+ * (fc_net_turn). The lock is never held while a notification runs.
  */
 #ifndef FC_CLIENT_NET_H
 #define FC_CLIENT_NET_H
@@ -80,6 +81,7 @@ struct fc_exchange {
     fc_exchange_phase phase;
     uint32_t generation, id; /* id: on the wire, of the request under way */
     uint64_t message_id;     /* within the message, for links of packets */
+    bool is_attended;        /* see fc_exchange_set_attended() */
     fc_link *link;
     uint64_t deadline_ns;
     fc_exchange *previous, *next; /* net->active: QUEUED, SENT, SLEEPING */
@@ -88,6 +90,15 @@ struct fc_exchange {
     fc_message *message;
     fc_exchange *next_ready;
 };
+
+/* Who does the net's work: reads, writes, connects, keeps time. Handing the turn over takes two wake-ups, so a thread
+ * that waits for one answer after another, and nothing else goes on, keeps it from each to the next: in between nobody
+ * has it, for a while. Whenever an exchange is under way, somebody has it or is about to. */
+typedef enum fc_net_turn {
+    FC_NET_TURN_OWN,   /* the net's own thread */
+    FC_NET_TURN_NONE,  /* that thread rests, and resumes when it is called or has rested */
+    FC_NET_TURN_CALLER /* a thread inside fc_exchange_attend() */
+} fc_net_turn;
 
 struct fc_net {
     fc_net_options options;
@@ -101,7 +112,13 @@ struct fc_net {
 
     pthread_mutex_t lock;
     bool is_stopping;
-    uint64_t polling_until_ns; /* the thread sleeps till then at most; 0: it does not sleep */
+    fc_net_turn turn;
+    pthread_cond_t turn_changed; /* or something that whoever waits for it looks at; CLOCK_MONOTONIC */
+    bool is_turn_wanted;         /* OWN: a caller waits for it */
+    bool is_turn_called_back;    /* CALLER, NONE: the net's thread is needed */
+    uint64_t resting_until_ns;   /* NONE */
+    uint32_t lonely_calls;       /* attended one after the other with nothing else under way */
+    uint64_t polling_until_ns;   /* the thread sleeps till then at most; 0: it does not sleep */
     fc_exchange **exchanges;
     uint32_t exchange_count, exchange_capacity;
     fc_exchange *active;

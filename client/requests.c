@@ -76,6 +76,7 @@ static flashcore_status conclude(flashcore_call *call, fc_status status, fc_reas
 {
     flashcore_result result = {.status = (flashcore_status)status};
     if (status == FC_OK) {
+        fc_flight_attend(call);
         status = (fc_status)flashcore_wait(call, UINT64_MAX, &result);
         fc_call_release(call);
         fc_fail(status, reason, "%s", result.error);
@@ -100,8 +101,10 @@ flashcore_status flashcore_attend(flashcore_client *client, const flashcore_requ
     fc_status status = refuse_in_callback(&reason);
     if (status == FC_OK)
         status = make_attend(client, request, &call, &reason);
-    if (status == FC_OK)
+    if (status == FC_OK) {
+        call->is_attended = true;
         status = begin(&call, &reason);
+    }
     return conclude(call, status, &reason, out_result);
 }
 
@@ -121,6 +124,7 @@ static flashcore_status ask(flashcore_client *client, uint32_t url_index, fc_op 
     if (status == FC_OK) {
         call->pinned_url = url_index;
         call->sink = *sink;
+        call->is_attended = true;
         status = begin(&call, &reason);
     }
     flashcore_status outcome = conclude(call, status, &reason, &result);

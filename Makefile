@@ -36,8 +36,8 @@ CPPFLAGS += -I. -D_GNU_SOURCE -DFC_VERSION='"$(VERSION)"'
 CFLAGS += -std=c11 $(OPT_$(MODE)) $(WARNINGS) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread
 CFLAGS += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDFLAGS += $(SANITIZE) -pthread
-DAEMON_LIBS := -lnng -lmsgpackc $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(OPENMP) -ldl -lm
-CLIENT_LIBS := -lmsgpackc -lm
+DAEMON_LIBS := -lnng -lmsgpackc -lssl -lcrypto $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(OPENMP) -ldl -lm
+CLIENT_LIBS := -lmsgpackc -lssl -lcrypto -lm
 TOOL_LIBS := -ljansson
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null)
 
@@ -52,6 +52,8 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2) && )
 objects = $(patsubst %,$(OBJ)/%.o,$(basename $(1)))
 
 PROTO_SRC := $(wildcard proto/*.c)
+# Without libraries: all that the CUDA engine needs.
+PROTO_WORD_SRC := $(filter-out proto/codec% proto/tls.c,$(PROTO_SRC))
 KERNEL_SRC := $(filter-out $(wildcard kernels/cuda_*.c),$(wildcard kernels/*.c))
 DAEMON_SRC := $(wildcard daemon/*.c)
 BENCH_SRC := $(wildcard client/bench_*.c)
@@ -194,7 +196,7 @@ $(OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
 	$(call say,NVCC,$<)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
-                            $(call objects,$(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) $(PROTO_SRC:proto/codec%=))
+                            $(call objects,$(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) $(PROTO_WORD_SRC))
 	$(call say,LINK,$@)$(NVCC) -shared -cudart static -Xlinker --exclude-libs,ALL -o $@ $^
 
 # --- the GPU tests -------------------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ $(OBJ)/fake/%.o: %.c $(FLAGS_STAMP)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c $(PROTO_SRC:proto/codec%=)
+FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c $(PROTO_WORD_SRC)
 $(BUILD)/tests/flashcore-cuda-fake.so: $(patsubst %.c,$(OBJ)/fake/%.o,$(FAKE_ALL_SRC))
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ -lm

@@ -1,10 +1,12 @@
 /* flashcored: wires options, engine, service, transport and loop together, and chooses the exit code. */
+#include "daemon/certificates.h"
 #include "daemon/deadman.h"
 #include "daemon/engine_open.h"
 #include "daemon/exit.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/monitor.h"
+#include "daemon/nng_tls.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/reload.h"
@@ -69,6 +71,18 @@ static void listen_beside(process *p, const char *url)
     }
 }
 
+/* After the transport's opening: nng has to be up. */
+static fc_status take_certificates(process *p, fc_reason *out_reason)
+{
+    fc_tls *tls = NULL;
+    fc_status st = fc_certificates_load(&p->options, &tls, out_reason);
+    if (tls != NULL) {
+        fc_certificates_log(tls);
+        fc_nng_tls_start(tls, fc_service_stats(p->service));
+    }
+    return st;
+}
+
 static fc_status open_transport(process *p, fc_reason *out_reason)
 {
     const fc_options *o = &p->options;
@@ -80,6 +94,8 @@ static fc_status open_transport(process *p, fc_reason *out_reason)
     fc_status st = fc_transport_open(&config, &p->transport, out_reason);
     if (st == FC_OK)
         st = fc_local_open(&local, &p->local, out_reason);
+    if (st == FC_OK)
+        st = take_certificates(p, out_reason);
     for (uint32_t i = 0; st == FC_OK && i < o->listen.count; i++) {
         char url[FC_TRANSPORT_URL_BYTES];
         st = fc_transport_listen(p->transport, o->listen.urls[i], url, out_reason);
@@ -174,6 +190,7 @@ static fc_exit serve(process *p)
         fc_service_stop(p->service);
     fc_local_close(p->local);
     fc_transport_close(p->transport);
+    fc_nng_tls_stop();
     fc_service_destroy(p->service);
     if (p->opened.engine != NULL)
         p->opened.ops->close(p->opened.engine);
@@ -189,7 +206,11 @@ static fc_exit serve(process *p)
 static fc_status read_options(int argc, char **argv, fc_options *out_options, fc_reason *out_reason)
 {
     fc_engine_attempt_list attempts;
+    fc_tls *tls = NULL;
     fc_status st = fc_options_parse(argc, argv, out_options, out_reason);
+    if (st == FC_OK && !out_options->help && !out_options->version)
+        st = fc_certificates_load(out_options, &tls, out_reason);
+    fc_tls_destroy(tls);
     return st == FC_OK ? fc_engine_attempts(out_options->engine, out_options->kernel, &attempts, out_reason) : st;
 }
 

@@ -142,16 +142,17 @@ static bool is_url(const char *text)
         size_t path_bytes = strlen(text + 6);
         return path_bytes > 0 && path_bytes < sizeof((struct sockaddr_un *)NULL)->sun_path;
     }
-    const char *colon = strrchr(text, ':');
-    return strncmp(text, "tcp://", 6) == 0 && colon > text + 6 && is_port(colon + 1);
+    const char *tcp = strncmp(text, "tls+", 4) == 0 ? text + 4 : text, *colon = strrchr(text, ':');
+    return strncmp(tcp, "tcp://", 6) == 0 && colon > tcp + 6 && is_port(colon + 1);
 }
 
 static fc_status parse_url(const char *text, fc_url_list *list, fc_reason *out_reason)
 {
     if (!is_url(text))
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason,
-                       "expected ipc://PATH (at most %zu bytes of path) or tcp://HOST:PORT, got \"%.60s\"",
-                       sizeof((struct sockaddr_un *)NULL)->sun_path - 1, text);
+        return fc_fail(
+            FC_INVALID_ARGUMENT, out_reason,
+            "expected ipc://PATH (at most %zu bytes of path), tls+tcp://HOST:PORT or tcp://HOST:PORT, got \"%.60s\"",
+            sizeof((struct sockaddr_un *)NULL)->sun_path - 1, text);
     if (list->count == FC_LISTEN_MAX)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "expected at most %d of them, got one more: \"%.60s\"",
                        FC_LISTEN_MAX, text);

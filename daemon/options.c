@@ -2,6 +2,7 @@
 #include "daemon/options.h"
 
 #include "daemon/http_address.h"
+#include "daemon/listen_policy.h"
 #include "daemon/option_value.h"
 #include "proto/spelling.h"
 
@@ -313,6 +314,8 @@ static fc_status finish(fc_options *options, fc_reason *out_reason)
         st = fit_staging(options, out_reason);
     if (st == FC_OK)
         st = check_metrics(options, out_reason);
+    if (st == FC_OK)
+        st = fc_listen_policy_check(options, out_reason);
     return st;
 }
 

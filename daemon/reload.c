@@ -1,7 +1,9 @@
 /* One reload, from the file to the running parts. */
 #include "daemon/reload.h"
 
+#include "daemon/certificates.h"
 #include "daemon/log.h"
+#include "daemon/nng_tls.h"
 
 fc_service_tunables fc_reload_tunables(const fc_options *options)
 {
@@ -29,16 +31,25 @@ void fc_reload(int argc, char **argv, fc_options *options, fc_service *service, 
 {
     fc_options fresh, next = *options;
     fc_reason why;
+    fc_tls *tls = NULL;
     fc_status st = fc_options_parse(argc, argv, &fresh, &why);
     if (st == FC_OK) {
         fc_options_reload(&next, &fresh, ignore_change, NULL);
+        st = fc_certificates_load(&next, &tls, &why);
+    }
+    if (st == FC_OK) {
         fc_service_tunables tunables = fc_reload_tunables(&next);
         st = fc_service_reconfigure(service, &tunables, &why);
     }
     if (st != FC_OK) {
+        fc_tls_destroy(tls);
         fc_log(FC_LOG_ERROR, "reload_failed", fc_log_text("status", fc_status_name(st)),
                fc_log_text("reason", why.text));
         return;
+    }
+    if (tls != NULL) {
+        fc_certificates_log(tls);
+        fc_nng_tls_replace(tls);
     }
     /* After the service: a longer queue needs more contexts. Too few of them only delay a `busy`. */
     if (fc_transport_reconfigure(transport, (uint32_t)next.leaked_pipes) != FC_OK)

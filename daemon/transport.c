@@ -11,13 +11,13 @@
 #include "daemon/id_table.h"
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/nng_listener.h"
 #include "daemon/nng_listener_fix.h"
 #include "daemon/request.h"
 
 #include <malloc.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
-#include <nng/transport/ipc/ipc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +55,7 @@ struct fc_transport {
     nng_socket socket;
     slot **slots;
     uint32_t slot_count;
-    bool is_started;
+    bool is_started, has_tls;
     atomic_int phase;
     uint32_t listener_count;
     nng_listener listeners[LISTENERS_MAX];
@@ -336,10 +336,30 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
     fc_id_table_fini(&cut);
 }
 
+/* nng 1.5 forgets a TLS connection that breaks while it happens to wait for neither bytes nor room, as it does between
+ * the parts of a large message: later waits go on for ever. Its socket then has no peer any more. */
+static void end_forgotten(fc_transport *transport)
+{
+    fc_id_table dead;
+    fc_id_table_init(&dead);
+    pthread_mutex_lock(&transport->pipes_lock);
+    for (size_t i = 0; transport->has_tls && i < transport->sent.capacity; i++) {
+        nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
+        if (pipe.id != 0 && !fc_nng_listener_has_peer(pipe))
+            fc_id_table_put(&dead, pipe.id);
+    }
+    pthread_mutex_unlock(&transport->pipes_lock);
+    for (size_t i = 0; i < dead.capacity; i++)
+        if (dead.entries[i].id != 0)
+            nng_pipe_close((nng_pipe){.id = (uint32_t)dead.entries[i].id});
+    fc_id_table_fini(&dead);
+}
+
 void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 {
     nng_stat *root = NULL;
     cut_who_does_not_read(transport, now_ns);
+    end_forgotten(transport);
     pthread_mutex_lock(&transport->pipes_lock);
     bool is_closing = transport->closing.count > 0;
     pthread_mutex_unlock(&transport->pipes_lock);
@@ -523,57 +543,11 @@ void fc_transport_close(fc_transport *transport)
 
 /* --- listening ---------------------------------------------------------------------------------------------------- */
 
-static fc_status status_of(int error)
-{
-    switch (error) {
-    case NNG_EADDRINUSE:
-        return FC_BUSY;
-    case NNG_EADDRINVAL:
-    case NNG_EINVAL:
-    case NNG_ENOTSUP:
-        return FC_INVALID_ARGUMENT;
-    case NNG_ENOMEM:
-        return FC_NO_MEMORY;
-    default:
-        return FC_IO;
-    }
-}
-
-static fc_status start_listener(fc_transport *transport, const char *url, char *out_url, nng_listener *out_listener,
-                                fc_reason *out_reason)
-{
-    nng_listener listener;
-    char *bound_url = NULL;
-    int error = nng_listener_create(&listener, transport->socket, url);
-    if (error != 0)
-        return fc_fail(status_of(error), out_reason, "%s: %s", url, nng_strerror(error));
-    if (strncmp(url, "ipc://", 6) == 0 && transport->config.ipc_mode != 0)
-        error = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, (int)transport->config.ipc_mode);
-    if (strncmp(url, "tcp://", 6) == 0)
-        error = nng_listener_set_bool(listener, NNG_OPT_TCP_KEEPALIVE, true); /* finds hosts that vanished */
-    if (error == 0)
-        error = nng_listener_start(listener, 0);
-    if (error != 0) {
-        nng_listener_close(listener);
-        return fc_fail(status_of(error), out_reason, "%s: %s", url, nng_strerror(error));
-    }
-    if (out_url != NULL) {
-        bool is_known = nng_listener_get_string(listener, NNG_OPT_URL, &bound_url) == 0;
-        snprintf(out_url, FC_TRANSPORT_URL_BYTES, "%s", is_known ? bound_url : url);
-        if (is_known)
-            nng_strfree(bound_url);
-    }
-    *out_listener = listener;
-    return FC_OK;
-}
-
 fc_status fc_transport_listen(fc_transport *transport, const char *url, char out_url[FC_TRANSPORT_URL_BYTES],
                               fc_reason *out_reason)
 {
     fc_ipc_claim claim = {.lock_fd = -1};
     bool is_ipc = strncmp(url, "ipc://", 6) == 0;
-    if (!is_ipc && strncmp(url, "tcp://", 6) != 0)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: not an ipc:// or tcp:// URL", url);
     if (transport->listener_count == LISTENERS_MAX)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: at most %d URLs can be served", url, LISTENERS_MAX);
     if (is_ipc) {
@@ -582,13 +556,16 @@ fc_status fc_transport_listen(fc_transport *transport, const char *url, char out
             return st;
     }
     nng_listener listener;
-    fc_status st = start_listener(transport, url, out_url, &listener, out_reason);
+    fc_status st = fc_nng_listener_open(transport->socket, url, transport->config.ipc_mode, &listener, out_reason);
     if (st == FC_OK && is_ipc && (st = fc_nng_listener_fix_probe(url + 6, out_reason)) != FC_OK)
         nng_listener_close(listener);
     if (st != FC_OK) {
         fc_ipc_claim_release(&claim);
         return st;
     }
+    if (out_url != NULL)
+        fc_nng_listener_url(listener, url, out_url, FC_TRANSPORT_URL_BYTES);
+    transport->has_tls = transport->has_tls || strncmp(url, "tls+", 4) == 0;
     transport->listeners[transport->listener_count] = listener;
     transport->claims[transport->listener_count++] = claim;
     return FC_OK;

@@ -162,13 +162,27 @@ static const struct {
     {"--socket-mode 1777", "socket-mode: expected octal permissions from 0000 to 0777, got \"1777\""},
     {"--engine gpu", "engine: expected one of auto, cuda, cpu, got \"gpu\""},
     {"--log-level INFO", "log-level: expected one of error, warn, info, debug, trace, got \"INFO\""},
-    {"-l http://x:1", "listen: expected ipc://PATH (at most 107 bytes of path) or tcp://HOST:PORT, got \"http://x:1\""},
-    {"-l ipc://", "listen: expected ipc://PATH (at most 107 bytes of path) or tcp://HOST:PORT, got \"ipc://\""},
-    {"-l tcp://host", "listen: expected ipc://PATH (at most 107 bytes of path) or tcp://HOST:PORT, got \"tcp://host\""},
-    {"-l tcp://:1", "listen: expected ipc://PATH (at most 107 bytes of path) or tcp://HOST:PORT, got \"tcp://:1\""},
-    {"-l tcp://h:65536",
-     "listen: expected ipc://PATH (at most 107 bytes of path) or tcp://HOST:PORT, got \"tcp://h:65536\""},
-    {"-l tcp://h:", "listen: expected ipc://PATH (at most 107 bytes of path) or tcp://HOST:PORT, got \"tcp://h:\""},
+    {"-l http://x:1", "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or "
+                      "tcp://HOST:PORT, got \"http://x:1\""},
+    {"-l ipc://",
+     "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or tcp://HOST:PORT, got \"ipc://\""},
+    {"-l tcp://host", "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or "
+                      "tcp://HOST:PORT, got \"tcp://host\""},
+    {"-l tcp://:1", "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or tcp://HOST:PORT, "
+                    "got \"tcp://:1\""},
+    {"-l tcp://h:65536", "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or "
+                         "tcp://HOST:PORT, got \"tcp://h:65536\""},
+    {"-l tcp://h:", "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or tcp://HOST:PORT, "
+                    "got \"tcp://h:\""},
+    {"-l tls+ipc://h:1", "listen: expected ipc://PATH (at most 107 bytes of path), tls+tcp://HOST:PORT or "
+                         "tcp://HOST:PORT, got \"tls+ipc://h:1\""},
+    {"-l tcp://0.0.0.0:7000",
+     "listen tcp://0.0.0.0:7000: open to other machines, unencrypted; expected tls+tcp:// with tls-client-ca, "
+     "tcp://127.0.0.1:PORT, or insecure-tcp if that is meant"},
+    {"-l tls+tcp://127.0.0.1:1", "listen tls+tcp://127.0.0.1:1: expected tls-cert and tls-key with it"},
+    {"-l tls+tcp://10.0.0.1:1 --tls-cert c --tls-key k",
+     "listen tls+tcp://10.0.0.1:1: lets in whoever can reach it; expected tls-client-ca, or insecure-tcp if that is "
+     "meant"},
     {"--help=3", "help: expected no value, got one"},
     {"--quue-bytes 3", "unknown option \"quue-bytes\", did you mean \"queue-bytes\"?"},
     {"--kernl=cpu", "unknown option \"kernl\", did you mean \"kernel\"?"},
@@ -215,9 +229,44 @@ START_TEST(long_texts_are_refused_not_cut)
 }
 END_TEST
 
+START_TEST(only_known_clients_reach_further_than_loopback)
+{
+    static const struct {
+        const char *args;
+        bool is_fine;
+    } rows[] = {
+        {"-l tcp://127.0.0.1:1", true},
+        {"-l tcp://127.8.9.10:1", true},
+        {"-l tcp://localhost:1", true},
+        {"-l tcp://[::1]:1", true},
+        {"-l tcp://128.0.0.1:1", false},
+        {"-l tcp://[::]:1", false},
+        {"-l tcp://[::ffff:127.0.0.1]:1", false},
+        {"-l tcp://*:1", false},
+        {"-l tcp://localhost.example:1", false},
+        {"-l tcp://127.0.0.1.example:1", false},
+        {"-l ipc://a -l tcp://10.0.0.1:1", false},
+        {"-l tcp://10.0.0.1:1 --insecure-tcp", true},
+        {"-l tls+tcp://127.0.0.1:1 --tls-cert c --tls-key k", true},
+        {"-l tls+tcp://127.0.0.1:1 --tls-cert c", false},
+        {"-l tls+tcp://127.0.0.1:1 --tls-key k", false},
+        {"-l tls+tcp://10.0.0.1:1 --insecure-tcp", false},
+        {"-l tls+tcp://10.0.0.1:1 --tls-cert c --tls-key k", false},
+        {"-l tls+tcp://10.0.0.1:1 --tls-cert c --tls-key k --insecure-tcp", true},
+        {"-l tls+tcp://10.0.0.1:1 --tls-cert c --tls-key k --tls-client-ca a", true},
+        {"-l tls+tcp://10.0.0.1:1 --tls-cert c --tls-key k --tls-client-ca a -l tcp://10.0.0.1:2", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        fc_status st = parse(rows[i].args);
+        ck_assert_msg(st == (rows[i].is_fine ? FC_OK : FC_INVALID_ARGUMENT), "%s: %s", rows[i].args,
+                      st == FC_OK ? "accepted" : reason.text);
+    }
+}
+END_TEST
+
 START_TEST(listen_collects_up_to_its_limit)
 {
-    ck_assert_int_eq(parse("-l ipc://a -l tcp://b:1 --listen ipc://c"), FC_OK);
+    ck_assert_int_eq(parse("-l ipc://a -l tcp://localhost:1 --listen ipc://c"), FC_OK);
     ck_assert_uint_eq(options.listen.count, 3);
     ck_assert_str_eq(value_of("listen", 0), "ipc://a");
     ck_assert_str_eq(value_of("listen", 2), "ipc://c");
@@ -266,7 +315,7 @@ static const struct {
     {"\tlanes = 3\r\n", "lanes", "3"},
     {"lanes = 3\nlanes = 4\n", "lanes", "4"},
     {"engine = cpu\n  lanes = 3\n", "lanes", "3"},
-    {"listen = tcp://0.0.0.0:7000\n", "listen", "tcp://0.0.0.0:7000"},
+    {"insecure-tcp = yes\nlisten = tcp://0.0.0.0:7000\n", "listen", "tcp://0.0.0.0:7000"},
     {"drain-timeout = 2s\n", "drain-timeout", "2s"},
     {"cuda-engine = /opt/a b/x.so\n", "cuda-engine", "/opt/a b/x.so"},
 };
@@ -420,7 +469,8 @@ END_TEST
 START_TEST(effective_values_can_be_read_back)
 {
     static char text[8192];
-    ck_assert_int_eq(parse("--lanes 3 -l ipc://a -l tcp://b:1 --drain-timeout 1500us --socket-mode 600 -e cpu"), FC_OK);
+    ck_assert_int_eq(parse("--lanes 3 -l ipc://a -l tcp://[::1]:1 --drain-timeout 1500us --socket-mode 600 -e cpu"),
+                     FC_OK);
     FILE *out = fmemopen(text, sizeof text, "w");
     fc_options_print_effective(out, &options);
     fclose(out);
@@ -443,6 +493,7 @@ int main(void)
     tcase_add_loop_test(flags, right_lines_are_taken, 0, ROWS_OF(RIGHT));
     tcase_add_loop_test(flags, wrong_lines_say_what_was_expected, 0, ROWS_OF(WRONG));
     tcase_add_test(flags, long_texts_are_refused_not_cut);
+    tcase_add_test(flags, only_known_clients_reach_further_than_loopback);
     tcase_add_test(flags, listen_collects_up_to_its_limit);
     tcase_add_test(flags, every_row_keeps_its_own_range);
     tcase_add_test(flags, a_failed_parse_leaves_the_options_alone);

@@ -1,0 +1,22 @@
+/* One nng listener, from its URL. Loop thread. */
+#ifndef FC_DAEMON_NNG_LISTENER_H
+#define FC_DAEMON_NNG_LISTENER_H
+
+#include "proto/status.h"
+
+#include <nng/nng.h>
+#include <stdint.h>
+
+/* Listens at url: ipc:// with these permissions (0: as the umask says), tcp:// or tls+tcp:// (daemon/nng_tls.h).
+ * FC_INVALID_ARGUMENT: not a URL this server can serve; FC_BUSY: somebody listens there; FC_IO, FC_NO_MEMORY. The
+ * reason names the URL. */
+fc_status fc_nng_listener_open(nng_socket socket, const char *url, uint32_t ipc_mode, nng_listener *out_listener,
+                               fc_reason *out_reason);
+
+/* The URL clients dial: tcp port 0 replaced by the port that was given. */
+void fc_nng_listener_url(nng_listener listener, const char *url, char *out_url, size_t out_bytes);
+
+/* Is somebody at the other end of a connection's socket still? Also where that cannot be told. Any thread. */
+bool fc_nng_listener_has_peer(nng_pipe pipe);
+
+#endif

@@ -1,0 +1,236 @@
+/* See nng_tls.h. nng serialises what it asks of one connection; connections of several threads meet in `current` alone.
+ */
+#include "daemon/nng_tls.h"
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+
+#include <nng/nng.h>
+#include <nng/supplemental/tls/engine.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Refusals are logged so often at most: strangers must not fill the log. The counter has all. */
+#define LOG_EVERY_NS (1 * FC_NS_PER_S)
+
+static struct {
+    pthread_mutex_t lock;
+    fc_tls *tls;
+    fc_stats *stats;
+    uint64_t logged_ns;
+} current = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+struct nng_tls_engine_conn {
+    fc_tls_session *session;
+    void *wire; /* nng's */
+    bool is_refusal_noted;
+};
+
+struct nng_tls_engine_config {
+    char unused; /* what there is to configure is in `current` */
+};
+
+/* --- connections -------------------------------------------------------------------------------------------------- */
+
+/* nng 1.5 tells those who wait that the connection broke, and forgets it: who begins to wait afterwards waits for ever.
+ * Then the socket has no peer any more. What nng calls the wire is its stream. */
+static bool has_peer(void *wire)
+{
+#if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION < 8
+    nng_sockaddr peer;
+    return nng_stream_get_addr(wire, NNG_OPT_REMADDR, &peer) == 0;
+#else
+    (void)wire;
+    return true;
+#endif
+}
+
+static ssize_t wire_read(void *context, void *bytes, size_t size_bytes)
+{
+    int error = nng_tls_engine_recv(context, bytes, &size_bytes);
+    if (error == NNG_EAGAIN)
+        return has_peer(context) ? 0 : -1;
+    return error == 0 ? (ssize_t)size_bytes : -1;
+}
+
+static ssize_t wire_write(void *context, const void *bytes, size_t size_bytes)
+{
+    int error = nng_tls_engine_send(context, bytes, &size_bytes);
+    return error == 0 ? (ssize_t)size_bytes : error == NNG_EAGAIN ? 0 : -1;
+}
+
+static int open_connection(nng_tls_engine_conn *conn, void *wire, nng_tls_engine_config *config)
+{
+    fc_tls_wire functions = {.read = wire_read, .write = wire_write, .context = wire};
+    fc_status st = FC_UNAUTHORIZED;
+    (void)config;
+    pthread_mutex_lock(&current.lock);
+    if (current.tls != NULL)
+        st = fc_tls_session_open(current.tls, NULL, &functions, &conn->session);
+    pthread_mutex_unlock(&current.lock);
+    return st == FC_OK ? 0 : st == FC_NO_MEMORY ? NNG_ENOMEM : NNG_EPEERAUTH;
+}
+
+/* Also one that was never opened. */
+static void free_connection(nng_tls_engine_conn *conn)
+{
+    fc_tls_session_close(conn->session);
+    conn->session = NULL;
+}
+
+static void close_connection(nng_tls_engine_conn *conn)
+{
+    if (conn->session != NULL)
+        fc_tls_say_goodbye(conn->session);
+}
+
+static void note_refusal(nng_tls_engine_conn *conn)
+{
+    bool is_refusal;
+    const char *why = fc_tls_why(conn->session, &is_refusal);
+    if (conn->is_refusal_noted || fc_tls_is_established(conn->session))
+        return;
+    conn->is_refusal_noted = true;
+    uint64_t now_ns = fc_clock_now_ns();
+    pthread_mutex_lock(&current.lock);
+    bool is_logged = current.logged_ns == 0 || now_ns - current.logged_ns >= LOG_EVERY_NS;
+    if (is_logged)
+        current.logged_ns = now_ns;
+    if (current.stats != NULL)
+        fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, 1);
+    pthread_mutex_unlock(&current.lock);
+    if (is_logged)
+        fc_log(FC_LOG_INFO, "tls_refused", fc_log_text("why", why));
+}
+
+/* nng's code for what a step of the session came to. Never NNG_ECLOSED: of a connection that does not get to stand, nng
+ * would take it for the listener's end. */
+static int code_of(nng_tls_engine_conn *conn, ssize_t result)
+{
+    if (result > 0)
+        return 0;
+    if (result == 0)
+        return NNG_EAGAIN;
+    note_refusal(conn);
+    return fc_tls_is_established(conn->session) ? NNG_ECONNRESET : NNG_EPEERAUTH;
+}
+
+static int shake_hands(nng_tls_engine_conn *conn)
+{
+    return code_of(conn, fc_tls_handshake(conn->session));
+}
+
+static int receive(nng_tls_engine_conn *conn, uint8_t *bytes, size_t *size_bytes)
+{
+    ssize_t got = fc_tls_read(conn->session, bytes, *size_bytes);
+    if (got > 0)
+        *size_bytes = (size_t)got;
+    return code_of(conn, got);
+}
+
+static int send_bytes(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *size_bytes)
+{
+    ssize_t put = fc_tls_write(conn->session, bytes, *size_bytes);
+    if (put > 0)
+        *size_bytes = (size_t)put;
+    return code_of(conn, put);
+}
+
+static bool is_verified(nng_tls_engine_conn *conn)
+{
+    return conn->session != NULL && fc_tls_is_established(conn->session);
+}
+
+/* --- configuration: none, see `current` --------------------------------------------------------------------------- */
+
+static int config_init(nng_tls_engine_config *config, nng_tls_mode mode)
+{
+    (void)config;
+    return mode == NNG_TLS_MODE_SERVER ? 0 : NNG_ENOTSUP;
+}
+
+static void config_fini(nng_tls_engine_config *config)
+{
+    (void)config;
+}
+
+static int config_server(nng_tls_engine_config *config, const char *name)
+{
+    (void)config, (void)name;
+    return NNG_ENOTSUP;
+}
+
+/* nng sets a mode of its own on every listener. */
+static int config_auth(nng_tls_engine_config *config, nng_tls_auth_mode mode)
+{
+    (void)config, (void)mode;
+    return 0;
+}
+
+static int config_ca_chain(nng_tls_engine_config *config, const char *certs, const char *crl)
+{
+    (void)config, (void)certs, (void)crl;
+    return NNG_ENOTSUP;
+}
+
+static int config_own_cert(nng_tls_engine_config *config, const char *cert, const char *key, const char *passphrase)
+{
+    (void)config, (void)cert, (void)key, (void)passphrase;
+    return NNG_ENOTSUP;
+}
+
+static int config_version(nng_tls_engine_config *config, nng_tls_version least, nng_tls_version most)
+{
+    (void)config, (void)least, (void)most;
+    return NNG_ENOTSUP;
+}
+
+static nng_tls_engine_config_ops CONFIG_OPS = {.size = sizeof(nng_tls_engine_config),
+                                               .init = config_init,
+                                               .fini = config_fini,
+                                               .server = config_server,
+                                               .auth = config_auth,
+                                               .ca_chain = config_ca_chain,
+                                               .own_cert = config_own_cert,
+                                               .version = config_version};
+
+static nng_tls_engine_conn_ops CONN_OPS = {.size = sizeof(nng_tls_engine_conn),
+                                           .init = open_connection,
+                                           .fini = free_connection,
+                                           .close = close_connection,
+                                           .handshake = shake_hands,
+                                           .recv = receive,
+                                           .send = send_bytes,
+                                           .verified = is_verified};
+
+static const nng_tls_engine ENGINE = {.version = NNG_TLS_ENGINE_VERSION,
+                                      .config_ops = &CONFIG_OPS,
+                                      .conn_ops = &CONN_OPS,
+                                      .name = "flashcored",
+                                      .description = "OpenSSL, certificates replaceable"};
+
+static void set(fc_tls *tls, fc_stats *stats)
+{
+    pthread_mutex_lock(&current.lock);
+    fc_tls *old = current.tls;
+    current.tls = tls;
+    current.stats = stats;
+    pthread_mutex_unlock(&current.lock);
+    fc_tls_destroy(old);
+}
+
+void fc_nng_tls_start(fc_tls *tls, fc_stats *stats)
+{
+    set(tls, stats);
+    nng_tls_engine_register(&ENGINE);
+}
+
+void fc_nng_tls_replace(fc_tls *tls)
+{
+    set(tls, current.stats);
+}
+
+void fc_nng_tls_stop(void)
+{
+    set(NULL, NULL);
+}

@@ -1,8 +1,6 @@
 /* bench_client's command line. */
 #include "client/bench_options.h"
 
-#include "client/tool_server.h"
-
 #include <math.h>
 
 /* What one client keeps under way in the open loop unless told: enough that a server answering in 10 ms still gets
@@ -10,6 +8,7 @@
 #define OPEN_LOOP_INFLIGHT 16
 
 #define AT(field) offsetof(fc_bench_options, field)
+#define FC_TLS_FIELD(field) offsetof(fc_bench_options, tls.field)
 #define FC_SHAPE_FIELD(field) offsetof(fc_bench_options, shape_options.field)
 #define FC_SHAPE_SIZE_COMMANDS 0
 #define FC_SHAPE_MASK_COMMANDS 0
@@ -17,7 +16,7 @@
 /* clang-format off */
 static const fc_arg_row ROWS[] = {
     {.name = "url", .letter = 'u', .type = FC_ARG_TEXTS, .metavar = "URL", .offset = AT(urls), .group = "Server",
-     .help = "ipc:///path/to.sock or tcp://host:port; requests are spread over all that are given; without it "
+     .help = "ipc:///path/to.sock, tls+tcp://host:port or tcp://host:port; requests are spread over all that are given; without it "
              "$" FC_SERVER_URL_VARIABLE " or " FC_SERVER_DEFAULT_URL},
     {.name = "kernel", .type = FC_ARG_TEXT, .metavar = "NAME", .offset = AT(kernel), .group = "Server",
      .help = "the kernel to ask for; without it the server chooses"},
@@ -29,6 +28,7 @@ static const fc_arg_row ROWS[] = {
              "(one ipc:// URL), or as the library chooses"},
     {.name = "timeout", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(timeout_s), .default_text = "30",
      .min = 0.001, .max = 3600, .group = "Server", .help = "of one request, retries of busy ones included"},
+#include "client/tool_tls.def"
 #include "client/tool_shape.def"
     {.name = "lse", .type = FC_ARG_FLAG, .offset = AT(wants_lse), .group = "Problem",
      .help = "ask for the log-sum-exp too"},

@@ -4,6 +4,7 @@
 
 #include "client/bench_schedule.h"
 #include "client/tool_args.h"
+#include "client/tool_server.h"
 #include "client/tool_shape.h"
 
 #define FC_BENCH_OP_CHOICES "attend|ping"
@@ -15,6 +16,7 @@ typedef enum fc_bench_path { FC_BENCH_PATH_AUTO, FC_BENCH_PATH_INLINE, FC_BENCH_
 
 typedef struct fc_bench_options {
     fc_arg_texts urls;
+    fc_server_tls tls;
     fc_shape_options shape_options;
     const char *kernel;
     int op;   /* fc_bench_op */

@@ -257,7 +257,8 @@ fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **
     if (fc_tally_init(&worker->tally) != FC_OK || create_slots(worker) != FC_OK)
         st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory for %u clients", index + 1);
     else
-        st = fc_server_open(&shared->options->urls, shared->options->timeout_s, (uint32_t)shared->options->inflight,
+        st = fc_server_open(&shared->options->urls, &shared->options->tls, shared->options->timeout_s,
+                            (uint32_t)shared->options->inflight,
                             shared->options->path == FC_BENCH_PATH_INLINE ? FLASHCORE_PATH_INLINE : FLASHCORE_PATH_AUTO,
                             &worker->client, out_reason);
     if (st == FC_OK && shared->options->path == FC_BENCH_PATH_ARENA && shared->options->op == FC_BENCH_ATTEND)

@@ -2,6 +2,8 @@
 #include "client/client.h"
 #include "client/arena.h"
 #include "client/last_error.h"
+#include "client/link_address.h"
+#include "proto/tls.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +53,7 @@ static void free_client(flashcore_client *client)
         slot = next;
     }
     fc_net_destroy(client->net);
+    fc_tls_destroy(client->tls);
     fc_arena_free_all(client);
     for (uint32_t i = 0; client->urls != NULL && i < client->url_count; i++)
         free(client->urls[i].text);
@@ -89,15 +92,31 @@ static fc_status make_client(const flashcore_options *options, flashcore_client 
     return FC_OK;
 }
 
+/* Only if a URL wants TLS: then wrong files are found here, not at the first call. */
+static fc_status load_certificates(flashcore_client *client, const flashcore_options *options, fc_reason *out_reason)
+{
+    char host[FC_HOST_BYTES];
+    fc_tls_files files = {.cert = options->tls_cert, .key = options->tls_key, .ca = options->tls_ca};
+    for (size_t i = 0; i < options->url_count; i++)
+        if (fc_link_address_is_tls(options->urls[i], host))
+            return fc_tls_client_create(&files, &client->tls, out_reason);
+    return FC_OK;
+}
+
 static fc_status open_links(flashcore_client *client, const flashcore_options *options, fc_reason *out_reason)
 {
+    fc_status status = load_certificates(client, options, out_reason);
+    if (status != FC_OK)
+        return status;
     fc_net_options net_options = {
         .link_max = 2 * client->url_count,
         .reply_bytes_max = options->reply_bytes_max,
+        .tls = client->tls,
+        .tls_server_name = options->tls_server_name,
         .notify = fc_flight_on_link,
         .owner = client,
     };
-    fc_status status = fc_net_create(&net_options, &client->net);
+    status = fc_net_create(&net_options, &client->net);
     if (status != FC_OK)
         return fc_fail(status, out_reason, "cannot set up the network side: %s", fc_status_text(status));
     for (uint32_t i = 0; i < client->url_count; i++) {

@@ -96,6 +96,7 @@ struct flashcore_client {
     uint64_t connect_timeout_us, timeout_us; /* timeout_us 0: none */
     flashcore_path path;
     fc_client_url *urls;
+    struct fc_tls *tls; /* NULL: no URL wants it */
     fc_net *net;
 
     pthread_mutex_t lock;

@@ -1,11 +1,10 @@
 /* flashcorectl's command line. */
 #include "client/ctl_options.h"
 
-#include "client/tool_server.h"
-
 #define AT(field) offsetof(fc_ctl_options, field)
 #define BIT(command) (1u << (command))
 #define FILES (BIT(FC_CTL_ATTEND) | BIT(FC_CTL_COMPARE))
+#define FC_TLS_FIELD(field) offsetof(fc_ctl_options, tls.field)
 #define FC_SHAPE_FIELD(field) offsetof(fc_ctl_options, shape_options.field)
 #define FC_SHAPE_SIZE_COMMANDS BIT(FC_CTL_COMPARE)
 #define FC_SHAPE_MASK_COMMANDS FILES
@@ -13,10 +12,11 @@
 /* clang-format off */
 static const fc_arg_row ROWS[] = {
     {.name = "url", .letter = 'u', .type = FC_ARG_TEXTS, .metavar = "URL", .offset = AT(urls), .group = "Server",
-     .help = "ipc:///path/to.sock or tcp://host:port; without it $" FC_SERVER_URL_VARIABLE
+     .help = "ipc:///path/to.sock, tls+tcp://host:port or tcp://host:port; without it $" FC_SERVER_URL_VARIABLE
              " or " FC_SERVER_DEFAULT_URL},
     {.name = "timeout", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(timeout_s), .default_text = "10",
      .min = 0.001, .max = 3600, .group = "Server", .help = "of one request"},
+#include "client/tool_tls.def"
     {.name = "count", .type = FC_ARG_UINT, .metavar = "N", .offset = AT(count), .min = 1, .max = 1e9,
      .commands = BIT(FC_CTL_PING) | BIT(FC_CTL_STATS), .group = "Output",
      .help = "ping so often (without it once), or watch for so many looks (without it until interrupted)"},

@@ -3,6 +3,7 @@
 #define FC_CLIENT_CTL_OPTIONS_H
 
 #include "client/tool_args.h"
+#include "client/tool_server.h"
 #include "client/tool_shape.h"
 
 /* The commands, once: X(symbol, name, function, usage, summary, details). */
@@ -33,6 +34,7 @@ typedef enum fc_ctl_command {
 
 typedef struct fc_ctl_options {
     fc_arg_texts urls;
+    fc_server_tls tls;
     double timeout_s;
     bool wants_json, wants_watch, wants_all;
     uint64_t count; /* pings, or looks of --watch; 0: one ping, looks without end */

@@ -81,20 +81,25 @@ typedef enum flashcore_path { FLASHCORE_PATH_AUTO = 0, FLASHCORE_PATH_INLINE = 1
 /* Fill with flashcore_options_init(), then change what you need. */
 typedef struct flashcore_options {
     size_t struct_bytes;         /* set by flashcore_options_init() */
-    const char *const *urls;     /* ipc:///path/to.sock, tcp://host:port; borrowed during create */
+    const char *const *urls;     /* ipc:///path/to.sock, tls+tcp://host:port, tcp://host:port; borrowed during create */
     size_t url_count;            /* >= 1 */
     uint32_t inflight_max;       /* calls under way at once; one more waits in submit. Default 256 */
     uint64_t connect_timeout_us; /* how long a call waits for a connection. Default 5 s */
     uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s */
     size_t reply_bytes_max;      /* a larger reply breaks the connection. Default 1 GiB */
     flashcore_path path;         /* default AUTO */
+    /* Of tls+tcp:// URLs; PEM files, read by create. Default NULL each. */
+    const char *tls_ca;          /* who issues the servers' certificates; NULL: those the system trusts */
+    const char *tls_cert;        /* the client's certificate, issuers' behind it, for servers that want one, */
+    const char *tls_key;         /* and its key: no passphrase, mode 0600 or 0640 */
+    const char *tls_server_name; /* whose certificate a server must show; NULL: the URL's host's */
 } flashcore_options;
 
 FLASHCORE_API void flashcore_options_init(flashcore_options *options);
 
 /* Makes a client and starts connecting in the background; does not wait for a server to answer, but resolves host
- * names, once and for all. INVALID_ARGUMENT: no URL, one that cannot be parsed, or no such host; NO_MEMORY; IO. On
- * success *out_client belongs to the caller until destroy. */
+ * names, once and for all. INVALID_ARGUMENT: no URL, one that cannot be parsed, no such host, or a TLS file that will
+ * not do; NO_MEMORY; IO. On success *out_client belongs to the caller until destroy. */
 FLASHCORE_API flashcore_status flashcore_client_create(const flashcore_options *options, flashcore_client **out_client);
 
 /* Ends calls still under way with CANCELLED (their callbacks run first), then frees the client. Every flashcore_call

@@ -109,13 +109,13 @@ static bool may_use_some_url(const flashcore_call *call)
 }
 
 /* "no connection to URL", and why where that is known. */
-static fc_reason no_connection(const flashcore_call *call)
+static fc_reason no_connection(const flashcore_call *call, fc_status *out_status)
 {
     const flashcore_client *client = call->client;
     bool is_pinned = call->pinned_url != FC_CALL_ANY_URL;
     uint32_t url = is_pinned ? call->pinned_url : 0;
     fc_reason why, text;
-    fc_link_explain(client->urls[url].link, &why);
+    *out_status = fc_link_explain(client->urls[url].link, &why);
     snprintf(text.text, sizeof text.text, "no connection to %.120s%s%s%.80s", client->urls[url].text,
              client->url_count > 1 && !is_pinned ? " or the other URLs" : "", why.text[0] != '\0' ? ": " : "",
              why.text);
@@ -127,8 +127,10 @@ static fc_status out_of_time(const flashcore_call *call, fc_reason *out_reason)
 {
     if (call->refusal != FC_OK)
         return fc_fail(call->refusal, out_reason, "%s, until the call's time was up", fc_status_text(call->refusal));
-    if (call->connect_deadline_ns != 0)
-        return fc_fail(FC_TIMED_OUT, out_reason, "timed out: %.220s", no_connection(call).text);
+    if (call->connect_deadline_ns != 0) {
+        fc_status why;
+        return fc_fail(FC_TIMED_OUT, out_reason, "timed out: %.220s", no_connection(call, &why).text);
+    }
     return fc_fail(FC_TIMED_OUT, out_reason, "timed out; the request was never started");
 }
 
@@ -143,8 +145,11 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     uint64_t until_ns = call->connect_deadline_ns < call->deadline_ns ? call->connect_deadline_ns : call->deadline_ns;
     if (now_ns >= until_ns && call->excluded_mask != 0)
         return fc_fail(FC_DRAINING, out_reason, "the server is draining and no other URL is connected");
-    if (now_ns >= call->connect_deadline_ns)
-        return fc_fail(FC_UNREACHABLE, out_reason, "%s", no_connection(call).text);
+    if (now_ns >= call->connect_deadline_ns) {
+        fc_status status;
+        fc_reason text = no_connection(call, &status);
+        return fc_fail(status, out_reason, "%s", text.text);
+    }
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
     set_state(call, FC_CALL_WAITING);

@@ -53,12 +53,14 @@ _Static_assert(offsetof(fc_message, bytes) == offsetof(fc_message, header) + FC_
 
 /* Writes a piece of the frame; 0: the socket takes nothing now, -1: it is broken. With send(), not sendmsg(), which
  * programs that work around nng 1.5 replace. */
-static ssize_t write_piece(int fd, const fc_message *frame)
+static ssize_t write_piece(fc_link *link, const fc_message *frame)
 {
     const uint8_t *from = (const uint8_t *)frame + offsetof(fc_message, bytes) - frame->header_bytes;
     size_t left = frame->header_bytes + frame->size_bytes - frame->written_bytes;
     for (;;) {
-        ssize_t written = send(fd, from + frame->written_bytes, left, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t written = link->secure != NULL
+                              ? fc_link_tls_send(link, from + frame->written_bytes, left)
+                              : send(link->fd, from + frame->written_bytes, left, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (written >= 0)
             return written;
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -76,11 +78,14 @@ static void pop_frame(fc_link *link)
         link->queue_last = &link->queue_first;
 }
 
+/* Of a TLS link on the net's thread alone. */
 static void flush(fc_link *link)
 {
+    if (link->secure != NULL && link->is_up && fc_link_tls_flush(link) != 0)
+        link->is_broken = true;
     while (link->is_up && !link->is_broken && link->queue_first != NULL) {
         fc_message *frame = link->queue_first;
-        ssize_t written = write_piece(link->fd, frame);
+        ssize_t written = write_piece(link, frame);
         if (written == 0)
             return;
         if (written < 0) {
@@ -126,9 +131,10 @@ void fc_link_write(fc_link *link, fc_exchange *exchange, fc_message *message)
     link->queue_last = &message->next;
     if (!was_empty)
         return; /* the net's thread is at it */
-    flush(link);
+    if (link->secure == NULL)
+        flush(link);
     if (link->queue_first != NULL)
-        fc_net_wake(link->net); /* to poll for room */
+        fc_net_wake(link->net); /* to poll for room, or to encrypt */
 }
 
 fc_message *fc_link_take_back(fc_link *link, fc_exchange *exchange)
@@ -186,6 +192,11 @@ void fc_link_drop(fc_link *link, int error, uint64_t now_ns)
     bool was_up = link->state == FC_LINK_UP;
     pthread_mutex_lock(&net->lock);
     close_fd(link);
+    if (link->secure != NULL) {
+        if (error == ECONNRESET)
+            error = fc_link_tls_error(link, &link->down_why);
+        fc_link_tls_end(link);
+    }
     link->down_error = error;
     link->is_up = false;
     link->is_broken = false;
@@ -220,16 +231,24 @@ static void greet(fc_link *link, uint64_t now_ns)
     static const uint8_t greeting[8] = {0, 'S', 'P', 0, 0, PROTOCOL_REQ, 0, 0};
     link->state = FC_LINK_GREETING;
     link->greeting_bytes = 0;
+    if (link->secure != NULL) {
+        fc_link_tls_send(link, greeting, sizeof greeting); /* should that fail, reading says why */
+        return;
+    }
     /* A fresh connection takes eight bytes. */
     if (send(link->fd, greeting, sizeof greeting, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof greeting)
         fc_link_drop(link, ECONNRESET, now_ns);
 }
 
+static ssize_t receive(fc_link *link, void *to, size_t room)
+{
+    return link->secure != NULL ? fc_link_tls_recv(link, to, room) : recv(link->fd, to, room, MSG_DONTWAIT);
+}
+
 static void read_greeting(fc_link *link, uint64_t now_ns)
 {
     static const uint8_t expected[8] = {0, 'S', 'P', 0, 0, PROTOCOL_REP, 0, 0};
-    ssize_t got = recv(link->fd, link->greeting + link->greeting_bytes, sizeof link->greeting - link->greeting_bytes,
-                       MSG_DONTWAIT);
+    ssize_t got = receive(link, link->greeting + link->greeting_bytes, sizeof link->greeting - link->greeting_bytes);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got > 0)
@@ -240,10 +259,25 @@ static void read_greeting(fc_link *link, uint64_t now_ns)
         come_up(link);
 }
 
+static void secure(fc_link *link, uint64_t now_ns)
+{
+    int step = fc_link_tls_handshake(link);
+    if (step < 0)
+        fc_link_drop(link, ECONNRESET, now_ns);
+    else if (step > 0)
+        greet(link, now_ns);
+}
+
 /* A socket of packets has no greeting: whoever could connect may speak, but only to whom it is meant for. */
 static void begin_speaking(fc_link *link, uint64_t now_ns)
 {
-    if (link->beside == NULL)
+    if (link->secure != NULL) {
+        link->state = FC_LINK_SECURING;
+        if (fc_link_tls_begin(link))
+            secure(link, now_ns);
+        else
+            fc_link_drop(link, ENOMEM, now_ns);
+    } else if (link->beside == NULL)
         greet(link, now_ns);
     else if (fc_link_packets_is_same_server(link))
         come_up(link);
@@ -373,12 +407,13 @@ static bool read_all(fc_link *link)
 {
     if (link->beside != NULL)
         return fc_link_packets_read(link);
-    for (int i = 0; i < READS_AT_A_TIME; i++) {
+    bool is_secure = link->secure != NULL;
+    for (int i = 0; i < READS_AT_A_TIME || (is_secure && fc_link_tls_has_input(link)); i++) {
         bool is_direct = link->is_in_body && link->body != NULL; /* the buffer is empty then */
         uint8_t *to = is_direct ? link->body->bytes + link->body_done_bytes : link->buffer + link->buffer_end;
         size_t room = is_direct ? (size_t)(link->body_size_bytes - link->body_done_bytes)
                                 : sizeof link->buffer - link->buffer_end;
-        ssize_t got = recv(link->fd, to, room, MSG_DONTWAIT);
+        ssize_t got = receive(link, to, room);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -392,7 +427,7 @@ static bool read_all(fc_link *link)
             if (!consume(link))
                 return false;
         }
-        if ((size_t)got < room)
+        if ((size_t)got < room && !is_secure)
             return true; /* that was all there is */
     }
     return true;
@@ -408,7 +443,8 @@ struct pollfd fc_link_poll(fc_link *link, uint64_t *until_ns)
         *until_ns = link->next_ns;
     if (link->state == FC_LINK_CONNECTING)
         polled.events = POLLOUT;
-    else if (link->state == FC_LINK_UP && link->queue_first != NULL)
+    else if ((link->state == FC_LINK_UP && link->queue_first != NULL) ||
+             (link->secure != NULL && fc_link_tls_has_output(link)))
         polled.events |= POLLOUT;
     if (link->is_broken)
         *until_ns = 0;
@@ -440,7 +476,15 @@ void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
         else if (now_ns >= link->next_ns)
             fc_link_drop(link, ETIMEDOUT, now_ns);
         break;
+    case FC_LINK_SECURING:
+        if (revents != 0)
+            secure(link, now_ns);
+        else if (now_ns >= link->next_ns)
+            fc_link_drop(link, ETIMEDOUT, now_ns);
+        break;
     case FC_LINK_GREETING:
+        if (link->secure != NULL && (revents & POLLOUT) != 0)
+            fc_link_tls_flush(link);
         if (revents != 0)
             read_greeting(link, now_ns);
         else if (now_ns >= link->next_ns)
@@ -452,7 +496,7 @@ void fc_link_progress(fc_link *link, short revents, uint64_t now_ns)
     }
 }
 
-void fc_link_explain(fc_link *link, fc_reason *out_reason)
+fc_status fc_link_explain(fc_link *link, fc_reason *out_reason)
 {
     static const struct {
         int error;
@@ -468,11 +512,25 @@ void fc_link_explain(fc_link *link, fc_reason *out_reason)
     char buffer[128];
     pthread_mutex_lock(&link->net->lock);
     int error = link->down_error;
+    *out_reason = link->down_why;
     pthread_mutex_unlock(&link->net->lock);
+    if (error == EKEYREJECTED)
+        return FC_UNAUTHORIZED;
     const char *text = error != 0 ? strerror_r(error, buffer, sizeof buffer) : "";
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         text = rows[i].error == error ? rows[i].text : text;
     snprintf(out_reason->text, sizeof out_reason->text, "%s", text);
+    return FC_UNREACHABLE;
+}
+
+static fc_status secure_if_wanted(const fc_net *net, fc_link *link, const char *url, fc_reason *out_reason)
+{
+    char host[FC_HOST_BYTES];
+    const char *name = net->options.tls_server_name;
+    if (!fc_link_address_is_tls(url, host))
+        return FC_OK;
+    fc_status status = fc_link_tls_create(link, net->options.tls, name != NULL ? name : host);
+    return status == FC_OK ? FC_OK : fc_fail(status, out_reason, "out of memory");
 }
 
 fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason)
@@ -481,7 +539,10 @@ fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reas
     if (link == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
     fc_status status = fc_link_address_resolve(url, &link->addresses, &link->address_count, out_reason);
+    if (status == FC_OK)
+        status = secure_if_wanted(net, link, url, out_reason);
     if (status != FC_OK) {
+        free(link->addresses);
         free(link);
         return status;
     }
@@ -501,6 +562,7 @@ void fc_link_destroy(fc_link *link)
         fc_message_destroy(frame);
     }
     fc_message_destroy(link->body);
+    fc_link_tls_destroy(link);
     free(link->addresses);
     free(link);
 }

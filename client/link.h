@@ -56,7 +56,9 @@ typedef void (*fc_link_notify)(void *owner, uint32_t link_index, uint32_t connec
 
 typedef struct fc_net_options {
     uint32_t link_max;
-    size_t reply_bytes_max; /* a larger reply breaks the connection */
+    size_t reply_bytes_max;      /* a larger reply breaks the connection */
+    struct fc_tls *tls;          /* of tls+tcp links; borrowed; NULL: there are none */
+    const char *tls_server_name; /* whose certificates their servers have to show; NULL: the URL's host's. Borrowed */
     fc_link_notify notify;
     void *owner;
 } fc_net_options;
@@ -68,8 +70,8 @@ fc_status fc_net_start(fc_net *net);
 void fc_net_stop(fc_net *net);
 void fc_net_destroy(fc_net *net);
 
-/* ipc:///path and tcp://host:port. Host names are resolved here, once. The link is the net's and goes with it.
- * FC_INVALID_ARGUMENT: not such a URL, or no such host; FC_NO_MEMORY. Only before start. */
+/* ipc:///path, tcp://host:port, tls+tcp://host:port. Host names are resolved here, once. The link is the net's and goes
+ * with it. FC_INVALID_ARGUMENT: not such a URL, or no such host; FC_NO_MEMORY. Only before start. */
 fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reason *out_reason);
 
 /* A link of packets (PROTOCOL.md 1.3) beside an ipc one: one message a packet, replies known by the id they carry. It
@@ -81,8 +83,9 @@ fc_status fc_link_open_packets(fc_net *net, fc_link *beside, fc_link **out_link)
  * net's thread. */
 void fc_link_aim(fc_link *link, const char *path);
 
-/* Why the link is not up, for people; "" when no attempt has ended yet. Any thread. */
-void fc_link_explain(fc_link *link, fc_reason *out_reason);
+/* Why the link is not up, for people; "" when no attempt has ended yet. FC_UNAUTHORIZED: the other side is there, and
+ * one of the two does not trust the other's certificate; else FC_UNREACHABLE. Any thread. */
+fc_status fc_link_explain(fc_link *link, fc_reason *out_reason);
 
 typedef enum fc_exchange_event {
     FC_EXCHANGE_UNSENT,  /* nothing was written; message: the request, the receiver's again */

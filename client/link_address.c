@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define HOST_BYTES_MAX 256
-
 static fc_status resolve_ipc(const char *url, const char *path, fc_link_address **out_addresses, fc_reason *out_reason)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
@@ -35,7 +33,7 @@ static const char *split(const char *text, char *host)
         if (end == NULL || end[1] != ':')
             return NULL;
     }
-    if (end == NULL || end == begin || end - begin >= HOST_BYTES_MAX)
+    if (end == NULL || end == begin || end - begin >= FC_HOST_BYTES)
         return NULL;
     memcpy(host, begin, (size_t)(end - begin));
     host[end - begin] = '\0';
@@ -45,12 +43,13 @@ static const char *split(const char *text, char *host)
 static fc_status resolve_tcp(const char *url, const char *text, fc_link_address **out_addresses, uint32_t *out_count,
                              fc_reason *out_reason)
 {
-    char host[HOST_BYTES_MAX];
+    char host[FC_HOST_BYTES];
     const char *port = split(text, host);
     char *port_end = NULL;
     unsigned long number = port != NULL ? strtoul(port, &port_end, 10) : 0;
     if (number == 0 || number > 65535 || *port_end != '\0')
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "url %.120s: expected tcp://host:port, port 1 to 65535", url);
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "url %.120s: expected host:port at its end, port 1 to 65535",
+                       url);
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG};
     struct addrinfo *found = NULL;
@@ -72,15 +71,28 @@ static fc_status resolve_tcp(const char *url, const char *text, fc_link_address 
     return FC_OK;
 }
 
+static const char *after(const char *url, const char *scheme)
+{
+    size_t bytes = strlen(scheme);
+    return strncmp(url, scheme, bytes) == 0 ? url + bytes : NULL;
+}
+
+bool fc_link_address_is_tls(const char *url, char out_host[FC_HOST_BYTES])
+{
+    const char *text = after(url, "tls+tcp://");
+    return text != NULL && split(text, out_host) != NULL;
+}
+
 fc_status fc_link_address_resolve(const char *url, fc_link_address **out_addresses, uint32_t *out_count,
                                   fc_reason *out_reason)
 {
-    static const char ipc[] = "ipc://", tcp[] = "tcp://";
+    const char *path = after(url, "ipc://"), *tcp = after(url, "tcp://"), *tls = after(url, "tls+tcp://");
     *out_count = 0;
-    if (strncmp(url, tcp, sizeof tcp - 1) == 0)
-        return resolve_tcp(url, url + sizeof tcp - 1, out_addresses, out_count, out_reason);
-    if (strncmp(url, ipc, sizeof ipc - 1) != 0)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "url %.120s: expected ipc:///path or tcp://host:port", url);
+    if (tcp != NULL || tls != NULL)
+        return resolve_tcp(url, tcp != NULL ? tcp : tls, out_addresses, out_count, out_reason);
+    if (path == NULL)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason,
+                       "url %.120s: expected ipc:///path, tls+tcp://host:port or tcp://host:port", url);
     *out_count = 1;
-    return resolve_ipc(url, url + sizeof ipc - 1, out_addresses, out_reason);
+    return resolve_ipc(url, path, out_addresses, out_reason);
 }

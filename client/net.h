@@ -7,6 +7,7 @@
 #define FC_CLIENT_NET_H
 
 #include "client/link.h"
+#include "proto/tls.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -31,13 +32,20 @@ struct fc_message {
     uint8_t bytes[];
 };
 
-typedef enum fc_link_state { FC_LINK_DOWN, FC_LINK_CONNECTING, FC_LINK_GREETING, FC_LINK_UP } fc_link_state;
+typedef enum fc_link_state {
+    FC_LINK_DOWN,
+    FC_LINK_CONNECTING,
+    FC_LINK_SECURING, /* TLS only */
+    FC_LINK_GREETING,
+    FC_LINK_UP
+} fc_link_state;
 
 struct fc_link {
     fc_net *net;
     uint32_t index;
     bool is_ipc;
-    fc_link *beside; /* of a link of packets; NULL: a stream */
+    fc_link *beside;               /* of a link of packets; NULL: a stream */
+    struct fc_link_secure *secure; /* TLS, see link_tls.c; NULL: none */
     struct fc_link_address *addresses;
     uint32_t address_count, address_next;
 
@@ -58,7 +66,8 @@ struct fc_link {
 
     /* net->lock; written by the net's thread alone, but for the queue and is_broken. */
     int fd;         /* -1: none */
-    int down_error; /* errno of the last attempt or connection that ended; 0: none has */
+    int down_error; /* errno of the last attempt or connection that ended; 0: none has. EKEYREJECTED: see down_why */
+    fc_reason down_why;
     bool is_up, is_broken;
     fc_message *queue_first, **queue_last;
 };
@@ -159,6 +168,35 @@ bool fc_link_packets_is_same_server(const fc_link *link);
 
 /* Takes what has come. False: the connection is over. */
 bool fc_link_packets_read(fc_link *link);
+
+/* --- link_tls.c, for link.c: on the net's thread, links with `secure` only ------------------------------------------
+ */
+
+/* Before the net starts: the link's connections will be TLS, with a server whose certificate is for that name.
+ * FC_NO_MEMORY. */
+fc_status fc_link_tls_create(fc_link *link, fc_tls *tls, const char *server_name);
+void fc_link_tls_destroy(fc_link *link); /* also without `secure` */
+
+/* A connection begins, and ends. False: no memory, or a name that cannot be one. */
+bool fc_link_tls_begin(fc_link *link);
+void fc_link_tls_end(fc_link *link);
+
+/* 1: done; 0: later; -1: over. */
+int fc_link_tls_handshake(fc_link *link);
+
+/* As recv() and send() that do not block: bytes, or -1 and errno; 0 of recv: over. What send takes may leave later, by
+ * flush; -1 of that: broken. */
+ssize_t fc_link_tls_recv(fc_link *link, void *bytes, size_t size_bytes);
+ssize_t fc_link_tls_send(fc_link *link, const void *bytes, size_t size_bytes);
+int fc_link_tls_flush(fc_link *link);
+bool fc_link_tls_has_output(const fc_link *link);
+bool fc_link_tls_has_input(const fc_link *link);
+
+/* Why it is over: EKEYREJECTED, with a reason, when that is a matter of trust; else ECONNRESET. */
+int fc_link_tls_error(const fc_link *link, fc_reason *out_why);
+
+/* --- link.c, for net.c ----------------------------------------------------------------------------------------------
+ */
 
 /* On the net's thread, under net->lock: what to poll for (fd -1: nothing); lowers *until_ns to when it wants to look.
  */

@@ -29,8 +29,8 @@ fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason)
     return FC_OK;
 }
 
-fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max, flashcore_path path,
-                         flashcore_client **out_client, fc_reason *out_reason)
+fc_status fc_server_open(const fc_arg_texts *urls, const fc_server_tls *tls, double timeout_s, uint32_t inflight_max,
+                         flashcore_path path, flashcore_client **out_client, fc_reason *out_reason)
 {
     flashcore_options options;
     flashcore_options_init(&options);
@@ -41,6 +41,10 @@ fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t in
         options.connect_timeout_us = options.timeout_us;
     options.inflight_max = inflight_max;
     options.path = path;
+    options.tls_ca = tls->ca;
+    options.tls_cert = tls->cert;
+    options.tls_key = tls->key;
+    options.tls_server_name = tls->server_name;
     flashcore_status st = flashcore_client_create(&options, out_client);
     if (st == FLASHCORE_OK)
         return FC_OK;

@@ -11,10 +11,15 @@
 /* Without --url: $FLASHCORE_URL (several with commas between, kept in memory of the process), else the default. */
 fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason);
 
+/* Of tls+tcp:// URLs: see flashcore_options. */
+typedef struct fc_server_tls {
+    const char *ca, *cert, *key, *server_name;
+} fc_server_tls;
+
 /* A client of those URLs. timeout_s of a call, > 0; also how long one waits for a connection, up to 5 s. The reason
  * names the URL. The caller destroys *out_client. */
-fc_status fc_server_open(const fc_arg_texts *urls, double timeout_s, uint32_t inflight_max, flashcore_path path,
-                         flashcore_client **out_client, fc_reason *out_reason);
+fc_status fc_server_open(const fc_arg_texts *urls, const fc_server_tls *tls, double timeout_s, uint32_t inflight_max,
+                         flashcore_path path, flashcore_client **out_client, fc_reason *out_reason);
 
 /* One line for a failed call: the server's words where it has any, else the status's. */
 const char *fc_server_error(flashcore_status status, const char *error);

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -17,10 +18,11 @@ struct fc_dispatch {
     void *context;
     atomic_uint_fast64_t open_count; /* requests begun and not ended */
     atomic_int phase;                /* written under the lock */
+    atomic_uint_fast64_t news_count; /* grows, under the lock, with all that a waiting lane is waiting for */
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
-    uint32_t waiting_lanes;
+    uint32_t sleeping_lanes, watching_lanes;
     fc_dispatch_limits limits;
     fc_queue queue;
     fc_id_table inflight; /* peer -> its requests between submit and end */
@@ -156,23 +158,47 @@ fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_
     if (st == FC_BUSY)
         *out_retry_after_us = retry_after_us(dispatch);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
-    bool has_waiter = dispatch->waiting_lanes > 0;
+    if (st == FC_OK)
+        atomic_fetch_add(&dispatch->news_count, 1);
+    /* A lane that is awake sees it by itself, and is spared the call that wakes another. */
+    bool needs_waking = dispatch->sleeping_lanes > 0 && dispatch->queue.count > dispatch->watching_lanes;
     pthread_mutex_unlock(&dispatch->lock);
     /* Outside, so that the lane does not wake up only to wait for the lock. */
-    if (st == FC_OK && has_waiter)
+    if (st == FC_OK && needs_waking)
         pthread_cond_signal(&dispatch->work);
     return st;
 }
 
-uint32_t fc_dispatch_take(fc_dispatch *dispatch, fc_request **out_requests, fc_request **out_expired)
+/* Lets go of the lock until there is news, or it is until_ns. Whoever else has use for the core gets it. */
+static void watch(fc_dispatch *dispatch, uint64_t until_ns)
+{
+    uint64_t seen = atomic_load(&dispatch->news_count);
+    dispatch->watching_lanes++;
+    pthread_mutex_unlock(&dispatch->lock);
+    while (atomic_load(&dispatch->news_count) == seen && fc_clock_now_ns() < until_ns)
+        sched_yield();
+    pthread_mutex_lock(&dispatch->lock);
+    dispatch->watching_lanes--;
+}
+
+static void sleep_until_news(fc_dispatch *dispatch)
+{
+    dispatch->sleeping_lanes++;
+    pthread_cond_wait(&dispatch->work, &dispatch->lock);
+    dispatch->sleeping_lanes--;
+}
+
+uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_requests, fc_request **out_expired)
 {
     fc_queue_item *items[FC_BATCH_REQUESTS_MAX];
     uint32_t count = 0;
     pthread_mutex_lock(&dispatch->lock);
+    uint64_t awake_until_ns = has_run ? fc_clock_now_ns() + dispatch->limits.spin_ns : 0;
     while (dispatch->queue.count == 0 && atomic_load(&dispatch->phase) != PHASE_STOPPED) {
-        dispatch->waiting_lanes++;
-        pthread_cond_wait(&dispatch->work, &dispatch->lock);
-        dispatch->waiting_lanes--;
+        if (fc_clock_now_ns() < awake_until_ns)
+            watch(dispatch, awake_until_ns);
+        else
+            sleep_until_news(dispatch);
     }
     *out_expired = fc_request_of(fc_queue_expire(&dispatch->queue, fc_clock_now_ns()));
     count = fc_queue_take(&dispatch->queue, &dispatch->limits.batch, items);
@@ -232,6 +258,7 @@ static fc_request *enter_phase(fc_dispatch *dispatch, phase next)
         atomic_store(&dispatch->phase, next);
     fc_queue_item *queued = fc_queue_drop_all(&dispatch->queue);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, 0);
+    atomic_fetch_add(&dispatch->news_count, 1);
     pthread_cond_broadcast(&dispatch->work);
     pthread_mutex_unlock(&dispatch->lock);
     fc_stats_set(dispatch->stats, FC_GAUGE_DRAINING, 1);

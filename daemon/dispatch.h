@@ -18,6 +18,7 @@ typedef struct fc_dispatch_limits {
     uint64_t queue_requests, queue_bytes, inflight_per_peer;
     fc_batch_limits batch; /* requests at most FC_BATCH_REQUESTS_MAX */
     uint32_t lane_count;   /* for the retry estimate */
+    uint64_t spin_ns;      /* how long a lane that has just run something waits awake for more */
 } fc_dispatch_limits;
 
 /* on_idle: called once draining and the last request has ended; any thread; may be NULL. FC_NO_MEMORY. */
@@ -38,10 +39,10 @@ void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request);
 fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
                              fc_reason *out_reason);
 
-/* Waits for work and takes it: returns the requests of one launch, now RUNNING, at most FC_BATCH_REQUESTS_MAX, and in
- * *out_expired a chain of requests whose deadline has passed (still QUEUED: to be answered first). 0 and no chain: the
- * dispatch was stopped, end. */
-uint32_t fc_dispatch_take(fc_dispatch *dispatch, fc_request **out_requests, fc_request **out_expired);
+/* Waits for work, awake at first where the lane has run something (has_run), and takes it: returns the requests of one
+ * launch, now RUNNING, at most FC_BATCH_REQUESTS_MAX, and in *out_expired a chain of requests whose deadline has passed
+ * (still QUEUED: to be answered first). 0 and no chain: the dispatch was stopped, end. */
+uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_requests, fc_request **out_expired);
 
 /* What was taken has run, for duration_ns: feeds the retry estimate. Before their replies are sent. */
 void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t duration_ns);

@@ -2,6 +2,7 @@
 #include "daemon/engine_open.h"
 
 #include "daemon/engine_loader.h"
+#include "daemon/service.h"
 
 #include <string.h>
 
@@ -38,7 +39,9 @@ static fc_status open_kind(fc_engine_kind kind, const fc_options *options, fc_op
     fc_opened_engine opened = {.config = {.device_index = (int32_t)options->device_index,
                                           .thread_count = (int32_t)options->cpu_threads,
                                           .lane_staging_bytes = options->lane_staging_bytes,
-                                          .lane_segments = (uint32_t)options->batch_entries}};
+                                          .lane_segments = (uint32_t)options->batch_entries,
+                                          .lane_jobs = FC_BATCH_REQUESTS_MAX,
+                                          .spin_us = (uint32_t)options->spin_us}};
     fc_status st = fc_engine_load(kind, options->cuda_engine, &opened.ops, out_reason);
     if (st != FC_OK)
         return st;

@@ -168,9 +168,9 @@ static void *lane_main(void *argument)
     const fc_lane_context *context = lane->context;
     if (!open_engine_lane(lane))
         return NULL;
-    for (;;) {
+    for (uint32_t count = 0;;) {
         fc_request *expired = NULL;
-        uint32_t count = fc_dispatch_take(context->dispatch, lane->requests, &expired);
+        count = fc_dispatch_take(context->dispatch, count > 0, lane->requests, &expired);
         if (count == 0 && expired == NULL)
             break;
         fc_reply_chain(context->dispatch, expired, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it waited");

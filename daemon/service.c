@@ -138,6 +138,7 @@ static fc_dispatch_limits dispatch_limits(const fc_service *service)
                   .segments = service->config.engine_config.lane_segments,
                   .staging_bytes = service->config.engine_config.lane_staging_bytes},
         .lane_count = service->lane_count,
+        .spin_ns = service->config.engine_config.spin_us * FC_NS_PER_US,
     };
 }
 

@@ -1,7 +1,4 @@
 /* The CUDA engine as the daemon sees it: picks the device, says what it is, plans for it. Its lanes are in cuda_lane.c.
- *
- * How a lane's thread waits for the GPU is settled here, once a device: it spins where there are cores to spare (10 us
- * from launch to answer), and sleeps where spinning lanes would take the cores that bring the requests (27 us).
  */
 #include "kernels/cuda_engine.h"
 
@@ -11,13 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Copy in, compute and copy out overlap with three; a fourth only deepens the queue on the device. */
 enum { LANE_COUNT = 3, LEAST_CAPABILITY = 80 };
-
-/* Cores left to the transport's threads before lanes may spin. */
-enum { CORES_NOT_SPINNING = 4 };
 
 fc_status fc_cuda_fail(cudaError_t error, const char *doing, fc_reason *out_reason)
 {
@@ -89,12 +82,6 @@ static void list_kernels(fc_engine_info *info)
     info->default_kernel = fc_kernel_default(&info->device);
 }
 
-static unsigned schedule_flag(void)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores >= LANE_COUNT + CORES_NOT_SPINNING ? cudaDeviceScheduleSpin : cudaDeviceScheduleBlockingSync;
-}
-
 static fc_status engine_open(const fc_engine_config *config, fc_engine **out_engine, fc_reason *out_reason)
 {
     fc_engine *engine;
@@ -112,7 +99,8 @@ static fc_status engine_open(const fc_engine_config *config, fc_engine **out_eng
     if (st != FC_OK)
         goto free_engine;
     list_kernels(&engine->info);
-    error = cudaInitDevice(config->device_index, schedule_flag(), cudaInitDeviceFlagsAreValid);
+    /* Whoever waits, sleeps: lanes stay awake by themselves for as long as they were told. */
+    error = cudaInitDevice(config->device_index, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid);
     if (error != cudaSuccess) {
         st = fc_cuda_fail(error, "starting the device", out_reason);
         goto free_engine;
@@ -163,8 +151,9 @@ static fc_status memory_register(fc_engine *engine, void *base, size_t size_byte
 
 static void memory_unregister(fc_engine *engine, void *base)
 {
-    if (cudaSetDevice(engine->config.device_index) != cudaSuccess || cudaHostUnregister(base) != cudaSuccess)
-        (void)cudaGetLastError();
+    (void)cudaSetDevice(engine->config.device_index);
+    (void)cudaHostUnregister(base);
+    (void)cudaGetLastError();
 }
 
 static const fc_engine_ops OPS = {

@@ -1,26 +1,34 @@
-/* A lane of the CUDA engine: one stream, one pinned and one device buffer of the same layout, all made when it opens.
+/* A lane of the CUDA engine: one stream, one pinned and one device buffer laid out alike (cuda_layout.h), all made when
+ * it opens. Beside them on the device: a workspace for partial results, and the tickets of blocks that meet at one
+ * tile. Kernels leave tickets at 0, as they find them; a launch that failed may not have, so the next one zeroes them
+ * first.
  *
- *     | segments | descriptors | q k v of job 0 | q k v of job 1 | ... | out lse of job 0 | out lse of job 1 | ...
- *     '------------------ one copy to the device ---------------------' '---------- one copy back -----------'
+ * A launch is: lay out, copies in, kernel, copies out, one wait, unpack. The device starts at once with what it fetches
+ * by itself; what the processor has to pack goes in pieces, each on its way while the next is packed. The head of the
+ * buffer, segments and descriptors, stays on the device from launch to launch and is only sent where it has changed:
+ * who asks the same again, from the same arena or through the message, pays for no second copy.
  *
- * Beside them on the device: a workspace for partial results, and the tickets of blocks that meet at one tile. Kernels
- * leave tickets at 0, as they find them; a launch that failed may not have, so the next one zeroes them all first.
- *
- * Every tensor starts on 256 bytes, and an offset means the same in both buffers. A launch is: pack, copy in, kernel,
- * copy out, one wait, unpack. What earlier requests left in the buffers never reaches a caller: kernels write every
- * element of out and lse, and nothing else is copied to anybody. A launch that fails half way is waited for before the
- * lane returns, so no copy is ever under way in a buffer that the next launch fills.
+ * What earlier requests left in the buffers never reaches a caller: kernels write every element of out and lse, and
+ * nothing else is copied to anybody. A launch that fails half way is waited for before the lane returns, so no copy is
+ * ever under way in memory that somebody else uses next.
  */
 #include "kernels/cuda_engine.h"
 
 #include "kernels/cuda_launch.h"
+#include "kernels/cuda_layout.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { ALIGN_BYTES = 256, TICKETS_BYTES = FC_LAUNCH_TICKETS_MAX * sizeof(uint32_t) };
+enum { TICKETS_BYTES = FC_LAUNCH_TICKETS_MAX * sizeof(uint32_t) };
 
-/* Between them lie the copy in, the kernel and the copy out. */
+/* Sent as soon as it is packed. A core packs 0.5 MiB in 40 to 50 us and the device fetches it in 14, so only the last
+ * piece is waited for; smaller ones cost more calls than they save. */
+enum { PIECE_BYTES = 512 << 10 };
+
+/* Between them lie the copies in, the kernel and the copies out. */
 typedef enum mark { MARK_START, MARK_COPIED_IN, MARK_COMPUTED, MARK_COPIED_OUT, MARK_COUNT } mark;
 
 struct fc_engine_lane {
@@ -31,183 +39,43 @@ struct fc_engine_lane {
     void *d_workspace;
     uint32_t *d_tickets;
     bool has_clean_tickets;
+    bool has_head;  /* the device's head is the pinned buffer's, */
+    fc_launch head; /* which was made for this launch */
+    fc_segment *segments;
+    fc_cuda_job *jobs;
     cudaStream_t stream;
     cudaEvent_t marks[MARK_COUNT];
 };
 
-/* A launch laid out in the buffers. */
+/* A launch laid out in the buffers. Of the pinned buffer, [sent, packed) waits to be sent. */
 typedef struct batch {
     fc_launch launch;
-    size_t outputs_begin, outputs_end;
+    fc_cuda_layout layout;
+    uint32_t job_count;
+    size_t sent, packed;
 } batch;
-
-/* --- sizes ------------------------------------------------------------------------------------------------------ */
-
-static size_t aligned(size_t bytes)
-{
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-}
-
-/* The next free place, and moves past it. */
-static size_t take(size_t *cursor, size_t bytes)
-{
-    size_t place = *cursor;
-    *cursor += aligned(bytes);
-    return place;
-}
-
-static size_t q_bytes(const fc_problem *p)
-{
-    return (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len * (size_t)p->head_dim * fc_dtype_bytes(p->dtype);
-}
-
-static size_t kv_bytes(const fc_problem *p)
-{
-    return (size_t)p->batch * (size_t)p->kv_heads * (size_t)p->kv_len * (size_t)p->head_dim * fc_dtype_bytes(p->dtype);
-}
-
-static size_t lse_bytes(const fc_problem *p)
-{
-    return (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len * sizeof(float);
-}
-
-/* What a tensor takes in the lane's buffers. */
-static size_t staged_bytes(fc_memory_place place, size_t bytes)
-{
-    return place.kind == FC_MEMORY_DEVICE ? 0 : aligned(bytes);
-}
 
 size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places)
 {
-    static const fc_memory_places HOST = {.q = {.kind = FC_MEMORY_HOST}};
-    const fc_memory_places *at = places != NULL ? places : &HOST;
     (void)engine;
-    return staged_bytes(at->q, q_bytes(problem)) + staged_bytes(at->k, kv_bytes(problem)) +
-           staged_bytes(at->v, kv_bytes(problem)) + staged_bytes(at->out, q_bytes(problem)) +
-           staged_bytes(at->lse, lse_bytes(problem));
+    return fc_cuda_layout_job_bytes(problem, places);
 }
 
-/* What precedes the tensors in the buffers. */
-static size_t head_bytes(uint32_t segment_count, uint32_t descriptor_bytes)
+/* --- laying out --------------------------------------------------------------------------------------------------- */
+
+static fc_status check_counts(const fc_engine_config *config, uint32_t job_count, uint64_t segments, uint64_t tickets,
+                              fc_reason *out_reason)
 {
-    return aligned((size_t)segment_count * sizeof(fc_segment)) + aligned((size_t)segment_count * descriptor_bytes);
-}
-
-/* --- packing ---------------------------------------------------------------------------------------------------- */
-
-/* A tensor in the caller's memory, [batch, heads, tokens, head_dim] by its strides. */
-typedef struct view {
-    const void *base;
-    fc_strides strides;
-    int64_t batch, heads, tokens;
-    size_t row_bytes, element_bytes;
-} view;
-
-static view view_of(const fc_problem *p, const void *base, fc_strides strides, int32_t heads, int32_t tokens)
-{
-    size_t element_bytes = fc_dtype_bytes(p->dtype);
-    return (view){base, strides, p->batch, heads, tokens, (size_t)p->head_dim * element_bytes, element_bytes};
-}
-
-static bool has_strides(const view *v, fc_strides s)
-{
-    return (v->batch <= 1 || v->strides.batch == s.batch) && (v->heads <= 1 || v->strides.head == s.head) &&
-           (v->tokens <= 1 || v->strides.token == s.token);
-}
-
-/* The layout whose contiguous tensor this is; FC_LAYOUT_COUNT: neither. */
-static fc_layout layout_of(const view *v)
-{
-    int64_t head_dim = (int64_t)(v->row_bytes / v->element_bytes);
-    if (has_strides(v, fc_strides_contiguous(FC_BHSD, v->heads, v->tokens, head_dim)))
-        return FC_BHSD;
-    return has_strides(v, fc_strides_contiguous(FC_BSHD, v->heads, v->tokens, head_dim)) ? FC_BSHD : FC_LAYOUT_COUNT;
-}
-
-/* The strides a tensor has in the buffers: its own where it is contiguous, so that one memcpy moves it. */
-static fc_strides packed_strides(const view *v)
-{
-    fc_layout layout = layout_of(v);
-    int64_t head_dim = (int64_t)(v->row_bytes / v->element_bytes);
-    return fc_strides_contiguous(layout == FC_LAYOUT_COUNT ? FC_BHSD : layout, v->heads, v->tokens, head_dim);
-}
-
-/* Moves the rows of a tensor that is not contiguous: into the packed copy, or out of it. */
-static void copy_rows(const view *v, char *packed, bool is_out)
-{
-    for (int64_t row = 0; row < v->batch * v->heads * v->tokens; row++) {
-        int64_t b = row / (v->heads * v->tokens), h = row / v->tokens % v->heads, t = row % v->tokens;
-        int64_t element = b * v->strides.batch + h * v->strides.head + t * v->strides.token;
-        char *theirs = (char *)v->base + element * (int64_t)v->element_bytes;
-        char *ours = packed + row * (int64_t)v->row_bytes;
-        memcpy(is_out ? theirs : ours, is_out ? ours : theirs, v->row_bytes);
-    }
-}
-
-static size_t view_bytes(const view *v)
-{
-    return (size_t)(v->batch * v->heads * v->tokens) * v->row_bytes;
-}
-
-static void pack(const view *v, char *packed)
-{
-    if (layout_of(v) == FC_LAYOUT_COUNT)
-        copy_rows(v, packed, false);
-    else if (view_bytes(v) > 0)
-        memcpy(packed, v->base, view_bytes(v));
-}
-
-static void unpack(const view *v, char *packed)
-{
-    if (layout_of(v) == FC_LAYOUT_COUNT)
-        copy_rows(v, packed, true);
-    else if (view_bytes(v) > 0)
-        memcpy((void *)v->base, packed, view_bytes(v));
-}
-
-/* Copies one input to the staging memory; where it will be on the device, and how it lies there. */
-static const void *pack_input(fc_engine_lane *lane, const view *v, size_t *cursor, fc_strides *out_strides)
-{
-    size_t place = take(cursor, view_bytes(v));
-    pack(v, lane->staging + place);
-    *out_strides = packed_strides(v);
-    return lane->d_buffer + place;
-}
-
-static view out_view(const fc_engine_job *job)
-{
-    const fc_problem *p = &job->problem;
-    return view_of(p, job->tensors.out, job->tensors.out_strides, p->q_heads, p->q_len);
-}
-
-static fc_tensors pack_inputs(fc_engine_lane *lane, const fc_engine_job *job, size_t *cursor)
-{
-    const fc_problem *p = &job->problem;
-    view q = view_of(p, job->tensors.q, job->tensors.q_strides, p->q_heads, p->q_len);
-    view k = view_of(p, job->tensors.k, job->tensors.k_strides, p->kv_heads, p->kv_len);
-    view v = view_of(p, job->tensors.v, job->tensors.v_strides, p->kv_heads, p->kv_len);
-    fc_tensors d_tensors = {0};
-    d_tensors.q = pack_input(lane, &q, cursor, &d_tensors.q_strides);
-    d_tensors.k = pack_input(lane, &k, cursor, &d_tensors.k_strides);
-    d_tensors.v = pack_input(lane, &v, cursor, &d_tensors.v_strides);
-    return d_tensors;
-}
-
-static uint32_t count_segments(const fc_engine_job *jobs, uint32_t job_count)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < job_count; i++)
-        count += (uint32_t)jobs[i].problem.batch;
-    return count;
-}
-
-/* Where the outputs of the jobs begin: behind everyone's inputs. */
-static size_t inputs_bytes(const fc_engine_job *jobs, uint32_t job_count)
-{
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < job_count; i++)
-        bytes += aligned(q_bytes(&jobs[i].problem)) + 2 * aligned(kv_bytes(&jobs[i].problem));
-    return bytes;
+    if (job_count > config->lane_jobs)
+        return fc_fail(FC_INTERNAL, out_reason, "a launch holds more than the lane's %lu jobs",
+                       (unsigned long)config->lane_jobs);
+    if (segments > config->lane_segments)
+        return fc_fail(FC_INTERNAL, out_reason, "a launch holds more than the lane's %lu batch entries",
+                       (unsigned long)config->lane_segments);
+    if (tickets > FC_LAUNCH_TICKETS_MAX)
+        return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %d tickets",
+                       FC_LAUNCH_TICKETS_MAX);
+    return FC_OK;
 }
 
 static fc_status check_fit(const fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count,
@@ -217,7 +85,7 @@ static fc_status check_fit(const fc_engine_lane *lane, const fc_engine_job *jobs
     size_t bytes = 0, workspace = 0;
     uint64_t segments = 0, tickets = 0;
     for (uint32_t i = 0; i < job_count; i++) {
-        size_t more = fc_cuda_staging_bytes(lane->engine, &jobs[i].problem, &jobs[i].places);
+        size_t more = fc_cuda_layout_job_bytes(&jobs[i].problem, &jobs[i].places);
         if (more > config->lane_staging_bytes - bytes)
             return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %zu staging bytes",
                            config->lane_staging_bytes);
@@ -229,86 +97,80 @@ static fc_status check_fit(const fc_engine_lane *lane, const fc_engine_job *jobs
         tickets += jobs[i].plan.ticket_count;
         segments += (uint64_t)jobs[i].problem.batch;
     }
-    if (segments > config->lane_segments)
-        return fc_fail(FC_INTERNAL, out_reason, "a launch holds more than the lane's %lu batch entries",
-                       (unsigned long)config->lane_segments);
-    if (tickets > FC_LAUNCH_TICKETS_MAX)
-        return fc_fail(FC_INTERNAL, out_reason, "a launch needs more than the lane's %d tickets",
-                       FC_LAUNCH_TICKETS_MAX);
-    return FC_OK;
+    return check_counts(config, job_count, segments, tickets, out_reason);
 }
 
-/* Packs the inputs, sets the outputs aside, and writes the segments. */
-static void pack_jobs(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, size_t inputs,
-                      batch *out_batch)
+static uint32_t count_segments(const fc_engine_job *jobs, uint32_t job_count)
 {
-    fc_segment *segments = (fc_segment *)lane->staging;
-    size_t outputs = inputs + inputs_bytes(jobs, job_count);
-    out_batch->outputs_begin = outputs;
-    for (uint32_t i = 0; i < job_count; i++) {
-        const fc_problem *p = &jobs[i].problem;
-        fc_tensors d_tensors = pack_inputs(lane, &jobs[i], &inputs);
-        view out = out_view(&jobs[i]);
-        d_tensors.out = lane->d_buffer + take(&outputs, q_bytes(p));
-        d_tensors.out_strides = packed_strides(&out);
-        d_tensors.lse = (float *)(void *)(lane->d_buffer + take(&outputs, lse_bytes(p)));
-        fc_problem_segments(p, &jobs[i].plan, &d_tensors, segments);
-        segments += p->batch;
-    }
-    out_batch->outputs_end = outputs;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < job_count; i++)
+        count += (uint32_t)jobs[i].problem.batch;
+    return count;
 }
 
-/* Writes the descriptors of a launch whose segments stand. */
-static fc_status describe(fc_engine_lane *lane, fc_launch *launch, fc_reason *out_reason)
+/* Is what the head was made for what this launch needs? Descriptors follow from segments and plan. */
+static bool is_head_of(const fc_engine_lane *lane, const fc_launch *launch)
 {
-    size_t place = head_bytes(launch->segment_count, 0);
+    const fc_plan *was = &lane->head.plan, *is = &launch->plan;
+    return lane->has_head && lane->head.segment_count == launch->segment_count && was->kernel == is->kernel &&
+           was->variant == is->variant && was->dtype == is->dtype && was->head_dim == is->head_dim &&
+           was->q_tile_rows == is->q_tile_rows && was->descriptor_bytes == is->descriptor_bytes &&
+           memcmp(lane->staging, launch->segments, (size_t)launch->segment_count * sizeof(fc_segment)) == 0;
+}
+
+/* Writes the head to the pinned buffer, unless it stands there and on the device. */
+static fc_status write_head(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
+{
+    fc_launch *launch = &b->launch;
+    size_t descriptors = fc_cuda_layout_head_bytes(launch->segment_count, 0);
     fc_cuda_describer describer = fc_cuda_describe_find(launch->plan.kernel);
-    if (launch->plan.descriptor_bytes == 0)
+    bool is_described = launch->plan.descriptor_bytes > 0;
+    b->sent = b->packed = b->layout.head_end;
+    launch->d_descriptors = is_described ? lane->d_buffer + descriptors : NULL;
+    if (is_head_of(lane, launch))
         return FC_OK;
-    if (describer == NULL || describer(launch, lane->staging + place) != FC_OK)
+    lane->has_head = false;
+    memcpy(lane->staging, launch->segments, (size_t)launch->segment_count * sizeof(fc_segment));
+    if (is_described && (describer == NULL || describer(launch, lane->staging + descriptors) != FC_OK))
         return fc_fail(FC_INTERNAL, out_reason, "the driver refused to describe a launch of %s",
                        fc_kernel_name(launch->plan.kernel));
-    launch->d_descriptors = lane->d_buffer + place;
+    lane->head = *launch;
+    b->sent = 0;
     return FC_OK;
 }
 
-static fc_status pack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, batch *out_batch,
-                            fc_reason *out_reason)
+static fc_status lay_out(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, batch *b,
+                         fc_reason *out_reason)
 {
     const fc_plan *plan = &jobs[0].plan;
-    fc_segment *segments = (fc_segment *)lane->staging;
     uint32_t count = count_segments(jobs, job_count);
-    pack_jobs(lane, jobs, job_count, head_bytes(count, plan->descriptor_bytes), out_batch);
-    out_batch->launch = (fc_launch){
+    fc_segment *segments = lane->segments;
+    fc_status st = fc_cuda_layout_make(jobs, job_count, fc_cuda_layout_head_bytes(count, plan->descriptor_bytes),
+                                       lane->jobs, &b->layout, out_reason);
+    if (st != FC_OK)
+        return st;
+    for (uint32_t i = 0; i < job_count; i++) {
+        fc_tensors d_tensors = fc_cuda_layout_tensors(&lane->jobs[i], lane->d_buffer);
+        fc_problem_segments(&jobs[i].problem, &jobs[i].plan, &d_tensors, segments);
+        segments += jobs[i].problem.batch;
+    }
+    b->job_count = job_count;
+    b->launch = (fc_launch){
         .plan = *plan,
-        .segments = segments,
+        .segments = lane->segments,
         .d_segments = (const fc_segment *)(const void *)lane->d_buffer,
         .segment_count = count,
-        .block_count = fc_launch_index(plan, segments, count),
+        .block_count = fc_launch_index(plan, lane->segments, count),
         .d_workspace = lane->d_workspace,
         .workspace_bytes = FC_LAUNCH_WORKSPACE_BYTES_MAX,
         .d_tickets = lane->d_tickets,
     };
-    if (out_batch->launch.block_count == UINT32_MAX)
+    if (b->launch.block_count == UINT32_MAX)
         return fc_fail(FC_INTERNAL, out_reason, "a launch needs more blocks than a grid holds");
-    return describe(lane, &out_batch->launch, out_reason);
+    return write_head(lane, b, out_reason);
 }
 
-static void unpack_batch(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, const batch *b)
-{
-    size_t outputs = b->outputs_begin;
-    for (uint32_t i = 0; i < job_count; i++) {
-        const fc_problem *p = &jobs[i].problem;
-        view out = out_view(&jobs[i]);
-        size_t lse;
-        unpack(&out, lane->staging + take(&outputs, q_bytes(p)));
-        lse = take(&outputs, lse_bytes(p));
-        if (jobs[i].tensors.lse != NULL && lse_bytes(p) > 0)
-            memcpy(jobs[i].tensors.lse, lane->staging + lse, lse_bytes(p));
-    }
-}
-
-/* --- running ---------------------------------------------------------------------------------------------------- */
+/* --- failing ------------------------------------------------------------------------------------------------------ */
 
 /* After a CUDA error in the middle of a launch: waits until nothing is under way, and finds out whether the context
  * survived. Errors of the device itself come back from every call until the process ends. */
@@ -316,6 +178,7 @@ static fc_status settle(fc_engine_lane *lane, cudaError_t error, const char *doi
 {
     fc_status st = fc_cuda_fail(error, doing, out_reason);
     lane->has_clean_tickets = false;
+    lane->has_head = false;
     if (cudaStreamSynchronize(lane->stream) == cudaSuccess)
         return st;
     (void)cudaGetLastError();
@@ -335,15 +198,77 @@ static fc_status clean_tickets(fc_engine_lane *lane, fc_reason *out_reason)
     return FC_OK;
 }
 
-static fc_status copy_in(fc_engine_lane *lane, const batch *b, fc_reason *out_reason)
+/* --- copies in ---------------------------------------------------------------------------------------------------- */
+
+static cudaError_t fetch(fc_engine_lane *lane, size_t offset, const char *from, size_t bytes)
+{
+    if (bytes == 0)
+        return cudaSuccess;
+    return cudaMemcpyAsync(lane->d_buffer + offset, from, bytes, cudaMemcpyHostToDevice, lane->stream);
+}
+
+/* What the device fetches by itself goes first: the processor packs meanwhile. */
+static cudaError_t fetch_direct(fc_engine_lane *lane, const batch *b)
+{
+    cudaError_t error = cudaSuccess;
+    for (uint32_t i = 0; i < b->job_count; i++) {
+        for (int j = 0; j < FC_CUDA_INPUTS && error == cudaSuccess; j++) {
+            const fc_cuda_tensor *t = &lane->jobs[i].tensors[j];
+            if (t->way == FC_CUDA_DIRECT)
+                error = fetch(lane, t->offset, t->base, t->run_bytes);
+        }
+    }
+    return error;
+}
+
+/* Sends what is packed, once it is `least` bytes. */
+static cudaError_t send_packed(fc_engine_lane *lane, batch *b, size_t least)
+{
+    size_t begin = b->sent;
+    if (b->packed - begin < least)
+        return cudaSuccess;
+    b->sent = b->packed;
+    return fetch(lane, begin, lane->staging + begin, b->packed - begin);
+}
+
+static cudaError_t pack_tensor(fc_engine_lane *lane, batch *b, const fc_cuda_tensor *t)
+{
+    size_t bytes = fc_cuda_tensor_bytes(t);
+    cudaError_t error = cudaSuccess;
+    if (!fc_cuda_tensor_is_packed(t)) {
+        fc_cuda_tensor_pack(t, lane->staging + t->offset);
+        b->packed = t->offset + bytes;
+        return send_packed(lane, b, PIECE_BYTES);
+    }
+    for (size_t at = 0, piece; at < bytes && error == cudaSuccess; at += piece) {
+        piece = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
+        memcpy(lane->staging + t->offset + at, t->base + at, piece);
+        b->packed = t->offset + at + piece;
+        error = send_packed(lane, b, PIECE_BYTES);
+    }
+    return error;
+}
+
+static fc_status copy_in(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
 {
     cudaError_t error = cudaEventRecord(lane->marks[MARK_START], lane->stream);
     if (error == cudaSuccess)
-        error = cudaMemcpyAsync(lane->d_buffer, lane->staging, b->outputs_begin, cudaMemcpyHostToDevice, lane->stream);
+        error = fetch_direct(lane, b);
+    for (uint32_t i = 0; i < b->job_count; i++) {
+        for (int j = 0; j < FC_CUDA_INPUTS && error == cudaSuccess; j++) {
+            const fc_cuda_tensor *t = &lane->jobs[i].tensors[j];
+            if (t->way == FC_CUDA_STAGED)
+                error = pack_tensor(lane, b, t);
+        }
+    }
+    if (error == cudaSuccess)
+        error = send_packed(lane, b, 0);
     if (error == cudaSuccess)
         error = cudaEventRecord(lane->marks[MARK_COPIED_IN], lane->stream);
     return error == cudaSuccess ? FC_OK : settle(lane, error, "copying in", out_reason);
 }
+
+/* --- the kernel --------------------------------------------------------------------------------------------------- */
 
 /* A wrapper that refuses a launch leaves the runtime's last error; without one the plan was not the kernel's. */
 static cudaError_t launch_kernel(const fc_launch *launch, cudaStream_t stream)
@@ -366,14 +291,53 @@ static fc_status compute(fc_engine_lane *lane, const batch *b, fc_reason *out_re
     return error == cudaSuccess ? FC_OK : settle(lane, error, "launching the kernel", out_reason);
 }
 
+/* --- copies out, and the wait ---------------------------------------------------------------------------------------
+ */
+
+static cudaError_t bring(fc_engine_lane *lane, char *to, size_t offset, size_t bytes)
+{
+    if (bytes == 0)
+        return cudaSuccess;
+    return cudaMemcpyAsync(to, lane->d_buffer + offset, bytes, cudaMemcpyDeviceToHost, lane->stream);
+}
+
 static fc_status copy_out(fc_engine_lane *lane, const batch *b, fc_reason *out_reason)
 {
-    cudaError_t error = cudaMemcpyAsync(lane->staging + b->outputs_begin, lane->d_buffer + b->outputs_begin,
-                                        b->outputs_end - b->outputs_begin, cudaMemcpyDeviceToHost, lane->stream);
+    size_t staged = b->layout.inputs_end;
+    cudaError_t error = bring(lane, lane->staging + staged, staged, b->layout.outputs_end - staged);
+    for (uint32_t i = 0; i < b->job_count; i++) {
+        for (int j = FC_CUDA_INPUTS; j < FC_CUDA_TENSORS && error == cudaSuccess; j++) {
+            const fc_cuda_tensor *t = &lane->jobs[i].tensors[j];
+            if (t->way == FC_CUDA_DIRECT)
+                error = bring(lane, t->base, t->offset, t->run_bytes);
+        }
+    }
     if (error == cudaSuccess)
         error = cudaEventRecord(lane->marks[MARK_COPIED_OUT], lane->stream);
-    if (error == cudaSuccess)
-        error = cudaStreamSynchronize(lane->stream);
+    return error == cudaSuccess ? FC_OK : settle(lane, error, "copying out", out_reason);
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Awake for a while, then asleep: to be woken costs about as much as the whole launch may take. */
+static fc_status wait_for_end(fc_engine_lane *lane, fc_reason *out_reason)
+{
+    cudaEvent_t end = lane->marks[MARK_COPIED_OUT];
+    uint64_t deadline_us = now_us() + lane->engine->config.spin_us;
+    cudaError_t error = cudaErrorNotReady;
+    while (error == cudaErrorNotReady && now_us() < deadline_us) {
+        error = cudaEventQuery(end);
+        if (error == cudaErrorNotReady)
+            sched_yield(); /* to whoever brings the next request, where cores are few */
+    }
+    (void)cudaGetLastError(); /* which "not ready" became, and the next launch would be told of */
+    if (error == cudaErrorNotReady)
+        error = cudaEventSynchronize(end);
     return error == cudaSuccess ? FC_OK : settle(lane, error, "waiting for the answer", out_reason);
 }
 
@@ -387,7 +351,20 @@ static double elapsed_us(const fc_engine_lane *lane, mark from)
     return 0;
 }
 
-static fc_status run_batch(fc_engine_lane *lane, const batch *b, fc_engine_timing *out_timing, fc_reason *out_reason)
+static void unpack(const fc_engine_lane *lane, const batch *b)
+{
+    for (uint32_t i = 0; i < b->job_count; i++) {
+        for (int j = FC_CUDA_INPUTS; j < FC_CUDA_TENSORS; j++) {
+            const fc_cuda_tensor *t = &lane->jobs[i].tensors[j];
+            if (t->way == FC_CUDA_STAGED)
+                fc_cuda_tensor_unpack(t, lane->staging + t->offset);
+        }
+    }
+}
+
+/* --- running ------------------------------------------------------------------------------------------------------ */
+
+static fc_status run_batch(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
 {
     fc_status st = clean_tickets(lane, out_reason);
     if (st == FC_OK)
@@ -396,12 +373,11 @@ static fc_status run_batch(fc_engine_lane *lane, const batch *b, fc_engine_timin
         st = compute(lane, b, out_reason);
     if (st == FC_OK)
         st = copy_out(lane, b, out_reason);
-    if (st != FC_OK)
-        return st;
-    *out_timing = (fc_engine_timing){.copy_in_us = elapsed_us(lane, MARK_START),
-                                     .kernel_us = elapsed_us(lane, MARK_COPIED_IN),
-                                     .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
-    return FC_OK;
+    if (st == FC_OK)
+        st = wait_for_end(lane, out_reason);
+    if (st == FC_OK)
+        lane->has_head = true;
+    return st;
 }
 
 fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count,
@@ -413,22 +389,25 @@ fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint
         return fc_cuda_lost(out_reason);
     st = check_fit(lane, jobs, job_count, out_reason);
     if (st == FC_OK)
-        st = pack_batch(lane, jobs, job_count, &b, out_reason);
+        st = lay_out(lane, jobs, job_count, &b, out_reason);
     if (st != FC_OK)
         return st;
-    if (b.launch.block_count == 0) { /* no queries at all */
-        *out_timing = (fc_engine_timing){0};
+    *out_timing = (fc_engine_timing){0};
+    if (b.launch.block_count == 0) /* no queries at all */
         return FC_OK;
-    }
-    st = run_batch(lane, &b, out_timing, out_reason);
-    if (st == FC_OK)
-        unpack_batch(lane, jobs, job_count, &b);
-    return st;
+    st = run_batch(lane, &b, out_reason);
+    if (st != FC_OK)
+        return st;
+    *out_timing = (fc_engine_timing){.copy_in_us = elapsed_us(lane, MARK_START),
+                                     .kernel_us = elapsed_us(lane, MARK_COPIED_IN),
+                                     .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
+    unpack(lane, &b);
+    return FC_OK;
 }
 
 /* --- opening and closing ---------------------------------------------------------------------------------------- */
 
-/* Releases whatever of a lane exists. Errors change nothing any more. */
+/* Releases whatever of a lane exists, the lane too. Errors change nothing any more. */
 static void release(fc_engine_lane *lane)
 {
     for (int i = 0; i < MARK_COUNT; i++) {
@@ -446,6 +425,9 @@ static void release(fc_engine_lane *lane)
     if (lane->stream != NULL)
         (void)cudaStreamDestroy(lane->stream);
     (void)cudaGetLastError();
+    free(lane->segments);
+    free(lane->jobs);
+    free(lane);
 }
 
 static cudaError_t acquire(fc_engine_lane *lane)
@@ -462,12 +444,20 @@ static cudaError_t acquire(fc_engine_lane *lane)
     if (error == cudaSuccess)
         error = cudaMalloc((void **)&lane->d_tickets, TICKETS_BYTES);
     for (int i = 0; i < MARK_COUNT && error == cudaSuccess; i++)
-        error = cudaEventCreateWithFlags(&lane->marks[i], cudaEventDefault);
+        error =
+            cudaEventCreateWithFlags(&lane->marks[i], i == MARK_COPIED_OUT ? cudaEventBlockingSync : cudaEventDefault);
     return error;
+}
+
+/* Counts of the config, which may be 0. */
+static size_t at_least_one(uint32_t count)
+{
+    return count > 0 ? count : 1;
 }
 
 fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_reason *out_reason)
 {
+    const fc_engine_config *config = &engine->config;
     fc_engine_lane *lane;
     cudaError_t error;
     if (atomic_load(&engine->is_lost))
@@ -476,12 +466,17 @@ fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_rea
     if (lane == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "no memory for a lane");
     lane->engine = engine;
-    lane->buffer_bytes =
-        head_bytes(engine->config.lane_segments, FC_DESCRIPTOR_BYTES_MAX) + aligned(engine->config.lane_staging_bytes);
+    lane->buffer_bytes = fc_cuda_layout_head_bytes(config->lane_segments, FC_DESCRIPTOR_BYTES_MAX) +
+                         fc_cuda_layout_aligned(config->lane_staging_bytes);
+    lane->segments = calloc(at_least_one(config->lane_segments), sizeof *lane->segments);
+    lane->jobs = calloc(at_least_one(config->lane_jobs), sizeof *lane->jobs);
+    if (lane->segments == NULL || lane->jobs == NULL) {
+        release(lane);
+        return fc_fail(FC_NO_MEMORY, out_reason, "no memory for a lane");
+    }
     error = acquire(lane);
     if (error != cudaSuccess) {
         release(lane);
-        free(lane);
         return fc_cuda_fail(error, "setting up a lane", out_reason);
     }
     *out_lane = lane;
@@ -490,8 +485,6 @@ fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_rea
 
 void fc_cuda_lane_close(fc_engine_lane *lane)
 {
-    if (lane == NULL)
-        return;
-    release(lane);
-    free(lane);
+    if (lane != NULL)
+        release(lane);
 }

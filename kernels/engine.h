@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
-#define FC_ENGINE_ABI_VERSION 4
+#define FC_ENGINE_ABI_VERSION 5
 
 typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;
@@ -25,6 +25,8 @@ typedef struct fc_engine_config {
     int32_t thread_count;      /* CPU threads of one launch; 0: all this process may use */
     size_t lane_staging_bytes; /* pinned and device bytes a lane sets aside for the inputs and outputs of one launch */
     uint32_t lane_segments;    /* batch entries one launch may hold */
+    uint32_t lane_jobs;        /* jobs one launch may hold */
+    uint32_t spin_us;          /* how long a lane waits awake for the device before it sleeps */
 } fc_engine_config;
 
 typedef struct fc_engine_info {
@@ -42,20 +44,18 @@ typedef struct fc_engine_info {
 /* What kind of memory a tensor lies in. */
 typedef enum fc_memory_kind {
     FC_MEMORY_HOST,       /* the process's, at any alignment */
-    FC_MEMORY_REGISTERED, /* host memory inside a region that memory_register() took: the device copies from and to it
-                           */
+    FC_MEMORY_REGISTERED, /* host memory inside a region of memory_register(): the device copies from and to it */
     FC_MEMORY_DEVICE      /* the engine's device: kernels use the address as it is. Aligned as fc_tensors says. */
 } fc_memory_kind;
 
 typedef struct fc_memory_place {
     fc_memory_kind kind;
-    const void
-        *region; /* REGISTERED: its base. Tensors of one region may travel in one copy, with what lies between. */
+    const void *region; /* REGISTERED: its base. Tensors of one may travel in one copy, with what lies between. */
 } fc_memory_place;
 
 /* Of the tensors of a job; {0}: all are plain host memory. */
 typedef struct fc_memory_places {
-    fc_memory_place q, k, v, out, lse;
+    fc_memory_place q, k, v, out, lse; /* of an lse that is NULL: plain */
 } fc_memory_places;
 
 /* Device memory of its own that other processes can map, too: no neighbour shares its pages. */

@@ -1,12 +1,13 @@
 /* Controls of the fake CUDA runtime, exported by build/tests/flashcore-cuda-fake.so and found there with dlsym.
  *
- * The fake is one process-wide device. Work on a stream is put off until somebody waits for the stream, so that whoever
- * forgets to wait reads stale bytes. Device pointers cannot be dereferenced by the host. Host memory of copies has to
- * be pinned. Fresh memory is poisoned. Kernels find tickets that are not 0, a workspace or descriptors that are too
- * small or somebody else's, and spoil all of the workspace; launches that fail leave tickets behind. Any thread.
+ * The fake is one process-wide device. Work on a stream is put off until somebody waits for the stream or for an event
+ * behind it, or has asked for the event often enough, so that whoever forgets to wait reads stale bytes. Device
+ * pointers cannot be dereferenced by the host. Host memory of copies has to be pinned. Fresh memory is poisoned.
+ * Kernels find tickets that are not 0, a workspace or descriptors that are too small or somebody else's, and spoil all
+ * of the workspace; launches that fail leave tickets behind. Any thread.
  *
  * For programs that only open the shared object (the daemon), the environment variable FAKE_CUDA says the same as calls
- * before the first use would:  FAKE_CUDA="fail=12 error=700 sticky=1 devices=1 capability=75 driver=13000"
+ * before the first use would:  FAKE_CUDA="fail=12 error=700 sticky=1 devices=1 capability=75 driver=13000 pending=3"
  */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
@@ -28,7 +29,25 @@ long fake_cuda_live(void);
 typedef void (*fake_cuda_machine_fn)(int devices, int capability, int driver);
 void fake_cuda_machine(int devices, int capability, int driver);
 
-/* No failure planned, no error remembered, one device of capability 9.0 under driver 13.0. */
+/* How often an event that was recorded is said not to be ready, before its work is done all at once. */
+typedef void (*fake_cuda_pending_fn)(unsigned queries);
+void fake_cuda_pending(unsigned queries);
+
+/* Copies put on streams since the reset, and their bytes. */
+typedef struct fake_cuda_copies {
+    unsigned long in, out, in_bytes, out_bytes;
+} fake_cuda_copies;
+typedef fake_cuda_copies (*fake_cuda_copied_fn)(void);
+fake_cuda_copies fake_cuda_copied(void);
+
+/* Device memory for tests that play a caller who has some. Returns its device address, and where the host finds its
+ * bytes; both go with fake_cuda_release(). Counts as live, and not as a call. NULL: none left. */
+typedef void *(*fake_cuda_allocate_fn)(unsigned long bytes, void **out_bytes);
+void *fake_cuda_allocate(unsigned long bytes, void **out_bytes);
+typedef void (*fake_cuda_release_fn)(void *d_pointer);
+void fake_cuda_release(void *d_pointer);
+
+/* No failure planned, no error remembered, one device of capability 9.0 under driver 13.0, two queries pending. */
 typedef void (*fake_cuda_reset_fn)(void);
 void fake_cuda_reset(void);
 

@@ -44,6 +44,8 @@ struct fake_stream {
 struct fake_event {
     float ms;
     bool is_recorded;
+    unsigned queries;    /* since it was put on */
+    cudaStream_t stream; /* where it was put last; NULL: nowhere */
 };
 
 static struct {
@@ -55,8 +57,10 @@ static struct {
     cudaError_t fail_error, sticky;
     bool fail_is_sticky, has_read_environment;
     int devices, capability, driver;
+    unsigned pending;
+    fake_cuda_copies copies;
     float clock_ms;
-} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .devices = 1, .capability = 90, .driver = 13000};
+} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .devices = 1, .capability = 90, .driver = 13000, .pending = 2};
 
 static _Thread_local cudaError_t last_error;
 
@@ -81,6 +85,8 @@ static void read_environment(void)
             fake.capability = value;
         else if (strcmp(name, "driver") == 0)
             fake.driver = value;
+        else if (strcmp(name, "pending") == 0)
+            fake.pending = (unsigned)value;
         words += used;
     }
 }
@@ -132,13 +138,30 @@ EXPORT void fake_cuda_machine(int devices, int capability, int driver)
     unlock();
 }
 
+EXPORT void fake_cuda_pending(unsigned queries)
+{
+    lock();
+    fake.pending = queries;
+    unlock();
+}
+
+EXPORT fake_cuda_copies fake_cuda_copied(void)
+{
+    lock();
+    fake_cuda_copies copies = fake.copies;
+    unlock();
+    return copies;
+}
+
 EXPORT void fake_cuda_reset(void)
 {
     fake_cuda_fail(0, cudaSuccess, 0);
     fake_cuda_machine(1, 90, 13000);
+    fake_cuda_pending(2);
     lock();
     fake.sticky = cudaSuccess;
     fake.launches = 0;
+    fake.copies = (fake_cuda_copies){0};
     unlock();
     last_error = cudaSuccess;
 }
@@ -366,6 +389,23 @@ cudaError_t cudaMallocHost(void **pointer, size_t bytes)
     return leave(error);
 }
 
+EXPORT void *fake_cuda_allocate(unsigned long bytes, void **out_bytes)
+{
+    char *real = NULL;
+    lock();
+    cudaError_t error = add_block(&real, bytes, true);
+    unlock();
+    *out_bytes = real;
+    return error == cudaSuccess ? (void *)((uintptr_t)real + DEVICE_BIAS) : NULL;
+}
+
+EXPORT void fake_cuda_release(void *d_pointer)
+{
+    lock();
+    drop_block(unbiased(d_pointer), true);
+    unlock();
+}
+
 cudaError_t cudaFree(void *d_pointer)
 {
     cudaError_t error = enter();
@@ -501,6 +541,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_COPY, .to = to, .from = from, .bytes = bytes, .direction = kind});
+    if (error == cudaSuccess) {
+        *(is_in ? &fake.copies.in : &fake.copies.out) += 1;
+        *(is_in ? &fake.copies.in_bytes : &fake.copies.out_bytes) += bytes;
+    }
     return leave(error);
 }
 
@@ -519,12 +563,19 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     cudaError_t error = enter();
     if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_RECORD, .event = event});
+    if (error == cudaSuccess) {
+        event->is_recorded = false;
+        event->queries = 0;
+        event->stream = stream;
+    }
     return leave(error);
 }
 
 fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
 {
     cudaError_t error = enter();
+    if (error == cudaSuccess)
+        error = last_error; /* the real one tells a launch about errors nobody has asked for */
     if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_LAUNCH, .launch = *launch});
     else
@@ -552,16 +603,39 @@ static cudaError_t run_step(const step *s)
     return cudaSuccess;
 }
 
-/* A step that fails breaks the device for good, as kernels that go wrong do. */
+/* Does all that is on the stream. A step that fails breaks the device for good, as kernels that go wrong do. */
+static cudaError_t run_steps(cudaStream_t stream)
+{
+    cudaError_t error = cudaSuccess;
+    for (const step *s = stream->first; s != NULL && error == cudaSuccess; s = s->next)
+        error = run_step(s);
+    fake.sticky = error;
+    drop_steps(stream);
+    return error;
+}
+
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     cudaError_t error = enter();
-    if (error == cudaSuccess) {
-        for (const step *s = stream->first; s != NULL && error == cudaSuccess; s = s->next)
-            error = run_step(s);
-        fake.sticky = error;
-        drop_steps(stream);
-    }
+    if (error == cudaSuccess)
+        error = run_steps(stream);
+    return leave(error);
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    cudaError_t error = enter();
+    bool is_put_off = event->stream != NULL && !event->is_recorded;
+    if (error == cudaSuccess && is_put_off)
+        error = event->queries++ < fake.pending ? cudaErrorNotReady : run_steps(event->stream);
+    return leave(error);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    cudaError_t error = enter();
+    if (error == cudaSuccess && event->stream != NULL && !event->is_recorded)
+        error = run_steps(event->stream);
     return leave(error);
 }
 

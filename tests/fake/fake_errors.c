@@ -20,6 +20,8 @@ const char *cudaGetErrorName(cudaError_t error)
         return "cudaErrorInvalidDevice";
     case cudaErrorECCUncorrectable:
         return "cudaErrorECCUncorrectable";
+    case cudaErrorNotReady:
+        return "cudaErrorNotReady";
     case cudaErrorIllegalAddress:
         return "cudaErrorIllegalAddress";
     case cudaErrorHostMemoryAlreadyRegistered:

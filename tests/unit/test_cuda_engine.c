@@ -1,70 +1,15 @@
 /* The CUDA engine's host code, on the fake runtime of tests/fake: right answers for every kind of job, alone and
  * together; every CUDA call made to fail in turn, once and for good; nothing left behind.
  */
-#include "kernels/engine.h"
-#include "kernels/reference.h"
-#include "proto/half.h"
-#include "tests/fake/fake_cuda.h"
+#include "tests/support/cuda_bench.h"
 
 #include <check.h>
-#include <dlfcn.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CUDA_OUT_OF_MEMORY = 2, CUDA_ILLEGAL_ADDRESS = 700 };
-
-static struct {
-    const fc_engine_ops *ops;
-    fake_cuda_fail_fn break_call;
-    fake_cuda_live_fn live;
-    fake_cuda_machine_fn machine;
-    fake_cuda_reset_fn reset;
-    fake_cuda_launches_fn launches;
-} fake;
-
-static void *symbol(void *object, const char *name)
-{
-    void *address = dlsym(object, name);
-    if (address == NULL) {
-        fprintf(stderr, "no %s: %s\n", name, dlerror());
-        exit(EXIT_FAILURE);
-    }
-    return address;
-}
-
-static void load_fake(void)
-{
-    const char *build = getenv("FC_TEST_BUILD");
-    char path[512];
-    snprintf(path, sizeof path, "%s/tests/flashcore-cuda-fake.so", build != NULL ? build : "build");
-    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (object == NULL) {
-        fprintf(stderr, "%s\n", dlerror());
-        exit(EXIT_FAILURE);
-    }
-    fc_engine_entry entry;
-    *(void **)&entry = symbol(object, FC_ENGINE_SYMBOL);
-    fake.ops = entry();
-    *(void **)&fake.break_call = symbol(object, "fake_cuda_fail");
-    *(void **)&fake.live = symbol(object, "fake_cuda_live");
-    *(void **)&fake.machine = symbol(object, "fake_cuda_machine");
-    *(void **)&fake.reset = symbol(object, "fake_cuda_reset");
-    *(void **)&fake.launches = symbol(object, "fake_cuda_launches");
-}
+static cuda_fake fake;
 
 /* --- jobs ------------------------------------------------------------------------------------------------------- */
-
-typedef struct job_row {
-    fc_dtype dtype;
-    int32_t batch, q_heads, kv_heads, q_len, kv_len, head_dim;
-    fc_layout layout;
-    fc_causal causal;
-    int64_t left, right;
-    float softcap;
-    bool has_kv_lens, wants_lse, is_strided;
-} job_row;
 
 static const job_row ROWS[] = {
     {FC_F16, 1, 2, 2, 33, 40, 64, FC_BHSD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
@@ -77,82 +22,7 @@ static const job_row ROWS[] = {
     {FC_F16, 2, 2, 2, 3, 0, 16, FC_BSHD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
     {FC_F32, 2, 2, 1, 4, 6, 24, FC_BHSD, FC_CAUSAL_BOTTOM_RIGHT, -1, -1, 0, true, true, true},
 };
-enum { ROW_COUNT = sizeof ROWS / sizeof *ROWS };
-
-/* A job and the memory behind it: every tensor at an odd address, in an allocation of its own. */
-typedef struct made_job {
-    fc_engine_job job;
-    fc_tensors inputs; /* as the reference takes them */
-    uint32_t kv_lens[4];
-    void *memory[5];
-    int count;
-} made_job;
-
-static void *odd_memory(made_job *made, size_t bytes)
-{
-    unsigned char *memory = malloc(bytes + 1);
-    ck_assert_ptr_nonnull(memory);
-    memset(memory, 0xee, bytes + 1);
-    made->memory[made->count++] = memory;
-    return memory + 1;
-}
-
-static void *random_tensor(made_job *made, fc_dtype dtype, size_t count, uint32_t seed)
-{
-    unsigned char *bytes = odd_memory(made, count * fc_dtype_bytes(dtype));
-    for (size_t i = 0; i < count; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        float value = (float)(seed >> 8) * 0x1p-22f - 2.0f;
-        uint16_t half = dtype == FC_F16 ? fc_f16_from_float(value) : fc_bf16_from_float(value);
-        if (dtype == FC_F32)
-            memcpy(bytes + 4 * i, &value, 4);
-        else
-            memcpy(bytes + 2 * i, &half, 2);
-    }
-    return bytes;
-}
-
-/* Strided: rows lie twice as far apart as they have to. */
-static fc_strides strides_of(const job_row *row, int32_t heads, int32_t tokens)
-{
-    return fc_strides_contiguous(row->layout, heads, tokens, row->is_strided ? 2 * row->head_dim : row->head_dim);
-}
-
-static void make_job(made_job *made, const job_row *row, fc_kernel kernel, fc_engine *engine)
-{
-    int wide = row->is_strided ? 2 : 1;
-    size_t q_count = (size_t)(wide * row->batch * row->q_heads * row->q_len * row->head_dim);
-    size_t kv_count = (size_t)(wide * row->batch * row->kv_heads * row->kv_len * row->head_dim);
-    memset(made, 0, sizeof *made);
-    for (int i = 0; i < 4; i++)
-        made->kv_lens[i] = (uint32_t)(row->kv_len * (i + 1) / 4);
-    fc_problem *p = &made->job.problem;
-    *p = (fc_problem){.dtype = row->dtype,
-                      .causal = row->causal,
-                      .batch = row->batch,
-                      .q_heads = row->q_heads,
-                      .kv_heads = row->kv_heads,
-                      .q_len = row->q_len,
-                      .kv_len = row->kv_len,
-                      .head_dim = row->head_dim,
-                      .kv_lens = row->has_kv_lens ? made->kv_lens : NULL,
-                      .window_left = row->left,
-                      .window_right = row->right,
-                      .scale = 1 / sqrtf((float)row->head_dim),
-                      .softcap = row->softcap};
-    fc_tensors *t = &made->job.tensors;
-    *t = (fc_tensors){.q = random_tensor(made, row->dtype, q_count, 1),
-                      .k = random_tensor(made, row->dtype, kv_count, 2),
-                      .v = random_tensor(made, row->dtype, kv_count, 3),
-                      .out = odd_memory(made, q_count * fc_dtype_bytes(row->dtype)),
-                      .q_strides = strides_of(row, row->q_heads, row->q_len),
-                      .k_strides = strides_of(row, row->kv_heads, row->kv_len),
-                      .v_strides = strides_of(row, row->kv_heads, row->kv_len),
-                      .out_strides = strides_of(row, row->q_heads, row->q_len)};
-    if (row->wants_lse)
-        t->lse = odd_memory(made, (size_t)(row->batch * row->q_heads * row->q_len) * sizeof(float));
-    ck_assert_int_eq(fake.ops->plan(engine, kernel, p, &made->job.plan, NULL), FC_OK);
-}
+enum { ROW_COUNT = sizeof ROWS / sizeof *ROWS, ARENA_BYTES = 1 << 16 };
 
 /* Makes the job's plan one that splits its keys and packs its heads, whatever its kernel can really do: the lane takes
  * plans as they come. */
@@ -169,49 +39,10 @@ static void split_by_hand(made_job *made, uint32_t splits, int32_t packed_heads)
     plan->workspace_bytes = partials * (size_t)FC_PARTIAL_FLOATS(p->head_dim) * sizeof(float);
 }
 
-static void free_job(made_job *made)
-{
-    for (int i = 0; i < made->count; i++)
-        free(made->memory[i]);
-}
-
-static void check_answer(const made_job *made, int row)
-{
-    const fc_engine_job *j = &made->job;
-    fc_reason reason = {""};
-    fc_status st =
-        fc_reference_verify(&j->problem, &j->tensors, j->tensors.out, j->tensors.out_strides, j->tensors.lse, &reason);
-    ck_assert_msg(st == FC_OK, "row %d: %s", row, reason.text);
-}
-
 /* --- an engine with one lane -------------------------------------------------------------------------------------- */
 
-typedef struct rig {
-    fc_engine *engine;
-    fc_engine_lane *lane;
-} rig;
-
-static const fc_engine_config CONFIG = {.lane_staging_bytes = 1 << 20, .lane_segments = 16};
-
-static fc_status rig_open(rig *r, fc_reason *out_reason)
-{
-    memset(r, 0, sizeof *r);
-    fc_status st = fake.ops->open(&CONFIG, &r->engine, out_reason);
-    if (st != FC_OK)
-        return st;
-    st = fake.ops->lane_open(r->engine, &r->lane, out_reason);
-    if (st != FC_OK) {
-        fake.ops->close(r->engine);
-        memset(r, 0, sizeof *r);
-    }
-    return st;
-}
-
-static void rig_close(rig *r)
-{
-    fake.ops->lane_close(r->lane);
-    fake.ops->close(r->engine);
-}
+static const fc_engine_config CONFIG = {
+    .lane_staging_bytes = 1 << 20, .lane_segments = 16, .lane_jobs = 20, .spin_us = 1000000};
 
 static void setup(void)
 {
@@ -231,7 +62,7 @@ START_TEST(every_job_is_answered)
     made_job made;
     fc_engine_timing timing;
     fc_reason reason = {""};
-    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, &reason), FC_OK);
     for (int kernel = 0; kernel < FC_KERNEL_COUNT; kernel++) {
         fc_problem problem = {
             .dtype = ROWS[_i].dtype, .q_heads = 1, .kv_heads = 1, .head_dim = ROWS[_i].head_dim, .window_left = -1};
@@ -239,15 +70,15 @@ START_TEST(every_job_is_answered)
         problem.window_right = -1;
         if (fake.ops->plan(r.engine, (fc_kernel)kernel, &problem, &plan, NULL) == FC_UNSUPPORTED)
             continue; /* cannot do this dtype or head_dim */
-        make_job(&made, &ROWS[_i], (fc_kernel)kernel, r.engine);
+        make_job(&made, &ROWS[_i], (fc_kernel)kernel, &fake, r.engine);
         ck_assert_int_le(fake.ops->staging_bytes(r.engine, &made.job.problem, NULL), CONFIG.lane_staging_bytes);
         fc_status st = fake.ops->lane_run(r.lane, &made.job, 1, &timing, &reason);
         ck_assert_msg(st == FC_OK, "row %d: %s", _i, reason.text);
-        check_answer(&made, _i);
+        check_answer(&made.job, _i);
         ck_assert_double_eq(timing.kernel_us, ROWS[_i].batch * ROWS[_i].q_len > 0 ? 250 : 0);
         free_job(&made);
     }
-    rig_close(&r);
+    rig_close(&r, &fake);
 }
 END_TEST
 
@@ -259,9 +90,9 @@ START_TEST(every_variant_is_answered)
     fc_engine_info info;
     fc_engine_timing timing;
     fc_reason reason = {""};
-    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, &reason), FC_OK);
     fake.ops->describe(r.engine, &info);
-    make_job(&made, &ROWS[_i], FC_KERNEL_VEC, r.engine);
+    make_job(&made, &ROWS[_i], FC_KERNEL_VEC, &fake, r.engine);
     for (int kernel = 0; kernel < FC_KERNEL_COUNT; kernel++) {
         for (uint32_t i = 0; i < 6 * fc_kernel_variant_count((fc_kernel)kernel); i++) {
             fc_plan_wish wish = {.variant = (int32_t)i / 6, .split_count = i % 3, .packed_heads = i % 6 < 3 ? 1 : 2};
@@ -271,11 +102,11 @@ START_TEST(every_variant_is_answered)
             fc_engine_job twins[2] = {made.job, made.job};
             fc_status st = fake.ops->lane_run(r.lane, twins, 2, &timing, &reason);
             ck_assert_msg(st == FC_OK, "%s %d: %s", fc_kernel_name((fc_kernel)kernel), wish.variant, reason.text);
-            check_answer(&made, _i);
+            check_answer(&made.job, _i);
         }
     }
     free_job(&made);
-    rig_close(&r);
+    rig_close(&r, &fake);
 }
 END_TEST
 
@@ -287,9 +118,9 @@ START_TEST(split_jobs_are_answered)
     fc_engine_job jobs[3];
     fc_engine_timing timing;
     fc_reason reason = {""};
-    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, &reason), FC_OK);
     for (int i = 0; i < 3; i++) {
-        make_job(&made[i], &ROWS[1], FC_KERNEL_VEC, r.engine);
+        make_job(&made[i], &ROWS[1], FC_KERNEL_VEC, &fake, r.engine);
         if (i != 1)
             split_by_hand(&made[i], 2 + (uint32_t)i, i == 2 ? 2 : 1);
         jobs[i] = made[i].job;
@@ -298,11 +129,11 @@ START_TEST(split_jobs_are_answered)
         fc_status st = fake.ops->lane_run(r.lane, jobs, count, &timing, &reason);
         ck_assert_msg(st == FC_OK, "%u jobs: %s", count, reason.text);
         for (uint32_t i = 0; i < count; i++)
-            check_answer(&made[i], 1);
+            check_answer(&made[i].job, 1);
     }
     for (int i = 0; i < 3; i++)
         free_job(&made[i]);
-    rig_close(&r);
+    rig_close(&r, &fake);
 }
 END_TEST
 
@@ -317,11 +148,11 @@ START_TEST(jobs_together_are_one_launch)
     unsigned segments = 0, wanted_segments = 0;
     fc_engine_timing timing;
     fc_reason reason = {""};
-    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, &reason), FC_OK);
     for (int i = 0; i < ROW_COUNT; i++) {
         if (ROWS[i].dtype != FC_F16 || ROWS[i].head_dim != 16)
             continue;
-        make_job(&made[count], &ROWS[i], FC_KERNEL_VEC, r.engine);
+        make_job(&made[count], &ROWS[i], FC_KERNEL_VEC, &fake, r.engine);
         jobs[count] = made[count].job;
         ck_assert(fc_plan_can_share(&jobs[0].plan, &jobs[count].plan));
         wanted_segments += (unsigned)ROWS[i].batch;
@@ -332,10 +163,10 @@ START_TEST(jobs_together_are_one_launch)
     ck_assert_uint_eq(fake.launches(&segments), 1);
     ck_assert_uint_eq(segments, wanted_segments);
     for (uint32_t i = 0; i < count; i++) {
-        check_answer(&made[i], rows[i]);
+        check_answer(&made[i].job, rows[i]);
         free_job(&made[i]);
     }
-    rig_close(&r);
+    rig_close(&r, &fake);
 }
 END_TEST
 
@@ -346,8 +177,8 @@ START_TEST(what_does_not_fit_is_refused)
     fc_engine_job jobs[17];
     fc_engine_timing timing;
     fc_reason reason;
-    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
-    make_job(&made, &ROWS[3], FC_KERNEL_VEC, r.engine);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, &reason), FC_OK);
+    make_job(&made, &ROWS[3], FC_KERNEL_VEC, &fake, r.engine);
     for (int i = 0; i < 17; i++)
         jobs[i] = made.job;
     ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 16, &timing, &reason), FC_OK);
@@ -372,7 +203,7 @@ START_TEST(what_does_not_fit_is_refused)
     ck_assert_int_eq(fake.ops->lane_run(r.lane, jobs, 1, &timing, &reason), FC_INTERNAL);
     ck_assert_str_eq(reason.text, "the driver refused to describe a launch of vec");
     free_job(&made);
-    rig_close(&r);
+    rig_close(&r, &fake);
 }
 END_TEST
 
@@ -388,7 +219,7 @@ START_TEST(memory_is_registered_and_released)
     fc_reason reason = {""};
     char *memory = aligned_alloc(4096, BYTES);
     ck_assert_ptr_nonnull(memory);
-    ck_assert_int_eq(rig_open(&r, &reason), FC_OK);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, &reason), FC_OK);
     long live = fake.live();
     for (unsigned long call = 1; call <= 2; call++) {
         for (size_t i = 0; i < sizeof FAILURES / sizeof *FAILURES; i++) {
@@ -406,7 +237,7 @@ START_TEST(memory_is_registered_and_released)
     ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FC_INTERNAL);
     ck_assert_str_eq(reason.text, "cudaErrorHostMemoryAlreadyRegistered while registering memory");
     fake.ops->memory_unregister(r.engine, memory);
-    rig_close(&r);
+    rig_close(&r, &fake);
     free(memory);
 }
 END_TEST
@@ -445,7 +276,7 @@ START_TEST(the_engine_says_what_it_is)
 {
     fc_engine_info info;
     rig r;
-    ck_assert_int_eq(rig_open(&r, NULL), FC_OK);
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, NULL), FC_OK);
     fake.ops->describe(r.engine, &info);
     ck_assert_uint_eq(fake.ops->abi_version, FC_ENGINE_ABI_VERSION);
     ck_assert_str_eq(fake.ops->name, "cuda");
@@ -458,7 +289,7 @@ START_TEST(the_engine_says_what_it_is)
                       fc_kernel_name((fc_kernel)i));
     ck_assert_int_eq(info.default_kernel, fc_kernel_default(&info.device));
     ck_assert_uint_ge(info.lane_count, 2);
-    rig_close(&r);
+    rig_close(&r, &fake);
     fake.ops->close(NULL);
     fake.ops->lane_close(NULL);
 }
@@ -470,14 +301,28 @@ static fc_status status_of(int error)
     return error == CUDA_OUT_OF_MEMORY ? FC_NO_MEMORY : FC_INTERNAL;
 }
 
+/* The job with k, v and out in memory that is registered, if that does not fail: then it is plain memory. */
+static fc_engine_job with_arena(const rig *r, const made_job *made, char *arena)
+{
+    enum { KV_BYTES = 11520 }; /* of row 1 */
+    fc_engine_job job = made->job;
+    job.tensors.k = memcpy(arena, made->job.tensors.k, KV_BYTES);
+    job.tensors.v = memcpy(arena + KV_BYTES, made->job.tensors.v, KV_BYTES);
+    job.tensors.out = (void *)(arena + 2 * (size_t)KV_BYTES);
+    const fc_memory_place in = {.kind = FC_MEMORY_REGISTERED, .region = arena};
+    if (fake.ops->memory_register(r->engine, arena, ARENA_BYTES, NULL) == FC_OK)
+        job.places.k = job.places.v = job.places.out = in;
+    return job;
+}
+
 /* Runs the job; on success the answer has to be right, on failure status and reason have to be the documented ones. */
-static fc_status run_one(rig *r, const made_job *made, unsigned long call, fc_status failure)
+static fc_status run_one(rig *r, const fc_engine_job *job, unsigned long call, fc_status failure)
 {
     fc_engine_timing timing;
     fc_reason reason = {""};
-    fc_status st = fake.ops->lane_run(r->lane, &made->job, 1, &timing, &reason);
+    fc_status st = fake.ops->lane_run(r->lane, job, 1, &timing, &reason);
     if (st == FC_OK) {
-        check_answer(made, 1);
+        check_answer(job, 1);
         return st;
     }
     ck_assert_msg(st == failure, "call %lu: %s, %s", call, fc_status_name(st), reason.text);
@@ -486,8 +331,8 @@ static fc_status run_one(rig *r, const made_job *made, unsigned long call, fc_st
     return st;
 }
 
-/* Opens, runs a job three times, closes, with the call-th CUDA call failing, once or from then on. True: all went well,
- * as if nothing had happened. */
+/* Opens, runs a job three times, once with an arena, closes, with the call-th CUDA call failing, once or from then on.
+ * True: all went well, as if nothing had happened. */
 static bool run_with_failure(unsigned long call, int error, bool is_sticky)
 {
     rig r;
@@ -496,17 +341,24 @@ static bool run_with_failure(unsigned long call, int error, bool is_sticky)
     fc_status runs[3];
     fake.reset();
     fake.break_call(call, error, is_sticky);
-    fc_status st = rig_open(&r, &reason);
+    fc_status st = rig_open(&r, &fake, &CONFIG, &reason);
     if (st != FC_OK) {
         ck_assert_msg(st == status_of(error) || st == FC_UNSUPPORTED, "call %lu: %s", call, reason.text);
         ck_assert_msg(strstr(reason.text, "cudaError") != NULL, "call %lu: %s", call, reason.text);
         ck_assert_int_eq(fake.live(), 0);
         return false;
     }
-    make_job(&made, &ROWS[1], FC_KERNEL_BASELINE, r.engine);
+    make_job(&made, &ROWS[1], FC_KERNEL_BASELINE, &fake, r.engine);
     split_by_hand(&made, 3, 2);
-    for (int i = 0; i < 3; i++)
-        runs[i] = run_one(&r, &made, call, is_sticky ? FC_DEVICE_LOST : status_of(error));
+    char *arena = aligned_alloc(4096, ARENA_BYTES);
+    ck_assert_ptr_nonnull(arena);
+    for (int i = 0; i < 3; i++) {
+        fc_engine_job job = i == 1 ? with_arena(&r, &made, arena) : made.job;
+        runs[i] = run_one(&r, &job, call, is_sticky ? FC_DEVICE_LOST : status_of(error));
+        if (job.places.k.kind == FC_MEMORY_REGISTERED)
+            fake.ops->memory_unregister(r.engine, arena);
+    }
+    free(arena);
     int failed = (runs[0] != FC_OK) + (runs[1] != FC_OK) + (runs[2] != FC_OK);
     if (is_sticky && failed > 0) {
         fc_engine_lane *lane;
@@ -515,7 +367,7 @@ static bool run_with_failure(unsigned long call, int error, bool is_sticky)
         ck_assert_int_eq(fake.ops->memory_register(r.engine, NULL, 4096, &reason), FC_DEVICE_LOST);
     }
     ck_assert_msg(is_sticky || failed <= 1, "call %lu: the lane did not recover", call);
-    rig_close(&r);
+    rig_close(&r, &fake);
     free_job(&made);
     ck_assert_int_eq(fake.live(), 0);
     return failed == 0;
@@ -547,7 +399,7 @@ END_TEST
 
 int main(void)
 {
-    load_fake();
+    fake = cuda_fake_load();
     Suite *suite = suite_create("cuda_engine");
     TCase *tests = tcase_create("cuda_engine");
     tcase_add_checked_fixture(tests, setup, teardown);

@@ -37,6 +37,30 @@ START_TEST(what_waits_together_runs_together)
 }
 END_TEST
 
+/* Lanes that stay awake for half a minute: requests find them, before and behind sleeping ones, and a stop ends their
+ * watch, or the test would take as long. */
+START_TEST(lanes_that_are_awake_take_what_comes)
+{
+    service_bench b;
+    service_bench_prepare(&b);
+    b.engine.lane_count = 3;
+    fc_service_config config = service_bench_config(&b);
+    config.engine_config.spin_us = 30 * 1000 * 1000;
+    config.tunables.batch_requests = 1;
+    service_bench_open_with(&b, &config);
+    for (int round = 1; round <= 4; round++) {
+        fake_engine_hold(&b.engine);
+        for (int i = 1; i <= 3; i++)
+            service_bench_attend(&b, i, 7);
+        fake_engine_await_launches(&b.engine, 3 * (uint32_t)round); /* each on a lane of its own */
+        fake_engine_release_all(&b.engine);
+        for (int i = 1; i <= 3; i++)
+            service_bench_expect(&b, i, FC_OK);
+    }
+    service_bench_close(&b);
+}
+END_TEST
+
 START_TEST(a_launch_respects_the_lanes_memory)
 {
     service_bench b;
@@ -357,6 +381,7 @@ int main(void)
     TCase *queueing = tcase_create("queueing");
     tcase_set_timeout(queueing, 60);
     tcase_add_test(queueing, what_waits_together_runs_together);
+    tcase_add_test(queueing, lanes_that_are_awake_take_what_comes);
     tcase_add_test(queueing, a_launch_respects_the_lanes_memory);
     tcase_add_test(queueing, past_the_queue_it_is_busy_at_once);
     tcase_add_test(queueing, past_the_queues_bytes_it_is_busy);

@@ -33,11 +33,20 @@ fc_status fc_engine_attempts(fc_engine_choice engine, fc_kernel kernel, fc_engin
     return FC_OK;
 }
 
+/* Threads of the CPU engine: they are bound to where its lane is. */
+static int32_t count_threads(const fc_options *options)
+{
+    fc_cpu_list cpus = {.count = 0};
+    if (options->cpu_threads == 0)
+        (void)fc_cpu_list_parse(options->lane_cpus, &cpus, NULL);
+    return (int32_t)(cpus.count > 0 ? cpus.count : options->cpu_threads);
+}
+
 static fc_status open_kind(fc_engine_kind kind, const fc_options *options, fc_opened_engine *out_opened,
                            fc_reason *out_reason)
 {
     fc_opened_engine opened = {.config = {.device_index = (int32_t)options->device_index,
-                                          .thread_count = (int32_t)options->cpu_threads,
+                                          .thread_count = count_threads(options),
                                           .lane_staging_bytes = options->lane_staging_bytes,
                                           .lane_segments = (uint32_t)options->batch_entries,
                                           .lane_jobs = FC_BATCH_REQUESTS_MAX,

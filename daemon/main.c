@@ -53,6 +53,7 @@ static fc_status create_service(process *p, fc_reason *out_reason)
                                 .tunables = fc_reload_tunables(o),
                                 .on_event = fc_loop_wake,
                                 .event_context = p->loop};
+    (void)fc_cpu_list_parse(o->lane_cpus, &config.lane_cpus, NULL); /* looked at before */
     return fc_service_create(&config, &p->service, out_reason);
 }
 
@@ -206,8 +207,12 @@ static fc_exit serve(process *p)
 static fc_status read_options(int argc, char **argv, fc_options *out_options, fc_reason *out_reason)
 {
     fc_engine_attempt_list attempts;
+    fc_cpu_list cpus;
+    fc_reason why;
     fc_tls *tls = NULL;
     fc_status st = fc_options_parse(argc, argv, out_options, out_reason);
+    if (st == FC_OK && fc_cpu_list_parse(out_options->lane_cpus, &cpus, &why) != FC_OK)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "lane-cpus: %s", why.text);
     if (st == FC_OK && !out_options->help && !out_options->version)
         st = fc_certificates_load(out_options, &tls, out_reason);
     fc_tls_destroy(tls);

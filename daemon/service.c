@@ -170,6 +170,22 @@ static fc_status start_lanes(fc_service *service, uint32_t count, fc_reason *out
     return FC_OK;
 }
 
+/* All that computes or makes memory for it, bound as the config says. */
+static fc_status start_threads(fc_service *service, fc_reason *out_reason)
+{
+    cpu_set_t before;
+    fc_status st = fc_cpu_list_bind(&service->config.lane_cpus, &before, out_reason);
+    if (st != FC_OK)
+        return st;
+    st = create_arenas(service);
+    if (st == FC_OK)
+        st = start_lanes(service, service->lane_count, out_reason);
+    else
+        fc_fail(st, out_reason, "out of memory or threads for the arenas");
+    fc_cpu_list_restore(&service->config.lane_cpus, &before);
+    return st;
+}
+
 fc_status fc_service_create(const fc_service_config *config, fc_service **out_service, fc_reason *out_reason)
 {
     fc_engine_info info = {.lane_count = 1};
@@ -198,11 +214,9 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
     state_limits(service, &limits);
     st = fc_dispatch_create(&limits, &service->stats, on_idle, service, &service->dispatch);
     if (st == FC_OK)
-        st = create_arenas(service);
-    if (st == FC_OK)
-        st = start_lanes(service, service->lane_count, out_reason);
+        st = start_threads(service, out_reason);
     else
-        fc_fail(st, out_reason, "out of memory or threads for the queue");
+        fc_fail(st, out_reason, "out of memory for the queue");
     if (st != FC_OK) {
         fc_service_destroy(service);
         return st;

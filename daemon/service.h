@@ -11,6 +11,7 @@
 #ifndef FC_DAEMON_SERVICE_H
 #define FC_DAEMON_SERVICE_H
 
+#include "daemon/cpu_list.h"
 #include "daemon/stats.h"
 #include "kernels/engine.h"
 #include "proto/message.h"
@@ -44,6 +45,7 @@ typedef struct fc_service_config {
     fc_engine *engine;              /* opened; borrowed until destroy */
     fc_engine_config engine_config; /* as it was opened with: lane_staging_bytes and lane_segments are limits here */
     uint32_t lane_count;            /* 0: the engine's choice */
+    fc_cpu_list lane_cpus;          /* where lanes, and the thread that makes arenas, run */
     uint64_t message_bytes;         /* limits stated in hello: of a message, */
     uint64_t tensor_bytes;          /* of one tensor's data, */
     uint64_t tokens;                /* of q's and k's sequence (at most FC_TOKENS_MAX), */

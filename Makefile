@@ -197,7 +197,7 @@ $(OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
 
 $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
                             $(call objects,$(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) $(PROTO_WORD_SRC))
-	$(call say,LINK,$@)$(NVCC) -shared -cudart static -Xlinker --exclude-libs,ALL -o $@ $^
+	$(call say,LINK,$@)$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -Xlinker --exclude-libs,ALL -o $@ $^
 
 # --- the GPU tests -------------------------------------------------------------------------------------------------
 

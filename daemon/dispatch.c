@@ -77,7 +77,7 @@ void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *lim
 void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)
 {
     atomic_fetch_add(&dispatch->open_count, 1);
-    request->stats = dispatch->stats;
+    request->stats = request->own_stats != NULL ? request->own_stats : dispatch->stats;
     request->is_counted = false;
     request->kv_lens = NULL;
     request->placement = (fc_placement){.out = NULL};

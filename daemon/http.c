@@ -92,8 +92,8 @@ static void on_connection(void *context, struct MHD_Connection *which, void **sl
     }
 }
 
-/* libmicrohttpd's own timeout starts anew with every byte, so a peer that sends one now and then could stay for ever; and
- * one that had left before its first bytes were read is noticed only by a timeout (0.9.75). */
+/* libmicrohttpd's own timeout starts anew with every byte, so a peer that sends one now and then could stay for ever;
+ * and one that had left before its first bytes were read is noticed only by a timeout (0.9.75). */
 static void cut_old(fc_http *http)
 {
     for (size_t i = 0; i < FC_HTTP_CONNECTIONS; i++) {

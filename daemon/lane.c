@@ -19,6 +19,9 @@ struct fc_lane {
     fc_request *requests[FC_BATCH_REQUESTS_MAX];
     fc_engine_job jobs[FC_BATCH_REQUESTS_MAX];
 
+    atomic_uint_fast64_t running_since_ns; /* the launch under way; 0: none */
+    atomic_uint_fast64_t ran_ns;           /* end of the last launch that went well; 0: none has */
+
     pthread_mutex_t lock; /* guards the three below, which start() waits for */
     pthread_cond_t opened;
     bool is_opened;
@@ -106,9 +109,15 @@ static void observe_us(fc_stats *stats, fc_histogram_id id, double us)
     fc_stats_observe(stats, id, us > 0 ? (uint64_t)(us * (double)FC_NS_PER_US) : 0);
 }
 
+/* Nobody's launch but the daemon's own? */
+static bool is_own(const fc_lane *lane, const launch_result *launch)
+{
+    return launch->request_count == 1 && lane->requests[0]->own_stats != NULL;
+}
+
 static void count_launch(const fc_lane *lane, const launch_result *launch)
 {
-    fc_stats *stats = lane->context->stats;
+    fc_stats *stats = is_own(lane, launch) ? lane->requests[0]->own_stats : lane->context->stats;
     fc_stats_add(stats, FC_COUNT_LAUNCHES, 1);
     fc_stats_add(stats, FC_COUNT_LAUNCHES_FAILED, launch->status != FC_OK);
     fc_stats_add(stats, FC_COUNT_LAUNCHED_REQUESTS, launch->request_count);
@@ -134,11 +143,15 @@ static void run(fc_lane *lane, uint32_t taken)
 {
     const fc_lane_context *context = lane->context;
     launch_result launch = {.start_ns = fc_clock_now_ns()};
+    atomic_store_explicit(&lane->running_since_ns, launch.start_ns, memory_order_relaxed);
     launch.request_count = prepare(lane, taken);
     if (launch.request_count > 0)
         launch.status =
             context->ops->lane_run(lane->engine_lane, lane->jobs, launch.request_count, &launch.timing, &launch.reason);
     launch.end_ns = fc_clock_now_ns();
+    atomic_store_explicit(&lane->running_since_ns, 0, memory_order_relaxed);
+    if (launch.status == FC_OK && launch.request_count > 0)
+        atomic_store_explicit(&lane->ran_ns, launch.end_ns, memory_order_relaxed);
     fc_dispatch_ran(context->dispatch, taken, launch.end_ns - launch.start_ns);
     if (launch.request_count == 0)
         return;
@@ -216,6 +229,12 @@ free_lane:
     pthread_mutex_destroy(&lane->lock);
     free(lane);
     return st;
+}
+
+void fc_lane_look(const fc_lane *lane, fc_lane_view *out_view)
+{
+    out_view->running_since_ns = atomic_load_explicit(&lane->running_since_ns, memory_order_relaxed);
+    out_view->ran_ns = atomic_load_explicit(&lane->ran_ns, memory_order_relaxed);
 }
 
 void fc_lane_join(fc_lane *lane)

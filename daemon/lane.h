@@ -23,6 +23,14 @@ typedef struct fc_lane fc_lane;
 /* Starts the thread and waits until it has its engine lane. FC_NO_MEMORY, FC_INTERNAL, or what the engine says. */
 fc_status fc_lane_start(const fc_lane_context *context, uint32_t index, fc_lane **out_lane, fc_reason *out_reason);
 
+typedef struct fc_lane_view {
+    uint64_t running_since_ns; /* start of the launch under way; 0: none is */
+    uint64_t ran_ns;           /* end of the last launch that went well; 0: none has */
+} fc_lane_view;
+
+/* Loop thread, between start and join. */
+void fc_lane_look(const fc_lane *lane, fc_lane_view *out_view);
+
 /* Waits for the thread to end, after fc_dispatch_stop(), and frees the lane. NULL is fine. */
 void fc_lane_join(fc_lane *lane);
 

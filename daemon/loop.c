@@ -111,13 +111,8 @@ static void on_monitor_timer(uv_timer_t *handle);
 
 static void run_monitor(fc_loop *loop)
 {
-    if (loop->config.monitor == NULL)
-        return;
     int64_t again_ms = fc_monitor_run(loop->config.monitor, fc_clock_now_ns());
-    if (again_ms >= 0)
-        uv_timer_start(&loop->monitor_timer, on_monitor_timer, (uint64_t)again_ms, 0);
-    else
-        uv_timer_stop(&loop->monitor_timer);
+    uv_timer_start(&loop->monitor_timer, on_monitor_timer, (uint64_t)again_ms, 0);
 }
 
 static void on_monitor_timer(uv_timer_t *handle)
@@ -135,7 +130,6 @@ static void on_report(uv_timer_t *handle)
 {
     fc_loop *loop = handle->data;
     fc_transport_tick(loop->config.transport, fc_clock_now_ns());
-    run_monitor(loop);
     const fc_stats *stats = fc_service_stats(loop->config.service);
     fc_notify_send(loop->config.notify,
                    "STATUS=%s: %" PRIu64 " answered, %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " connections",
@@ -216,7 +210,7 @@ void fc_loop_wake(void *context, fc_service_event event)
     uv_async_send(&loop->wake);
 }
 
-/* Without a poll handle the report timer alone serves the monitor: slow, but it answers. */
+/* Without a poll handle the timer alone serves it: slow, but it answers. */
 static void start_monitor(fc_loop *loop)
 {
     if (loop->config.monitor == NULL)
@@ -228,6 +222,7 @@ static void start_monitor(fc_loop *loop)
     }
     if (error != 0)
         fc_log(FC_LOG_WARN, "metrics_slow", fc_log_text("reason", uv_strerror(error)));
+    run_monitor(loop);
 }
 
 fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config)

@@ -113,11 +113,8 @@ static fc_status open_transport(process *p, fc_reason *out_reason)
 static fc_status open_monitor(process *p, fc_reason *out_reason)
 {
     const fc_options *o = &p->options;
-    fc_monitor_config config = {.service = p->service,
-                                .address = o->metrics,
-                                .unix_mode = (uint32_t)o->socket_mode,
-                                .engine = p->opened.ops->name,
-                                .device = p->opened.info.device_name};
+    fc_monitor_config config = {
+        .service = p->service, .options = o, .engine = p->opened.ops->name, .device = p->opened.info.device_name};
     fc_reason why = {""};
     if (o->metrics[0] == '\0')
         return FC_OK;

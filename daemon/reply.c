@@ -18,6 +18,7 @@ static void hand_over(fc_request *request, fc_status status, size_t size_bytes)
 {
     atomic_fetch_add_explicit(&request->stats->replies[fc_status_on_wire(status)], 1, memory_order_relaxed);
     fc_stats_add(request->stats, FC_COUNT_BYTES_OUT, size_bytes);
+    request->reply_status = fc_status_on_wire(status);
     fc_request_set_state(request, FC_REQUEST_REPLYING);
     request->sink->send(request, size_bytes);
 }

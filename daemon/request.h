@@ -31,7 +31,8 @@ struct fc_request {
     fc_request_state state; /* fc_request_set_state() alone writes it */
     const fc_reply_sink *sink;
     fc_stats *stats;
-    const void *bytes; /* the message; everything decoded points into it */
+    fc_stats *own_stats; /* not NULL: it is counted there instead of in the service's */
+    const void *bytes;   /* the message; everything decoded points into it */
     size_t size_bytes;
     uint64_t received_ns;
     bool is_counted; /* among its peer's requests in flight */
@@ -44,6 +45,7 @@ struct fc_request {
     void *reply_buffer;     /* from the sink */
     size_t reply_capacity_bytes;
     fc_codec_attend_reply writer; /* while RUNNING */
+    fc_status reply_status;       /* once it is REPLYING */
     uint64_t ran_ns;              /* end of its launch; 0: it has not run, or failed */
     fc_wire_timing timing;        /* once it has run */
 };

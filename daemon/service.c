@@ -7,6 +7,7 @@
 #include "daemon/lane.h"
 #include "daemon/log.h"
 #include "daemon/reply.h"
+#include "daemon/slow_log.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ struct fc_service {
     fc_engine_info info;
     fc_admission_limits admission;
     fc_stats stats;
+    fc_slow_log slow_log;
     fc_dispatch *dispatch;
     fc_arena_store *arenas; /* NULL: there are none */
     fc_lane_context lane_context;
@@ -206,6 +208,7 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
                                                .batch_entries = config->engine_config.lane_segments};
     atomic_init(&service->default_kernel, (int)config->tunables.default_kernel);
     pthread_mutex_init(&service->tunables_lock, NULL);
+    fc_slow_log_init(&service->slow_log, config->tunables.slow_request_ns);
     fc_stats_init(&service->stats, fc_clock_now_ns());
     service->lane_count = config->lane_count > 0 ? config->lane_count : info.lane_count;
     if (service->lane_count > LANES_MAX)
@@ -259,6 +262,7 @@ void fc_service_destroy(fc_service *service)
     fc_arena_store_destroy(service->arenas);
     fc_dispatch_destroy(service->dispatch);
     pthread_mutex_destroy(&service->tunables_lock);
+    fc_slow_log_fini(&service->slow_log);
     free(service);
 }
 
@@ -273,6 +277,7 @@ fc_status fc_service_reconfigure(fc_service *service, const fc_service_tunables 
     pthread_mutex_unlock(&service->tunables_lock);
     state_limits(service, &limits);
     atomic_store(&service->default_kernel, (int)tunables->default_kernel);
+    fc_slow_log_set_limit(&service->slow_log, tunables->slow_request_ns);
     fc_dispatch_set_limits(service->dispatch, &limits);
     return FC_OK;
 }
@@ -285,6 +290,20 @@ uint32_t fc_service_request_slots(fc_service *service)
         tunables->queue_requests + (uint64_t)service->lane_count * tunables->batch_requests + SPARE_REQUESTS;
     pthread_mutex_unlock(&service->tunables_lock);
     return slots < UINT32_MAX ? (uint32_t)slots : UINT32_MAX;
+}
+
+void fc_service_pulse_look(const fc_service *service, uint64_t now_ns, fc_service_pulse *out_pulse)
+{
+    *out_pulse = (fc_service_pulse){.is_draining = fc_stats_get(&service->stats, FC_GAUGE_DRAINING) != 0};
+    for (uint32_t i = 0; i < service->lane_count; i++) {
+        fc_lane_view lane;
+        fc_lane_look(service->lanes[i], &lane);
+        if (lane.ran_ns > out_pulse->ran_ns)
+            out_pulse->ran_ns = lane.ran_ns;
+        uint64_t launch_ns = lane.running_since_ns != 0 ? fc_clock_elapsed_ns(lane.running_since_ns, now_ns) : 0;
+        if (launch_ns > out_pulse->longest_launch_ns)
+            out_pulse->longest_launch_ns = launch_ns;
+    }
 }
 
 fc_stats *fc_service_stats(fc_service *service)
@@ -480,7 +499,7 @@ static void begin(fc_service *service, fc_request *request, const void *bytes, s
     request->op = FC_OP_COUNT;
     request->item = (fc_queue_item){.peer = peer, .deadline_ns = FC_NEVER_NS};
     fc_dispatch_begin(service->dispatch, request);
-    fc_stats_add(&service->stats, FC_COUNT_BYTES_IN, size_bytes);
+    fc_stats_add(request->stats, FC_COUNT_BYTES_IN, size_bytes);
 }
 
 void fc_service_refuse(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer,
@@ -511,14 +530,14 @@ void fc_service_receive(fc_service *service, fc_request *request, const void *by
         return;
     }
     request->op = wire.op;
-    atomic_fetch_add_explicit(&service->stats.requests[wire.op], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&request->stats->requests[wire.op], 1, memory_order_relaxed);
     perform(service, request, &wire);
 }
 
 /* Of a request that ran and whose reply has left. */
-static void observe(fc_service *service, const fc_request *request, uint64_t now_ns)
+static void observe(const fc_request *request, uint64_t now_ns)
 {
-    fc_stats *stats = &service->stats;
+    fc_stats *stats = request->stats;
     atomic_fetch_add_explicit(&stats->kernel_requests[request->item.plan.kernel], 1, memory_order_relaxed);
     fc_stats_observe(stats, FC_HISTOGRAM_QUEUE, (uint64_t)(request->timing.queue_us * (double)FC_NS_PER_US));
     fc_stats_observe(stats, FC_HISTOGRAM_REPLY, fc_clock_elapsed_ns(request->ran_ns, now_ns));
@@ -527,10 +546,12 @@ static void observe(fc_service *service, const fc_request *request, uint64_t now
 
 void fc_service_sent(fc_service *service, fc_request *request, bool has_left)
 {
+    uint64_t now_ns = fc_clock_now_ns();
     if (!has_left)
-        fc_stats_add(&service->stats, FC_COUNT_REPLIES_LOST, 1);
+        fc_stats_add(request->stats, FC_COUNT_REPLIES_LOST, 1);
     else if (request->ran_ns != 0)
-        observe(service, request, fc_clock_now_ns());
+        observe(request, now_ns);
+    fc_slow_log_note(&service->slow_log, request, now_ns);
     fc_dispatch_end(service->dispatch, request);
 }
 

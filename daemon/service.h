@@ -36,6 +36,7 @@ typedef struct fc_service_tunables {
     uint64_t queue_bytes;       /* message bytes they may hold together; one request always fits an empty queue */
     uint64_t inflight_per_peer; /* requests of one connection between reception and reply, >= 1 */
     uint32_t batch_requests;    /* requests of one launch, >= 1, at most FC_BATCH_REQUESTS_MAX */
+    uint64_t slow_request_ns;   /* what takes so long is logged; 0: nothing is */
 } fc_service_tunables;
 
 #define FC_BATCH_REQUESTS_MAX 256
@@ -80,6 +81,15 @@ void fc_service_stop(fc_service *service);
 /* Answers requests whose deadline passed while they waited. Call every 10 ms or so: an expired request is answered at
  * the latest when its turn comes, and this is what makes it earlier while all lanes are busy. */
 void fc_service_tick(fc_service *service, uint64_t now_ns);
+
+/* How the lanes are getting on. Loop thread, before stop. */
+typedef struct fc_service_pulse {
+    bool is_draining;
+    uint64_t ran_ns;            /* when a launch last ended well; 0: none has */
+    uint64_t longest_launch_ns; /* how long the launch under way longest has been; 0: none is */
+} fc_service_pulse;
+
+void fc_service_pulse_look(const fc_service *service, uint64_t now_ns, fc_service_pulse *out_pulse);
 
 /* The counters; the transport adds its own to them. Live until destroy. */
 fc_stats *fc_service_stats(fc_service *service);

@@ -3,6 +3,7 @@
 #include "tests/e2e/job.h"
 #include "tests/e2e/scrape.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,95 @@ START_TEST(it_is_healthy)
         free(fc_scrape_get(address, rows[i].path, &status));
         ck_assert_msg(status == rows[i].status, "%s: %d", rows[i].path, status);
     }
+}
+END_TEST
+
+static void await_ready(int status, const char *text)
+{
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    for (int found = 0; found != status;) {
+        char *answer = fc_scrape_get(address, "/readyz", &found);
+        ck_assert_msg(found == 200 || found == 503, "%s", answer);
+        if (found == status)
+            ck_assert_msg(strstr(answer, text) != NULL, "no \"%s\" in %s", text, answer);
+        ck_assert_msg(found == status || fc_e2e_now_us() < end_us, "%s", answer);
+        free(answer);
+    }
+}
+
+/* It finds out by itself whether it computes, and does not count that as a request. */
+START_TEST(it_is_ready_once_it_has_computed)
+{
+    await_ready(200, "ready\n");
+    ck_assert_double_eq(value_of("flashcored_requests_total{op=\"attend\"}"), 0);
+    ck_assert_double_eq(value_of("flashcored_launches_total"), 0);
+    ck_assert(value_of("flashcored_probes_total") >= 1);
+    ck_assert_double_eq(value_of("flashcored_probes_failed_total"), 0);
+    ck_assert_double_eq(value_of("flashcored_ready"), 1);
+}
+END_TEST
+
+/* The one lane is at a long launch: not ready after ready-timeout, ready again afterwards; and not while draining. */
+START_TEST(it_is_not_ready_while_the_lane_is_stuck_or_draining)
+{
+    static const char *const args[] = {"--metrics", NULL, "--ready-timeout", "1s", "--lanes", "1", NULL};
+    fc_e2e_daemon other;
+    char kept[sizeof address];
+    const char *with_address[sizeof args / sizeof args[0]];
+    memcpy(with_address, args, sizeof args);
+    memcpy(kept, address, sizeof address);
+    fc_e2e_place(&other);
+    fc_scrape_address(&other, address);
+    with_address[1] = address;
+    fc_e2e_launch(&other, with_address);
+    fc_e2e_wait_notify(&other, "READY=1");
+    fc_job_spec spec = fc_job_long_spec(other.ipc_url, 3e6);
+    fc_job job;
+    const char *url = other.ipc_url;
+    flashcore_client *client = fc_job_client(&url, 1);
+    fc_job_make(&spec, &job);
+    flashcore_call *call = fc_job_submit(client, &job);
+    fc_scrape_await(address, "flashcored_running", 1);
+    await_ready(503, " for 1."); /* of the lane, or of the self-test behind it */
+    ck_assert_int_eq(fc_job_finish(call).status, FLASHCORE_OK);
+    await_ready(200, "ready\n");
+
+    call = fc_job_submit(client, &job);
+    fc_scrape_await(address, "flashcored_running", 1);
+    fc_e2e_signal(&other, SIGTERM);
+    fc_scrape_await(address, "flashcored_draining", 1);
+    await_ready(503, "draining\n");
+    ck_assert_int_eq(fc_job_finish(call).status, FLASHCORE_OK);
+    ck_assert_int_eq(fc_e2e_wait_exit(&other, FC_E2E_STOP_MS), 0);
+    flashcore_client_destroy(client);
+    fc_job_free(&job);
+    fc_e2e_forget(&other);
+    memcpy(address, kept, sizeof address);
+}
+END_TEST
+
+/* With everything called slow, a request's line says where its time went; a reload turns it off. */
+START_TEST(slow_requests_are_logged)
+{
+    static const char *const args[] = {"--slow-request", "1us", NULL};
+    static const char *const keys[] = {" queue_us=", " copy_in_us=", " kernel_us=", " copy_out_us=", " reply_us=",
+                                       " batch=",    " kernel=",     " dtype=",     " shape=\"B",    " peer="};
+    fc_e2e_daemon other;
+    size_t offset = 0;
+    fc_e2e_start(&other, args);
+    fc_job_expect_service(other.ipc_url);
+    fc_e2e_wait_log(&other, "event=slow_request ", &offset);
+    fc_e2e_wait_log(&other, " kernel_us=", &offset);
+    char *log = fc_e2e_read_file(other.log_path, NULL);
+    const char *line = strstr(log, " kernel_us=");
+    while (line > log && line[-1] != '\n')
+        line--;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *found = strstr(line, keys[i]);
+        ck_assert_msg(found != NULL && found < strchr(line, '\n'), "no \"%s\" in %s", keys[i], line);
+    }
+    free(log);
+    fc_e2e_stop(&other);
 }
 END_TEST
 
@@ -240,6 +330,9 @@ int main(void)
     tcase_add_test(told, requests_are_counted_and_timed);
     tcase_add_test(told, every_metric_is_documented);
     tcase_add_test(told, it_is_healthy);
+    tcase_add_test(told, it_is_ready_once_it_has_computed);
+    tcase_add_test(told, it_is_not_ready_while_the_lane_is_stuck_or_draining);
+    tcase_add_test(told, slow_requests_are_logged);
     tcase_add_test(told, it_serves_on_a_port_too);
     tcase_add_test(told, an_address_for_everybody_has_to_be_wished_for);
     tcase_add_test(told, an_address_that_is_taken_is_an_error);

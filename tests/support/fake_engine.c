@@ -220,7 +220,11 @@ static fc_status lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint3
         const fc_problem *p = &jobs[i].problem;
         size_t rows = (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len;
         static const float one = 1.0f;
-        memset(jobs[i].tensors.out, FAKE_ENGINE_FILL, rows * (size_t)p->head_dim * fc_dtype_bytes(p->dtype));
+        size_t out_bytes = rows * (size_t)p->head_dim * fc_dtype_bytes(p->dtype);
+        if (fake->answers_v)
+            memcpy(jobs[i].tensors.out, jobs[i].tensors.v, out_bytes);
+        else
+            memset(jobs[i].tensors.out, FAKE_ENGINE_FILL, out_bytes);
         for (size_t row = 0; row < rows && jobs[i].tensors.lse != NULL; row++)
             memcpy((char *)jobs[i].tensors.lse + row * sizeof one, &one, sizeof one);
     }

@@ -24,6 +24,7 @@ typedef struct fake_engine {
     size_t staging_bytes; /* what each job needs */
     fc_status lane_open_status;
     fc_status launch_status; /* of launches from now on */
+    bool answers_v;          /* out is v's first bytes, as one key alone would have it, instead of the fill */
     bool holds;              /* launches wait for fake_engine_release() */
     uint32_t released_count;
     uint32_t launch_count; /* begun so far */

@@ -31,7 +31,8 @@ typedef struct plan {
 static struct {
     const plan *plan;
     fc_loop *loop;
-    int tick_count, drain_count, refuse_count, reload_count, report_count;
+    int tick_count, drain_count, refuse_count, reload_count, report_count, monitor_count;
+    int monitor_fds[2];
     fc_stats stats;
 } world;
 
@@ -48,6 +49,8 @@ void fc_service_tick(fc_service *service, uint64_t now_ns)
     ck_assert_uint_gt(now_ns, 0);
     int tick = ++world.tick_count;
     ck_assert_int_lt(tick, TICKS_MAX);
+    if (tick == 1 && world.monitor_fds[1] != 0)
+        ck_assert_int_eq(write(world.monitor_fds[1], "x", 1), 1);
     if (world.plan->signal != 0 && tick == world.plan->at_tick)
         raise(world.plan->signal);
     if (world.plan->again_signal != 0 && tick == world.plan->again_at_tick)
@@ -107,6 +110,22 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
     world.report_count++;
 }
 
+int fc_monitor_fd(const fc_monitor *monitor)
+{
+    ck_assert_ptr_eq(monitor, (const fc_monitor *)(const void *)&world);
+    return world.monitor_fds[0];
+}
+
+/* Wants to be called three times in a row, then not before a minute has passed. */
+int64_t fc_monitor_run(fc_monitor *monitor, uint64_t now_ns)
+{
+    char byte;
+    (void)monitor;
+    ck_assert_uint_gt(now_ns, 0);
+    world.monitor_count += read(world.monitor_fds[0], &byte, 1) == 1 ? 100 : 1;
+    return world.monitor_count % 100 < 3 ? 0 : 60000;
+}
+
 static void reload(void *context)
 {
     ck_assert_ptr_eq(context, &world);
@@ -159,6 +178,24 @@ static fc_exit run(const plan *p, uint64_t watchdog_ns, int early_signal)
     fc_loop_config config = {.notify = &notify, .options = &options, .reload = reload, .reload_context = &world};
     fc_exit code = fc_loop_run(world.loop, &config);
     fc_loop_destroy(world.loop);
+    return code;
+}
+
+/* With a monitor: a pipe's reading end, into which the first tick puts a byte. */
+static fc_exit run_monitored(const plan *p)
+{
+    fc_reason reason;
+    memset(&world, 0, sizeof world);
+    world.plan = p;
+    ck_assert_int_eq(pipe2(world.monitor_fds, O_NONBLOCK | O_CLOEXEC), 0);
+    ck_assert_int_eq(fc_loop_create(&world.loop, &reason), FC_OK);
+    fc_notify notify = {.fd = sockets[1]};
+    fc_loop_config config = {
+        .notify = &notify, .options = &options, .monitor = (fc_monitor *)(void *)&world, .reload = reload};
+    fc_exit code = fc_loop_run(world.loop, &config);
+    fc_loop_destroy(world.loop);
+    close(world.monitor_fds[0]);
+    close(world.monitor_fds[1]);
     return code;
 }
 
@@ -230,6 +267,14 @@ START_TEST(no_descriptors_is_a_reason_not_a_crash)
 }
 END_TEST
 
+/* When its descriptor is readable, and when it asked to be called again; not otherwise. */
+START_TEST(the_monitor_is_called_when_it_has_something_to_do)
+{
+    ck_assert_int_eq(run_monitored(&PLANS[0]), FC_EXIT_OK);
+    ck_assert_int_eq(world.monitor_count, 103);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("loop");
@@ -238,6 +283,7 @@ int main(void)
     tcase_add_loop_test(ends, signals_and_events_lead_to_the_right_end, 0, (int)(sizeof PLANS / sizeof PLANS[0]));
     tcase_add_test(ends, the_watchdog_is_fed);
     tcase_add_test(ends, a_signal_during_start_up_is_not_lost);
+    tcase_add_test(ends, the_monitor_is_called_when_it_has_something_to_do);
     tcase_add_test(ends, no_descriptors_is_a_reason_not_a_crash);
     suite_add_tcase(suite, ends);
     SRunner *runner = srunner_create(suite);

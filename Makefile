@@ -84,7 +84,7 @@ BENCH_BIN := $(addprefix $(BUILD)/bench/,local_hop service_floors service_echo $
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e check-bench lint lint-sass l4-model tests bench-cpu bench-kernels bench-local bench-service install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e check-bench lint lint-sass l4-model tests bench-cpu bench-kernels bench-local bench-service soak install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -292,6 +292,13 @@ $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(
 include deploy/install.mk
 include tests/fuzz/fuzz.mk
 include tests/emulate/emulate.mk
+
+# --- soak ----------------------------------------------------------------------------------------------------------
+
+HOURS ?= 0.5
+SOAK_OPTIONS ?=
+soak: all ## everything at once for HOURS (0.5), every answer verified, memory and descriptors watched
+	@python3 tests/soak/soak.py --build $(BUILD) --seconds $$(awk 'BEGIN { print 3600 * $(HOURS) }') $(SOAK_OPTIONS)
 
 # --- benchmarks ----------------------------------------------------------------------------------------------------
 

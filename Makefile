@@ -79,7 +79,7 @@ ARTIFACTS := $(if $(wildcard daemon/main.c),$(BUILD)/flashcored) \
 ifeq ($(CUDA)-$(MODE),yes-release)
 ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
-FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so)
+FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so $(BUILD)/tests/flashcore-cuda-fake-plain.so)
 BENCH_BIN := $(addprefix $(BUILD)/bench/,local_hop service_floors service_echo $(if $(filter yes,$(CUDA)),gpu_floors))
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
@@ -189,7 +189,14 @@ CUDA_ARCH := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_89,code=s
 NVCCFLAGS := -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
              -I. -Werror all-warnings
 
+# "sm_80 sm_89 ...": the engine says which GPUs it was built for. A change of them builds the kernels anew.
+comma := ,
+CUDA_TARGETS = $(patsubst code=%,%,$(filter code=%,$(subst $(comma), ,$(CUDA_ARCH))))
+TARGETS_STAMP := $(BUILD)/cuda-targets
+$(shell echo '$(CUDA_ARCH)' | cmp -s - $(TARGETS_STAMP) || echo '$(CUDA_ARCH)' > $(TARGETS_STAMP))
 $(OBJ)/kernels/cuda_%.o: CPPFLAGS += -I$(CUDA_HOME)/include
+$(OBJ)/kernels/cuda_targets.o: CPPFLAGS += -DFC_CUDA_TARGETS='"$(CUDA_TARGETS)"'
+$(OBJ)/kernels/cuda_targets.o $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)): $(TARGETS_STAMP)
 
 $(OBJ)/%.cu.o: %.cu $(FLAGS_STAMP)
 	@mkdir -p $(@D)
@@ -247,8 +254,21 @@ $(OBJ)/fake/%.o: %.c $(FLAGS_STAMP)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(OBJ)/fake/kernels/cuda_targets.o: CPPFLAGS += -DFC_CUDA_TARGETS='"sm_80 sm_89 sm_90a compute_80"'
+$(OBJ)/fake-plain/kernels/cuda_targets.o: CPPFLAGS := -DFC_CUDA_TARGETS='"sm_89 compute_89"' $(CPPFLAGS)
+
 FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c $(PROTO_WORD_SRC)
 $(BUILD)/tests/flashcore-cuda-fake.so: $(patsubst %.c,$(OBJ)/fake/%.o,$(FAKE_ALL_SRC))
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ -lm
+
+# The same, built for nothing that is Hopper's own.
+$(OBJ)/fake-plain/%.o: %.c $(FLAGS_STAMP)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/tests/flashcore-cuda-fake-plain.so: $(OBJ)/fake-plain/kernels/cuda_targets.o \
+                       $(patsubst %.c,$(OBJ)/fake/%.o,$(filter-out kernels/cuda_targets.c,$(FAKE_ALL_SRC)))
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ -lm
 

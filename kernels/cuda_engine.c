@@ -4,6 +4,7 @@
 
 #include "kernels/cuda_api.h"
 #include "kernels/cuda_launch.h"
+#include "kernels/cuda_targets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,9 @@ static fc_status describe_device(int32_t index, fc_engine_info *out_info, fc_rea
         return fc_fail(FC_UNSUPPORTED, out_reason, "%s has compute capability %d.%d; %d.%d or newer is needed",
                        out_info->device_name, properties.major, properties.minor, LEAST_CAPABILITY / 10,
                        LEAST_CAPABILITY % 10);
+    if (!fc_cuda_targets_run_on(out_info->device.compute_capability))
+        return fc_fail(FC_UNSUPPORTED, out_reason, "%s has compute capability %d.%d; this engine was built for %s",
+                       out_info->device_name, properties.major, properties.minor, fc_cuda_targets());
     return FC_OK;
 }
 
@@ -79,6 +83,9 @@ static void list_kernels(fc_engine_info *info)
     for (int i = 0; i < FC_KERNEL_COUNT; i++)
         info->has_kernel[i] =
             fc_cuda_launch_find((fc_kernel)i) != NULL && fc_kernel_runs_on((fc_kernel)i, &info->device);
+    /* Elsewhere it compiles to a trap: a build for other targets has everything else. */
+    if (!fc_cuda_targets_are_specific_to(info->device.compute_capability))
+        info->has_kernel[FC_KERNEL_HOPPER] = false;
     info->default_kernel = fc_kernel_default(&info->device);
 }
 
@@ -126,10 +133,31 @@ static void engine_describe(const fc_engine *engine, fc_engine_info *out_info)
     *out_info = engine->info;
 }
 
+/* The highest rung of the ladder that is here and can do the problem. */
+static fc_status plan_second_best(const fc_engine *engine, const fc_problem *problem, fc_plan *out_plan,
+                                  fc_reason *out_reason)
+{
+    for (int kernel = FC_KERNEL_COUNT - 1; kernel >= 0; kernel--) {
+        if (engine->info.has_kernel[kernel] &&
+            fc_plan_make(&engine->info.device, (fc_kernel)kernel, problem, out_plan, out_reason) == FC_OK)
+            return FC_OK;
+    }
+    return fc_fail(FC_UNSUPPORTED, out_reason, "kernel: this engine was built without one for this problem");
+}
+
 static fc_status engine_plan(const fc_engine *engine, fc_kernel wanted, const fc_problem *problem, fc_plan *out_plan,
                              fc_reason *out_reason)
 {
-    return fc_plan_make(&engine->info.device, wanted, problem, out_plan, out_reason);
+    fc_plan plan;
+    fc_status st = fc_plan_make(&engine->info.device, wanted, problem, &plan, out_reason);
+    if (st == FC_OK && !engine->info.has_kernel[plan.kernel])
+        st = wanted == FC_KERNEL_AUTO
+                 ? plan_second_best(engine, problem, &plan, out_reason)
+                 : fc_fail(FC_UNSUPPORTED, out_reason, "kernel: this engine was built without %s for this GPU",
+                           fc_kernel_name(wanted));
+    if (st == FC_OK)
+        *out_plan = plan;
+    return st;
 }
 
 fc_status fc_cuda_lost(fc_reason *out_reason)

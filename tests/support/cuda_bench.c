@@ -21,12 +21,12 @@ static void *symbol(void *object, const char *name)
     return address;
 }
 
-cuda_fake cuda_fake_load(void)
+cuda_fake cuda_fake_load(const char *file)
 {
     cuda_fake fake;
     const char *build = getenv("FC_TEST_BUILD");
     char path[512];
-    snprintf(path, sizeof path, "%s/tests/flashcore-cuda-fake.so", build != NULL ? build : "build");
+    snprintf(path, sizeof path, "%s/tests/%s", build != NULL ? build : "build", file);
     void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (object == NULL) {
         fprintf(stderr, "%s\n", dlerror());

@@ -21,8 +21,10 @@ typedef struct cuda_fake {
     fake_cuda_release_fn release;
 } cuda_fake;
 
-/* Loads build/tests/flashcore-cuda-fake.so; ends the program where there is none. */
-cuda_fake cuda_fake_load(void);
+/* Loads build/tests/FILE; ends the program where there is none. */
+#define CUDA_FAKE "flashcore-cuda-fake.so"
+#define CUDA_FAKE_PLAIN "flashcore-cuda-fake-plain.so" /* built for sm_89 and compute_89 alone */
+cuda_fake cuda_fake_load(const char *file);
 
 typedef struct job_row {
     fc_dtype dtype;

@@ -272,6 +272,39 @@ START_TEST(a_machine_that_will_not_do_is_told_why)
 }
 END_TEST
 
+/* A build without Hopper's own code, on a Hopper: what is left is offered, and auto makes do with it. */
+START_TEST(a_build_for_other_gpus_does_without_hopper)
+{
+    cuda_fake plain = cuda_fake_load(CUDA_FAKE_PLAIN);
+    fc_problem problem = {.dtype = FC_F16, .batch = 4, .q_heads = 8, .kv_heads = 8, .q_len = 1024, .kv_len = 1024};
+    fc_engine *engine;
+    fc_engine_info info;
+    fc_plan plan;
+    fc_reason reason = {""};
+    problem.head_dim = 64;
+    problem.window_left = problem.window_right = -1;
+    plain.reset();
+    ck_assert_int_eq(fake.ops->open(&CONFIG, &engine, &reason), FC_OK);
+    ck_assert_int_eq(fake.ops->plan(engine, FC_KERNEL_AUTO, &problem, &plan, &reason), FC_OK);
+    ck_assert_int_eq(plan.kernel, FC_KERNEL_HOPPER);
+    fake.ops->close(engine);
+    ck_assert_int_eq(plain.ops->open(&CONFIG, &engine, &reason), FC_OK);
+    plain.ops->describe(engine, &info);
+    ck_assert(info.has_kernel[FC_KERNEL_FUSED] && !info.has_kernel[FC_KERNEL_HOPPER]);
+    ck_assert_int_eq(plain.ops->plan(engine, FC_KERNEL_AUTO, &problem, &plan, &reason), FC_OK);
+    ck_assert_int_eq(plan.kernel, FC_KERNEL_FUSED);
+    problem.dtype = FC_F32; /* which fused does not do */
+    ck_assert_int_eq(plain.ops->plan(engine, FC_KERNEL_AUTO, &problem, &plan, &reason), FC_OK);
+    problem.dtype = FC_F16;
+    ck_assert_int_eq(plain.ops->plan(engine, FC_KERNEL_HOPPER, &problem, &plan, &reason), FC_UNSUPPORTED);
+    ck_assert_str_eq(reason.text, "kernel: this engine was built without hopper for this GPU");
+    plain.ops->close(engine);
+    plain.machine(1, 80, 13000);
+    ck_assert_int_eq(plain.ops->open(&CONFIG, &engine, &reason), FC_UNSUPPORTED);
+    ck_assert_str_eq(reason.text, "Fake GPU has compute capability 8.0; this engine was built for sm_89 compute_89");
+}
+END_TEST
+
 START_TEST(the_engine_says_what_it_is)
 {
     fc_engine_info info;
@@ -399,7 +432,7 @@ END_TEST
 
 int main(void)
 {
-    fake = cuda_fake_load();
+    fake = cuda_fake_load(CUDA_FAKE);
     Suite *suite = suite_create("cuda_engine");
     TCase *tests = tcase_create("cuda_engine");
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -411,6 +444,7 @@ int main(void)
     tcase_add_test(tests, what_does_not_fit_is_refused);
     tcase_add_test(tests, memory_is_registered_and_released);
     tcase_add_loop_test(tests, a_machine_that_will_not_do_is_told_why, 0, sizeof MACHINES / sizeof *MACHINES);
+    tcase_add_test(tests, a_build_for_other_gpus_does_without_hopper);
     tcase_add_test(tests, the_engine_says_what_it_is);
     tcase_add_loop_test(tests, every_cuda_call_may_fail, 0, sizeof FAILURES / sizeof *FAILURES);
     suite_add_tcase(suite, tests);

@@ -383,7 +383,7 @@ END_TEST
 
 int main(void)
 {
-    fake = cuda_fake_load();
+    fake = cuda_fake_load(CUDA_FAKE);
     Suite *suite = suite_create("cuda_places");
     TCase *tests = tcase_create("cuda_places");
     tcase_add_checked_fixture(tests, setup, teardown);

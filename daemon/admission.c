@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What a request costs beside its work: to be received, launched, answered. */
+#define REQUEST_COST 64
+
 typedef struct named_tensor {
     const char *name;
     const fc_wire_tensor *tensor;
@@ -139,4 +142,14 @@ uint64_t fc_admission_deadline(uint64_t received_ns, uint64_t deadline_us)
         __builtin_add_overflow(received_ns, wait_ns, &deadline_ns))
         return FC_NEVER_NS;
     return deadline_ns;
+}
+
+uint32_t fc_admission_cost(const fc_problem *problem)
+{
+    const fc_problem *p = problem;
+    double q_elements = (double)p->batch * p->q_heads * p->q_len * p->head_dim;
+    double kv_elements = (double)p->batch * p->kv_heads * p->kv_len * p->head_dim;
+    double kibs = 2 * (q_elements + kv_elements) * (double)fc_dtype_bytes(p->dtype) / 1024;
+    double cost = REQUEST_COST + kibs + 2 * q_elements * p->kv_len / (1024 * 1024);
+    return cost < UINT32_MAX ? (uint32_t)cost : UINT32_MAX;
 }

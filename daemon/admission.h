@@ -28,6 +28,9 @@ fc_status fc_admission_kernel(fc_wire_text name, fc_kernel default_kernel, const
 /* When a request received at received_ns is to be given up: FC_NEVER_NS for deadline_us 0 and for what never comes. */
 uint64_t fc_admission_deadline(uint64_t received_ns, uint64_t deadline_us);
 
+/* What a problem costs those who wait, roughly: a KiB to move, or a million multiplications, is one. Never 0. */
+uint32_t fc_admission_cost(const fc_problem *problem);
+
 /* The kernels of an engine as "auto, cpu"; cut to fit. */
 void fc_admission_kernel_list(const fc_engine_info *info, char *out_text, size_t text_bytes);
 

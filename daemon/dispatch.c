@@ -2,7 +2,7 @@
 #include "daemon/dispatch.h"
 
 #include "daemon/clock.h"
-#include "daemon/id_table.h"
+#include "daemon/peers.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -25,7 +25,7 @@ struct fc_dispatch {
     uint32_t sleeping_lanes, watching_lanes;
     fc_dispatch_limits limits;
     fc_queue queue;
-    fc_id_table inflight; /* peer -> its requests between submit and end */
+    fc_peers peers;
     uint64_t running;
     uint64_t request_ns; /* what a request costs a lane, averaged over the last launches */
 };
@@ -34,6 +34,13 @@ struct fc_dispatch {
 #define FIRST_REQUEST_NS (1 * FC_NS_PER_MS)
 #define RETRY_MIN_US 100
 #define RETRY_MAX_US 10000000
+/* A launch may last so long for one peer's sake, whoever else may come. */
+#define LAUNCH_OF_ONE_PEER_NS (200 * FC_NS_PER_US)
+
+static uint64_t peer_bytes_max(const fc_dispatch_limits *limits)
+{
+    return limits->queue_bytes_per_peer > 0 ? limits->queue_bytes_per_peer : UINT64_MAX;
+}
 
 fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, void (*on_idle)(void *context),
                              void *context, fc_dispatch **out_dispatch)
@@ -49,7 +56,8 @@ fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, 
     pthread_mutex_init(&dispatch->lock, NULL);
     pthread_cond_init(&dispatch->work, NULL);
     fc_queue_init(&dispatch->queue, limits->queue_requests, limits->queue_bytes);
-    fc_id_table_init(&dispatch->inflight);
+    dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
+    fc_peers_init(&dispatch->peers);
     *out_dispatch = dispatch;
     return FC_OK;
 }
@@ -59,7 +67,7 @@ void fc_dispatch_destroy(fc_dispatch *dispatch)
     if (dispatch == NULL)
         return;
     assert(dispatch->queue.count == 0);
-    fc_id_table_fini(&dispatch->inflight);
+    fc_peers_fini(&dispatch->peers);
     pthread_cond_destroy(&dispatch->work);
     pthread_mutex_destroy(&dispatch->lock);
     free(dispatch);
@@ -71,6 +79,7 @@ void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *lim
     dispatch->limits = *limits;
     dispatch->queue.count_max = limits->queue_requests;
     dispatch->queue.bytes_max = limits->queue_bytes;
+    dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
     pthread_mutex_unlock(&dispatch->lock);
 }
 
@@ -87,20 +96,19 @@ void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)
     fc_request_set_state(request, FC_REQUEST_RECEIVED);
 }
 
-static void count_out_of_peer(fc_dispatch *dispatch, uint64_t peer)
+static void count_out_of_peer(fc_dispatch *dispatch, const fc_request *request)
 {
+    fc_peer *peer = fc_peer_of(request->item.share);
     pthread_mutex_lock(&dispatch->lock);
-    uint64_t *inflight = fc_id_table_find(&dispatch->inflight, peer);
-    assert(inflight != NULL && *inflight > 0);
-    if (--*inflight == 0)
-        fc_id_table_remove(&dispatch->inflight, peer);
+    assert(peer->inflight > 0);
+    peer->inflight--;
     pthread_mutex_unlock(&dispatch->lock);
 }
 
 void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request)
 {
     if (request->is_counted)
-        count_out_of_peer(dispatch, request->item.peer);
+        count_out_of_peer(dispatch, request);
     free(request->kv_lens);
     request->kv_lens = NULL;
     fc_placement_release(&request->placement);
@@ -125,29 +133,52 @@ static uint64_t retry_after_us(const fc_dispatch *dispatch)
     return wait_us < RETRY_MAX_US ? wait_us : RETRY_MAX_US;
 }
 
+/* Under the lock: one more of its peer's requests in flight. */
+static fc_status count_in(fc_dispatch *dispatch, fc_request *request, fc_reason *out_reason)
+{
+    fc_peer *peer = fc_peers_enter(&dispatch->peers, request->item.peer, request->received_ns);
+    if (peer == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    if (peer->inflight >= dispatch->limits.inflight_per_peer)
+        return fc_fail(FC_BUSY, out_reason, "this connection has %llu unanswered requests; inflight_per_peer is %llu",
+                       (unsigned long long)peer->inflight, (unsigned long long)dispatch->limits.inflight_per_peer);
+    peer->inflight++;
+    request->item.share = &peer->share;
+    request->is_counted = true;
+    return FC_OK;
+}
+
 /* submit under the lock. */
 static fc_status enqueue(fc_dispatch *dispatch, fc_request *request, fc_reason *out_reason)
 {
     const fc_dispatch_limits *limits = &dispatch->limits;
     if (atomic_load(&dispatch->phase) != PHASE_SERVING)
         return fc_fail(FC_DRAINING, out_reason, "the server is shutting down; the request was not started");
-    uint64_t *inflight = fc_id_table_put(&dispatch->inflight, request->item.peer);
-    if (inflight == NULL)
-        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    if (*inflight >= limits->inflight_per_peer)
-        return fc_fail(FC_BUSY, out_reason, "this connection has %llu unanswered requests; inflight_per_peer is %llu",
-                       (unsigned long long)*inflight, (unsigned long long)limits->inflight_per_peer);
-    if (fc_queue_push(&dispatch->queue, &request->item) != FC_OK) {
-        if (*inflight == 0)
-            fc_id_table_remove(&dispatch->inflight, request->item.peer);
-        return fc_fail(FC_BUSY, out_reason, "%llu requests (%llu bytes) wait; queue_requests is %llu, queue_bytes %llu",
-                       (unsigned long long)dispatch->queue.count, (unsigned long long)dispatch->queue.bytes,
-                       (unsigned long long)limits->queue_requests, (unsigned long long)limits->queue_bytes);
-    }
-    ++*inflight;
-    request->is_counted = true;
+    fc_status st = count_in(dispatch, request, out_reason);
+    if (st != FC_OK)
+        return st;
+    const fc_share *share = request->item.share;
+    if (fc_queue_push(&dispatch->queue, &request->item) != FC_OK)
+        return fc_fail(
+            FC_BUSY, out_reason,
+            "%llu requests (%llu bytes) wait, %llu (%llu) of them this connection's; queue_requests is %llu, "
+            "queue_bytes %llu",
+            (unsigned long long)dispatch->queue.count, (unsigned long long)dispatch->queue.bytes,
+            (unsigned long long)share->count, (unsigned long long)share->bytes,
+            (unsigned long long)limits->queue_requests, (unsigned long long)limits->queue_bytes);
     fc_request_set_state(request, FC_REQUEST_QUEUED);
     return FC_OK;
+}
+
+fc_status fc_dispatch_count(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
+                            fc_reason *out_reason)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    fc_status st = count_in(dispatch, request, out_reason);
+    if (st == FC_BUSY)
+        *out_retry_after_us = retry_after_us(dispatch);
+    pthread_mutex_unlock(&dispatch->lock);
+    return st;
 }
 
 fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
@@ -188,6 +219,15 @@ static void sleep_until_news(fc_dispatch *dispatch)
     dispatch->sleeping_lanes--;
 }
 
+/* Under the lock: how many of a launch one peer may have, so that those who come meanwhile need not wait for long. */
+static uint32_t requests_per_peer(const fc_dispatch *dispatch)
+{
+    uint32_t active = dispatch->peers.active_count;
+    uint32_t fair = active > 1 ? (dispatch->limits.batch.requests + active - 1) / active : 0;
+    uint64_t quick = LAUNCH_OF_ONE_PEER_NS / (dispatch->request_ns + 1);
+    return fair > 0 && quick > fair ? (uint32_t)quick : fair;
+}
+
 uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_requests, fc_request **out_expired)
 {
     fc_queue_item *items[FC_BATCH_REQUESTS_MAX];
@@ -201,6 +241,7 @@ uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_
             sleep_until_news(dispatch);
     }
     *out_expired = fc_request_of(fc_queue_expire(&dispatch->queue, fc_clock_now_ns()));
+    dispatch->limits.batch.requests_per_peer = requests_per_peer(dispatch);
     count = fc_queue_take(&dispatch->queue, &dispatch->limits.batch, items);
     for (uint32_t i = 0; i < count; i++) {
         out_requests[i] = fc_request_of(items[i]);
@@ -237,6 +278,7 @@ fc_request *fc_dispatch_expire(fc_dispatch *dispatch, uint64_t now_ns)
 {
     pthread_mutex_lock(&dispatch->lock);
     fc_queue_item *expired = fc_queue_expire(&dispatch->queue, now_ns);
+    fc_peers_age(&dispatch->peers, now_ns);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     pthread_mutex_unlock(&dispatch->lock);
     return fc_request_of(expired);
@@ -246,6 +288,7 @@ fc_request *fc_dispatch_drop_peer(fc_dispatch *dispatch, uint64_t peer)
 {
     pthread_mutex_lock(&dispatch->lock);
     fc_queue_item *dropped = fc_queue_drop_peer(&dispatch->queue, peer);
+    fc_peers_close(&dispatch->peers, peer);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     pthread_mutex_unlock(&dispatch->lock);
     return fc_request_of(dropped);

@@ -1,4 +1,4 @@
-/* Between reception and the lanes: the queue under its lock, the count of each peer's requests, and the time a busy
+/* Between reception and the lanes: the queue under its lock, the peers and what each has under way, and the time a busy
  * peer is told to stay away.
  *
  * Lanes pull: fc_dispatch_take() blocks until there is work. Requests that leave the queue otherwise (expired,
@@ -16,9 +16,10 @@ typedef struct fc_dispatch fc_dispatch;
 
 typedef struct fc_dispatch_limits {
     uint64_t queue_requests, queue_bytes, inflight_per_peer;
-    fc_batch_limits batch; /* requests at most FC_BATCH_REQUESTS_MAX */
-    uint32_t lane_count;   /* for the retry estimate */
-    uint64_t spin_ns;      /* how long a lane that has just run something waits awake for more */
+    uint64_t queue_bytes_per_peer; /* 0: any number */
+    fc_batch_limits batch;         /* requests at most FC_BATCH_REQUESTS_MAX; requests_per_peer is worked out here */
+    uint32_t lane_count;           /* for the retry estimate */
+    uint64_t spin_ns;              /* how long a lane that has just run something waits awake for more */
 } fc_dispatch_limits;
 
 /* on_idle: called once draining and the last request has ended; any thread; may be NULL. FC_NO_MEMORY. */
@@ -39,6 +40,10 @@ void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request);
 fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
                              fc_reason *out_reason);
 
+/* Counts a request that never queues among its peer's requests in flight. FC_BUSY, FC_NO_MEMORY as above. */
+fc_status fc_dispatch_count(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
+                            fc_reason *out_reason);
+
 /* Waits for work, awake at first where the lane has run something (has_run), and takes it: returns the requests of one
  * launch, now RUNNING, at most FC_BATCH_REQUESTS_MAX, and in *out_expired a chain of requests whose deadline has passed
  * (still QUEUED: to be answered first). 0 and no chain: the dispatch was stopped, end. */
@@ -51,6 +56,8 @@ void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t dur
 fc_request *fc_dispatch_cancel(fc_dispatch *dispatch, uint64_t peer, uint64_t id);
 
 fc_request *fc_dispatch_expire(fc_dispatch *dispatch, uint64_t now_ns);
+
+/* The peer is gone: what it had queued. */
 fc_request *fc_dispatch_drop_peer(fc_dispatch *dispatch, uint64_t peer);
 
 /* From now on submit says FC_DRAINING. Returns what was queued. Idempotent. */

@@ -1,5 +1,5 @@
-/* See queue.h. One linked list; what looks through it looks through all of it, which at some thousand items costs
- * microseconds, and only cancel, expiry (when due), a lost peer and the search for company do so. */
+/* See queue.h. One list, sorted by start; what looks through it looks through all of it, which at some thousand items
+ * costs microseconds, and only cancel, expiry (when due), a lost peer and the search for company do so. */
 #include "daemon/queue.h"
 
 #include <assert.h>
@@ -7,25 +7,82 @@
 
 void fc_queue_init(fc_queue *queue, uint64_t count_max, uint64_t bytes_max)
 {
-    *queue = (fc_queue){.count_max = count_max, .bytes_max = bytes_max, .deadline_ns = FC_NEVER_NS};
+    *queue = (fc_queue){
+        .count_max = count_max, .bytes_max = bytes_max, .peer_bytes_max = UINT64_MAX, .deadline_ns = FC_NEVER_NS};
+}
+
+static uint64_t weight_of(const fc_share *share)
+{
+    return share->owner != NULL && share->owner->peer_count > 1 ? share->owner->peer_count : 1;
+}
+
+/* Does somebody who has `used` leave enough of the `free` to others? */
+static bool is_modest(const fc_share *share, uint64_t used, uint64_t free)
+{
+    return used < FC_QUEUE_GREED || used / FC_QUEUE_GREED * weight_of(share) < free;
+}
+
+static bool has_room(const fc_queue *queue, const fc_queue_item *item)
+{
+    const fc_share *share = item->share;
+    if (queue->count == 0)
+        return queue->count_max > 0;
+    if (queue->count >= queue->count_max || queue->bytes > queue->bytes_max ||
+        item->bytes > queue->bytes_max - queue->bytes)
+        return false;
+    if (share->count == 0)
+        return true;
+    if (share->bytes > queue->peer_bytes_max || item->bytes > queue->peer_bytes_max - share->bytes)
+        return false;
+    return is_modest(share, share->count, queue->count_max - queue->count) &&
+           is_modest(share, share->bytes, queue->bytes_max - queue->bytes);
+}
+
+/* Where it starts: behind what its peer has sent; a new peer behind the owner's other new ones; nothing in the past. */
+static void set_start(fc_queue *queue, fc_queue_item *item)
+{
+    fc_share *share = item->share;
+    uint64_t cost = item->cost > 0 ? item->cost : 1;
+    uint64_t start = share->finish;
+    if (start == 0 && share->owner != NULL) {
+        start = share->owner->finish > queue->now ? share->owner->finish : queue->now;
+        share->owner->finish = start + cost;
+    }
+    item->start = start > queue->now ? start : queue->now;
+    share->finish = item->start + cost * weight_of(share);
+}
+
+/* The last item that is not behind this one; NULL: all are. Looked for from the nearer end. */
+static fc_queue_item *find_place(const fc_queue *queue, const fc_queue_item *item)
+{
+    fc_queue_item *before = queue->last;
+    if (before == NULL || before->start <= item->start)
+        return before;
+    if (item->start < queue->first->start)
+        return NULL;
+    if (before->start - item->start < item->start - queue->first->start) {
+        while (before->start > item->start)
+            before = before->prev;
+        return before;
+    }
+    for (before = queue->first; before->next->start <= item->start;)
+        before = before->next;
+    return before;
 }
 
 fc_status fc_queue_push(fc_queue *queue, fc_queue_item *item)
 {
-    if (queue->count >= queue->count_max)
+    if (!has_room(queue, item))
         return FC_BUSY;
-    bool fits = queue->bytes <= queue->bytes_max && item->bytes <= queue->bytes_max - queue->bytes;
-    if (!fits && queue->count > 0)
-        return FC_BUSY;
-    item->next = NULL;
-    item->prev = queue->last;
-    if (queue->last != NULL)
-        queue->last->next = item;
-    else
-        queue->first = item;
-    queue->last = item;
+    set_start(queue, item);
+    item->prev = find_place(queue, item);
+    item->next = item->prev != NULL ? item->prev->next : queue->first;
+    *(item->prev != NULL ? &item->prev->next : &queue->first) = item;
+    *(item->next != NULL ? &item->next->prev : &queue->last) = item;
     queue->count++;
     queue->bytes += item->bytes;
+    item->share->count++;
+    item->share->bytes += item->bytes;
     if (item->deadline_ns < queue->deadline_ns)
         queue->deadline_ns = item->deadline_ns;
     return FC_OK;
@@ -33,18 +90,15 @@ fc_status fc_queue_push(fc_queue *queue, fc_queue_item *item)
 
 static void unlink_item(fc_queue *queue, fc_queue_item *item)
 {
-    if (item->prev != NULL)
-        item->prev->next = item->next;
-    else
-        queue->first = item->next;
-    if (item->next != NULL)
-        item->next->prev = item->prev;
-    else
-        queue->last = item->prev;
+    *(item->prev != NULL ? &item->prev->next : &queue->first) = item->next;
+    *(item->next != NULL ? &item->next->prev : &queue->last) = item->prev;
     item->prev = item->next = NULL;
     assert(queue->count > 0 && queue->bytes >= item->bytes);
     queue->count--;
     queue->bytes -= item->bytes;
+    assert(item->share->count > 0 && item->share->bytes >= item->bytes);
+    item->share->count--;
+    item->share->bytes -= item->bytes;
     if (queue->count == 0)
         queue->deadline_ns = FC_NEVER_NS;
 }
@@ -70,25 +124,43 @@ static bool add_load(load *sum, const fc_queue_item *item, const fc_batch_limits
     return true;
 }
 
-uint32_t fc_queue_take(fc_queue *queue, const fc_batch_limits *limits, fc_queue_item **out_items)
+/* Has its peer as many in the launch as it may? */
+static bool is_at_limit(const fc_queue_item *item, const fc_batch_limits *limits)
 {
-    fc_queue_item *oldest = queue->first;
-    if (oldest == NULL)
-        return 0;
+    return limits->requests_per_peer > 0 && item->share->in_launch >= limits->requests_per_peer;
+}
+
+static uint32_t take_company(fc_queue *queue, const fc_batch_limits *limits, fc_queue_item *next, load *sum,
+                             fc_queue_item **out_items)
+{
+    const fc_queue_item *lead = out_items[0];
     uint32_t count = 1;
-    load sum = {oldest->segment_count, oldest->staging_bytes, oldest->plan.workspace_bytes, oldest->plan.ticket_count};
-    fc_queue_item *next = oldest->next;
-    out_items[0] = oldest;
-    unlink_item(queue, oldest);
     for (fc_queue_item *item = next; item != NULL && count < limits->requests; item = next) {
         next = item->next;
-        if (!fc_plan_can_share(&oldest->plan, &item->plan))
+        if (is_at_limit(item, limits) || !fc_plan_can_share(&lead->plan, &item->plan) || !add_load(sum, item, limits))
             continue;
-        if (!add_load(&sum, item, limits))
-            continue;
+        item->share->in_launch++;
         out_items[count++] = item;
         unlink_item(queue, item);
     }
+    return count;
+}
+
+uint32_t fc_queue_take(fc_queue *queue, const fc_batch_limits *limits, fc_queue_item **out_items)
+{
+    fc_queue_item *lead = queue->first;
+    if (lead == NULL)
+        return 0;
+    load sum = {lead->segment_count, lead->staging_bytes, lead->plan.workspace_bytes, lead->plan.ticket_count};
+    fc_queue_item *next = lead->next;
+    if (lead->start > queue->now)
+        queue->now = lead->start;
+    out_items[0] = lead;
+    lead->share->in_launch = 1;
+    unlink_item(queue, lead);
+    uint32_t count = take_company(queue, limits, next, &sum, out_items);
+    for (uint32_t i = 0; i < count; i++)
+        out_items[i]->share->in_launch = 0;
     return count;
 }
 

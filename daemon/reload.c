@@ -10,6 +10,7 @@ fc_service_tunables fc_reload_tunables(const fc_options *options)
     return (fc_service_tunables){.default_kernel = options->kernel,
                                  .queue_requests = options->queue_requests,
                                  .queue_bytes = options->queue_bytes,
+                                 .queue_bytes_per_peer = options->queue_bytes_per_peer,
                                  .inflight_per_peer = options->inflight_per_peer,
                                  .slow_request_ns = options->slow_request_ns,
                                  .batch_requests = (uint32_t)options->batch_requests};

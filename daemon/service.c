@@ -135,6 +135,7 @@ static fc_dispatch_limits dispatch_limits(const fc_service *service)
     return (fc_dispatch_limits){
         .queue_requests = tunables->queue_requests,
         .queue_bytes = tunables->queue_bytes,
+        .queue_bytes_per_peer = tunables->queue_bytes_per_peer,
         .inflight_per_peer = tunables->inflight_per_peer,
         .batch = {.requests = tunables->batch_requests,
                   .segments = service->config.engine_config.lane_segments,
@@ -391,11 +392,14 @@ static fc_status check_has_arenas(const fc_service *service, const fc_request *r
 static void enter_arena_create(fc_service *service, fc_request *request, uint64_t size_bytes)
 {
     fc_reason reason = {""};
+    uint64_t retry_after_us = ARENA_RETRY_US;
     fc_status st = check_has_arenas(service, request, &reason);
+    if (st == FC_OK)
+        st = fc_dispatch_count(service->dispatch, request, &retry_after_us, &reason);
     if (st == FC_OK)
         st = fc_arena_store_make(service->arenas, request->item.peer, size_bytes, request, &reason);
     if (st != FC_OK)
-        fc_reply_status(service->dispatch, request, st, reason.text, ARENA_RETRY_US);
+        fc_reply_status(service->dispatch, request, st, reason.text, retry_after_us);
 }
 
 static void answer_arena_destroy(fc_service *service, fc_request *request, uint64_t id)
@@ -442,6 +446,7 @@ static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_
     request->item.bytes = request->size_bytes;
     request->item.staging_bytes = ops->staging_bytes(engine, &request->problem, &request->placement.places);
     request->item.segment_count = (uint32_t)request->problem.batch;
+    request->item.cost = fc_admission_cost(&request->problem);
     request->item.deadline_ns = fc_admission_deadline(request->received_ns, request->attend.deadline_us);
     if (request->item.staging_bytes > service->config.engine_config.lane_staging_bytes)
         return fc_fail(FC_TOO_LARGE, out_reason, "q, k, v: need %zu bytes of a lane's memory, which has %zu",

@@ -31,12 +31,13 @@ typedef void (*fc_service_on_event)(void *context, fc_service_event event);
 
 /* What can be changed while running. */
 typedef struct fc_service_tunables {
-    fc_kernel default_kernel;   /* FC_KERNEL_AUTO: the engine's choice per problem */
-    uint64_t queue_requests;    /* requests waiting at once, >= 1 */
-    uint64_t queue_bytes;       /* message bytes they may hold together; one request always fits an empty queue */
-    uint64_t inflight_per_peer; /* requests of one connection between reception and reply, >= 1 */
-    uint32_t batch_requests;    /* requests of one launch, >= 1, at most FC_BATCH_REQUESTS_MAX */
-    uint64_t slow_request_ns;   /* what takes so long is logged; 0: nothing is */
+    fc_kernel default_kernel;      /* FC_KERNEL_AUTO: the engine's choice per problem */
+    uint64_t queue_requests;       /* requests waiting at once, >= 1 */
+    uint64_t queue_bytes;          /* message bytes they may hold together; one request always fits an empty queue */
+    uint64_t queue_bytes_per_peer; /* and those of one connection, whose first may be longer; 0: any number */
+    uint64_t inflight_per_peer;    /* requests of one connection between reception and reply, >= 1 */
+    uint32_t batch_requests;       /* requests of one launch, >= 1, at most FC_BATCH_REQUESTS_MAX */
+    uint64_t slow_request_ns;      /* what takes so long is logged; 0: nothing is */
 } fc_service_tunables;
 
 #define FC_BATCH_REQUESTS_MAX 256

@@ -9,19 +9,34 @@ enum { ITEMS = 8 };
 
 static fc_queue queue;
 static fc_queue_item items[ITEMS];
+static fc_share one, shares[3]; /* everybody's, unless a test says otherwise: then the peers' */
 
 /* Item i: id i, peer i / 4 + 1, 10 bytes, 1 segment, 100 staging bytes, kernel plan 0. */
 static void fresh(uint64_t count_max, uint64_t bytes_max)
 {
     fc_queue_init(&queue, count_max, bytes_max);
+    one = (fc_share){.owner = NULL};
+    memset(shares, 0, sizeof shares);
     for (int i = 0; i < ITEMS; i++)
-        items[i] = (fc_queue_item){.plan = {.kernel = FC_KERNEL_CPU, .head_dim = 64, .split_count = 1},
+        items[i] = (fc_queue_item){.share = &one,
+                                   .plan = {.kernel = FC_KERNEL_CPU, .head_dim = 64, .split_count = 1},
                                    .peer = (uint64_t)i / 4 + 1,
                                    .id = (uint64_t)i,
                                    .bytes = 10,
                                    .staging_bytes = 100,
                                    .segment_count = 1,
                                    .deadline_ns = FC_NEVER_NS};
+}
+
+/* Items pushed in the order of their digits: each its peer's, who is the digit's number of `peers`, at that cost. */
+static void push_of(const char *peers, uint32_t cost)
+{
+    for (int i = 0; peers[i] != '\0'; i++) {
+        items[i].share = &shares[peers[i] - '1'];
+        items[i].peer = (uint64_t)(peers[i] - '0');
+        items[i].cost = cost;
+        ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+    }
 }
 
 static void push_all(void)
@@ -230,6 +245,163 @@ START_TEST(a_peer_leaves_with_all_it_had)
 }
 END_TEST
 
+/* --- fair between peers ------------------------------------------------------------------------------------------- */
+
+START_TEST(peers_take_turns)
+{
+    static const struct {
+        const char *name, *peers, *order;
+    } rows[] = {
+        {"one alone", "11111111", "01234567"},
+        {"a flood, then another", "11111122", "06172345"},
+        {"in turn anyway", "12121212", "01234567"},
+        {"three", "11112233", "04615723"},
+    };
+    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
+        fresh(8, 1000);
+        push_of(rows[row].peers, 10);
+        ck_assert_msg(strcmp(ids_of(queue.first), rows[row].order) == 0, "%s: %s", rows[row].name, ids_of(queue.first));
+        assert_queue(rows[row].order);
+    }
+}
+END_TEST
+
+START_TEST(turns_are_counted_in_work)
+{
+    fresh(8, 1000);
+    push_of("111", 30);
+    for (int i = 3; i < 8; i++) {
+        items[i].share = &shares[1];
+        items[i].cost = 10;
+        ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+    }
+    /* One of 30 for every three of 10. */
+    assert_queue("03451672");
+}
+END_TEST
+
+START_TEST(who_comes_late_starts_now_and_not_in_the_past)
+{
+    fresh(8, 1000);
+    push_of("1111", 10);
+    ck_assert_str_eq(take(1, 100, 10000), "0");
+    ck_assert_str_eq(take(1, 100, 10000), "1");
+    ck_assert_str_eq(take(1, 100, 10000), "2");
+    items[4].share = items[5].share = items[6].share = &shares[1];
+    items[4].cost = items[5].cost = items[6].cost = 10;
+    for (int i = 4; i < 7; i++)
+        ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+    /* One at once, but the time it was away for is not made up for. */
+    assert_queue("4356");
+    ck_assert_str_eq(take(8, 100, 10000), "4356");
+    items[7].share = &shares[0];
+    items[7].cost = 10;
+    ck_assert_int_eq(fc_queue_push(&queue, &items[7]), FC_OK);
+    ck_assert_str_eq(take(8, 100, 10000), "7");
+}
+END_TEST
+
+START_TEST(many_connections_of_one_owner_get_what_one_gets)
+{
+    fc_share_owner crowd = {.peer_count = 2};
+    fresh(8, 1000);
+    shares[0].owner = shares[1].owner = &crowd;
+    push_of("11223333", 10);
+    /* New ones start one behind the other; then the two of the crowd cost twice. */
+    assert_queue("04251637");
+}
+END_TEST
+
+START_TEST(a_launch_is_shared_fairly)
+{
+    fc_queue_item *taken[ITEMS];
+    fc_batch_limits limits = {.requests = 8, .requests_per_peer = 2, .segments = 100, .staging_bytes = 10000};
+    fresh(8, 1000);
+    push_of("11111223", 10);
+    ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), 5);
+    static const uint64_t ids[] = {0, 5, 7, 1, 6};
+    for (int i = 0; i < 5; i++)
+        ck_assert_uint_eq(taken[i]->id, ids[i]);
+    ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), 2); /* counted anew */
+    assert_queue("4");
+}
+END_TEST
+
+START_TEST(a_flood_leaves_room)
+{
+    enum { MANY = 256 };
+    static fc_queue_item flood[MANY];
+    fc_share others[8] = {{.owner = NULL}}, flooder = {.owner = NULL};
+    fc_queue_init(&queue, MANY, 1 << 20);
+    uint64_t accepted = 0;
+    for (int i = 0; i < MANY; i++) {
+        flood[i] = (fc_queue_item){.share = &flooder, .bytes = 1, .deadline_ns = FC_NEVER_NS};
+        accepted += fc_queue_push(&queue, &flood[i]) == FC_OK;
+    }
+    ck_assert_uint_gt(accepted, MANY * 3 / 4);
+    ck_assert_uint_lt(accepted, MANY);
+    for (int i = 0; i < 8; i++) {
+        items[i] = (fc_queue_item){.share = &others[i], .bytes = 1, .deadline_ns = FC_NEVER_NS};
+        ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+    }
+    while (queue.first != NULL) { /* and what is taken out is counted out */
+        fc_queue_item *taken[1];
+        fc_queue_take(&queue, &(fc_batch_limits){.requests = 1}, taken);
+    }
+    ck_assert_uint_eq(flooder.count, 0);
+    ck_assert_uint_eq(flooder.bytes, 0);
+}
+END_TEST
+
+START_TEST(a_peer_has_bytes_of_its_own)
+{
+    fresh(8, 1000);
+    queue.peer_bytes_max = 25;
+    items[0].bytes = 20;
+    items[0].share = items[1].share = &shares[0];
+    ck_assert_int_eq(fc_queue_push(&queue, &items[0]), FC_OK);
+    ck_assert_int_eq(fc_queue_push(&queue, &items[1]), FC_BUSY);
+    items[2].share = &shares[1];
+    items[2].bytes = 30; /* the first of a peer, whatever it needs */
+    ck_assert_int_eq(fc_queue_push(&queue, &items[2]), FC_OK);
+    items[3].share = &shares[1];
+    ck_assert_int_eq(fc_queue_push(&queue, &items[3]), FC_BUSY);
+    ck_assert_str_eq(take(1, 100, 10000), "0");
+    ck_assert_int_eq(fc_queue_push(&queue, &items[1]), FC_OK);
+}
+END_TEST
+
+/* Whatever is pushed and taken in whatever order, the list is sorted and nothing is lost. */
+START_TEST(any_order_of_things_keeps_the_line)
+{
+    uint64_t random_state = 88172645463325252ull;
+    bool is_in[ITEMS] = {false};
+    fresh(8, 1000);
+    for (int step = 0; step < 20000; step++) {
+        random_state ^= random_state << 13;
+        random_state ^= random_state >> 7;
+        random_state ^= random_state << 17;
+        int i = (int)(random_state % ITEMS);
+        if (!is_in[i]) {
+            items[i].share = &shares[random_state >> 8 & 1];
+            items[i].cost = (uint32_t)(random_state >> 16 & 63);
+            ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+            is_in[i] = true;
+        } else {
+            fc_queue_item *taken[1];
+            ck_assert_uint_eq(fc_queue_take(&queue, &(fc_batch_limits){.requests = 1}, taken), 1);
+            is_in[taken[0]->id] = false;
+        }
+        uint64_t count = 0, last_start = 0;
+        for (const fc_queue_item *item = queue.first; item != NULL; item = item->next, count++) {
+            ck_assert_uint_ge(item->start, last_start);
+            last_start = item->start;
+        }
+        ck_assert_uint_eq(count, queue.count);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("queue");
@@ -244,6 +416,16 @@ int main(void)
     tcase_add_test(line, cancel_takes_the_oldest_of_its_own_peer);
     tcase_add_test(line, a_peer_leaves_with_all_it_had);
     suite_add_tcase(suite, line);
+    TCase *fair = tcase_create("fair");
+    tcase_add_test(fair, peers_take_turns);
+    tcase_add_test(fair, turns_are_counted_in_work);
+    tcase_add_test(fair, who_comes_late_starts_now_and_not_in_the_past);
+    tcase_add_test(fair, many_connections_of_one_owner_get_what_one_gets);
+    tcase_add_test(fair, a_launch_is_shared_fairly);
+    tcase_add_test(fair, a_flood_leaves_room);
+    tcase_add_test(fair, a_peer_has_bytes_of_its_own);
+    tcase_add_test(fair, any_order_of_things_keeps_the_line);
+    suite_add_tcase(suite, fair);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

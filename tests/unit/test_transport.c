@@ -395,7 +395,7 @@ START_TEST(more_contexts_after_a_larger_queue)
     fc_wire_reply reply;
     fc_reason reason = {""};
     fc_service_tunables tunables = {.default_kernel = FC_KERNEL_AUTO,
-                                    .queue_requests = 300,
+                                    .queue_requests = 340,
                                     .queue_bytes = UINT64_MAX,
                                     .inflight_per_peer = 1000,
                                     .batch_requests = 4};

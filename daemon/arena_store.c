@@ -329,6 +329,20 @@ static void *keep(void *argument)
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */
 
+/* Under the lock. */
+static fc_status place_order(fc_arena_store *store, uint64_t peer, order *o, fc_reason *out_reason)
+{
+    if (store->is_stopping)
+        return fc_fail(FC_DRAINING, out_reason, "the server is shutting down");
+    holder *h = find_or_add_holder(store, peer);
+    if (h == NULL)
+        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
+    if (h->asked_count >= FC_ARENAS_ASKED_PER_PEER)
+        return fc_fail(FC_BUSY, out_reason, "this connection waits for %u arenas already", h->asked_count);
+    append_order(store, h, o);
+    return FC_OK;
+}
+
 fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t size_bytes, void *request,
                               fc_reason *out_reason)
 {
@@ -341,19 +355,10 @@ fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t siz
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
     o->size_bytes = (size_bytes + page_bytes - 1) / page_bytes * page_bytes;
     o->request = request;
-    fc_status st = FC_OK;
-    holder *h = NULL;
     pthread_mutex_lock(&store->lock);
-    if (store->is_stopping)
-        st = fc_fail(FC_DRAINING, out_reason, "the server is shutting down");
-    else if ((h = find_or_add_holder(store, peer)) == NULL)
-        st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    else if (h->asked_count >= FC_ARENAS_ASKED_PER_PEER)
-        st = fc_fail(FC_BUSY, out_reason, "this connection waits for %u arenas already", h->asked_count);
-    if (st == FC_OK) {
-        append_order(store, h, o);
+    fc_status st = place_order(store, peer, o, out_reason);
+    if (st == FC_OK)
         pthread_cond_signal(&store->work);
-    }
     pthread_mutex_unlock(&store->lock);
     if (st != FC_OK)
         free(o);

@@ -39,9 +39,9 @@ class Skipped(Exception):
     """A part that this build or this machine does not have."""
 
 
-def call(arguments, limit_s, **more):
+def call(arguments, limit_s, environment=None):
     """Standard output of a program that has to end well."""
-    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, timeout=limit_s, **more)
+    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, timeout=limit_s, env=environment)
     if done.returncode != 0:
         raise RuntimeError("%s: status %d: %s" % (arguments[0], done.returncode, done.stderr.strip()[-300:]))
     return done.stdout
@@ -65,13 +65,13 @@ def resident_kb(pid):
 class Daemon:
     """flashcored on sockets of its own in a folder; ready when the constructor returns."""
 
-    def __init__(self, build, folder, *arguments):
+    def __init__(self, build, folder, environment, *arguments):
         self.log = folder / "flashcored.log"
         self.ipc = "ipc://%s/s" % folder
         with open(self.log, "w") as log:
             begin = time.monotonic()
             self.process = subprocess.Popen([str(build / "flashcored"), "--listen", self.ipc, "--listen", "tcp://127.0.0.1:0",
-                                             *arguments], stderr=log, stdout=log)
+                                             *arguments], stderr=log, stdout=log, env=environment)
         while "event=ready" not in self.log.read_text():
             if self.process.poll() is not None or time.monotonic() > begin + 30:
                 self.stop()
@@ -95,6 +95,7 @@ class Bench:
         self.path = pathlib.Path(args.out) / ("service_%s.json" % args.engine)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.args, self.folder, self.build = args, folder, pathlib.Path(args.build)
+        self.environment = environment_of(args)
         self.began = time.monotonic()
         self.seconds = 0.1 if args.quick else args.seconds
         self.clients = CLIENTS[:2] if args.quick else CLIENTS
@@ -136,15 +137,15 @@ class Bench:
     # --- floors -----------------------------------------------------------------------------------------------------
 
     def flags(self, program):
-        return call([self.build / program, "--help"], 20)
+        return call([self.build / program, "--help"], 20, self.environment)
 
     def floor(self, name, *arguments):
-        return json.loads(call([self.build / "bench" / name, *arguments], 60))
+        return json.loads(call([self.build / "bench" / name, *arguments], 60, self.environment))
 
     def bare_cuda(self):
         """CUDA's own initialisation and memory, in a process that does nothing else."""
         process = subprocess.Popen([str(self.build / "bench" / self.args.gpu_floors), "init"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True)
+                                   stdout=subprocess.PIPE, text=True, env=self.environment)
         try:
             line = process.stdout.readline()
             return dict(json.loads(line), resident_kb=resident_kb(process.pid))
@@ -175,7 +176,7 @@ class Bench:
     def start(self, *arguments, engine=None):
         engine = engine or self.args.engine
         more = ["--cuda-engine", self.args.cuda_engine] if self.args.cuda_engine and engine == "cuda" else []
-        return Daemon(self.build, self.folder, "--engine", engine, *more, *arguments)
+        return Daemon(self.build, self.folder, self.environment, "--engine", engine, *more, *arguments)
 
     def load(self, daemon, path, clients, shape, *more, **about):
         """One run of bench_client. A schedule that was missed or requests answered busy are figures, not failures."""
@@ -183,7 +184,7 @@ class Bench:
         command = [self.build / "bench_client", "--url", daemon.tcp if scheme == "tcp" else daemon.ipc, "--path", way,
                    "--clients", clients, "--shape", shape, "--duration", self.seconds, "--warmup", self.seconds / 5,
                    "--timeout", 10, "--quiet", "--json", "-", *more]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, env=self.environment)
         if not done.stdout:
             raise RuntimeError("bench_client: %s" % done.stderr.strip()[-300:])
         figures = json.loads(done.stdout)
@@ -299,10 +300,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def environment_of(args):
+    """Of what was built. The peer's Python keeps its own libraries."""
+    more = {"LD_LIBRARY_PATH": str(pathlib.Path(args.library_path).resolve())} if args.library_path else {}
+    return {"OMP_WAIT_POLICY": "passive", **os.environ, **more}  # as the systemd unit has it
+
+
 def has_gpu(args):
     program = pathlib.Path(args.build) / "bench" / args.gpu_floors
     return program.exists() and subprocess.run([str(program), "init"], stdin=subprocess.DEVNULL, capture_output=True,
-                                               timeout=60).returncode == 0
+                                               timeout=60, env=environment_of(args)).returncode == 0
 
 
 def processor():
@@ -319,6 +326,7 @@ def main():
     parser.add_argument("--readme", help="where to put the block of figures, when they are a GPU's")
     parser.add_argument("--engine", choices=("auto", "cuda", "cpu"), default="auto", help="auto: the GPU where there is one")
     parser.add_argument("--cuda-engine", help="the CUDA engine, when it is not beside flashcored")
+    parser.add_argument("--library-path", help="a folder of shared libraries that the build needs and this machine lacks")
     parser.add_argument("--gpu-floors", default="gpu_floors", help="the program of that name in BUILD/bench")
     parser.add_argument("--seconds", type=float, default=1, help="of each load (default 1)")
     parser.add_argument("--budget", type=float, default=140, help="seconds after which no further part begins (default 140)")
@@ -327,7 +335,6 @@ def main():
     args = parser.parse_args()
     if args.engine == "auto":
         args.engine = "cuda" if has_gpu(args) else "cpu"
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the systemd unit has it
     report = {"made": time.strftime("%Y-%m-%d"), "engine": args.engine, "is_quick": args.quick, "processor": processor(),
               "processors": len(os.sched_getaffinity(0)), "kernel": platform.release(),
               "floors": {"echo": {}}, "daemon": {}, "service": [], "peer": {}, "failed": [], "skipped": []}

@@ -23,44 +23,15 @@ typedef struct block {
     bool is_device, is_foreign; /* foreign: not ours to free: registered, or shared memory that was mapped */
 } block;
 
-typedef enum step_kind { STEP_COPY, STEP_SET, STEP_LAUNCH, STEP_RECORD } step_kind;
-
-typedef struct step {
-    struct step *next;
-    step_kind kind;
-    void *to;
-    const void *from;
-    size_t bytes;
-    int value;
-    enum cudaMemcpyKind direction;
-    fc_launch launch;
-    cudaEvent_t event;
-} step;
-
-struct fake_stream {
-    step *first, *last;
-};
-
-struct fake_event {
-    float ms;
-    bool is_recorded;
-    unsigned queries;    /* since it was put on */
-    cudaStream_t stream; /* where it was put last; NULL: nowhere */
-};
-
 static struct {
     pthread_mutex_t lock;
     block blocks[MAX_BLOCKS];
     long live;
-    unsigned long calls, fail_at, launches;
-    unsigned last_segments;
+    unsigned long calls, fail_at;
     cudaError_t fail_error, sticky;
     bool fail_is_sticky, has_read_environment;
     int devices, capability, driver;
-    unsigned pending;
-    fake_cuda_copies copies;
-    float clock_ms;
-} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .devices = 1, .capability = 90, .driver = 13000, .pending = 2};
+} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .devices = 1, .capability = 90, .driver = 13000};
 
 static _Thread_local cudaError_t last_error;
 
@@ -86,7 +57,7 @@ static void read_environment(void)
         else if (strcmp(name, "driver") == 0)
             fake.driver = value;
         else if (strcmp(name, "pending") == 0)
-            fake.pending = (unsigned)value;
+            fake_stream_set_pending((unsigned)value);
         words += used;
     }
 }
@@ -138,41 +109,15 @@ EXPORT void fake_cuda_machine(int devices, int capability, int driver)
     unlock();
 }
 
-EXPORT void fake_cuda_pending(unsigned queries)
-{
-    lock();
-    fake.pending = queries;
-    unlock();
-}
-
-EXPORT fake_cuda_copies fake_cuda_copied(void)
-{
-    lock();
-    fake_cuda_copies copies = fake.copies;
-    unlock();
-    return copies;
-}
-
 EXPORT void fake_cuda_reset(void)
 {
     fake_cuda_fail(0, cudaSuccess, 0);
     fake_cuda_machine(1, 90, 13000);
-    fake_cuda_pending(2);
     lock();
     fake.sticky = cudaSuccess;
-    fake.launches = 0;
-    fake.copies = (fake_cuda_copies){0};
+    fake_stream_reset();
     unlock();
     last_error = cudaSuccess;
-}
-
-EXPORT unsigned long fake_cuda_launches(unsigned *out_last_segments)
-{
-    lock();
-    unsigned long launches = fake.launches;
-    *out_last_segments = fake.last_segments;
-    unlock();
-    return launches;
 }
 
 /* --- every call begins and ends here ------------------------------------------------------------------------------ */
@@ -221,6 +166,21 @@ cudaError_t fake_enter(void)
 cudaError_t fake_leave(cudaError_t error)
 {
     return leave(error);
+}
+
+void fake_lock(void)
+{
+    lock();
+}
+
+void fake_unlock(void)
+{
+    unlock();
+}
+
+void fake_break(cudaError_t error)
+{
+    fake.sticky = error;
 }
 
 void fake_count(long made)
@@ -309,6 +269,11 @@ void *fake_device_bytes(const void *d_pointer, size_t bytes)
 {
     char *real = unbiased(d_pointer);
     return find_block(real, bytes, true) != NULL ? real : NULL;
+}
+
+bool fake_is_pinned(const void *bytes, size_t size)
+{
+    return find_block(bytes, size, false) != NULL;
 }
 
 void *fake_device_address(char *bytes)
@@ -458,193 +423,4 @@ cudaError_t cudaHostUnregister(void *pointer)
         outcome = cudaSuccess;
     }
     return leave(error != cudaSuccess ? error : outcome);
-}
-
-/* --- streams ---------------------------------------------------------------------------------------------------- */
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
-{
-    cudaError_t error = enter();
-    struct fake_stream *made = error == cudaSuccess ? calloc(1, sizeof *made) : NULL;
-    (void)flags;
-    if (error == cudaSuccess && made == NULL)
-        error = cudaErrorMemoryAllocation;
-    if (error == cudaSuccess) {
-        fake.live++;
-        *stream = made;
-    }
-    return leave(error);
-}
-
-static void drop_steps(cudaStream_t stream)
-{
-    while (stream->first != NULL) {
-        step *s = stream->first;
-        stream->first = s->next;
-        free(s);
-    }
-    stream->last = NULL;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    cudaError_t error = enter();
-    drop_steps(stream);
-    free(stream);
-    fake.live--;
-    return leave(error);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
-{
-    cudaError_t error = enter();
-    struct fake_event *made = error == cudaSuccess ? calloc(1, sizeof *made) : NULL;
-    (void)flags;
-    if (error == cudaSuccess && made == NULL)
-        error = cudaErrorMemoryAllocation;
-    if (error == cudaSuccess) {
-        fake.live++;
-        *event = made;
-    }
-    return leave(error);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    cudaError_t error = enter();
-    free(event);
-    fake.live--;
-    return leave(error);
-}
-
-static cudaError_t put_off(cudaStream_t stream, step what)
-{
-    step *s = malloc(sizeof *s);
-    if (s == NULL)
-        return cudaErrorMemoryAllocation;
-    *s = what;
-    s->next = NULL;
-    if (stream->last != NULL)
-        stream->last->next = s;
-    else
-        stream->first = s;
-    stream->last = s;
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
-{
-    cudaError_t error = enter();
-    bool is_in = kind == cudaMemcpyHostToDevice;
-    const void *host = is_in ? from : to, *device = is_in ? to : from;
-    if (error == cudaSuccess && (find_block(host, bytes, false) == NULL || fake_device_bytes(device, bytes) == NULL))
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess)
-        error = put_off(stream, (step){.kind = STEP_COPY, .to = to, .from = from, .bytes = bytes, .direction = kind});
-    if (error == cudaSuccess) {
-        *(is_in ? &fake.copies.in : &fake.copies.out) += 1;
-        *(is_in ? &fake.copies.in_bytes : &fake.copies.out_bytes) += bytes;
-    }
-    return leave(error);
-}
-
-cudaError_t cudaMemsetAsync(void *d_pointer, int value, size_t bytes, cudaStream_t stream)
-{
-    cudaError_t error = enter();
-    if (error == cudaSuccess && fake_device_bytes(d_pointer, bytes) == NULL)
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess)
-        error = put_off(stream, (step){.kind = STEP_SET, .to = d_pointer, .bytes = bytes, .value = value});
-    return leave(error);
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    cudaError_t error = enter();
-    if (error == cudaSuccess)
-        error = put_off(stream, (step){.kind = STEP_RECORD, .event = event});
-    if (error == cudaSuccess) {
-        event->is_recorded = false;
-        event->queries = 0;
-        event->stream = stream;
-    }
-    return leave(error);
-}
-
-fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
-{
-    cudaError_t error = enter();
-    if (error == cudaSuccess)
-        error = last_error; /* the real one tells a launch about errors nobody has asked for */
-    if (error == cudaSuccess)
-        error = put_off(stream, (step){.kind = STEP_LAUNCH, .launch = *launch});
-    else
-        fake_kernel_abandon(launch);
-    return leave(error) == cudaSuccess ? FC_OK : FC_INTERNAL;
-}
-
-static cudaError_t run_step(const step *s)
-{
-    if (s->kind == STEP_LAUNCH) {
-        fake.launches++;
-        fake.last_segments = s->launch.segment_count;
-        return fake_kernel_run(&s->launch);
-    }
-    if (s->kind == STEP_RECORD) {
-        s->event->ms = fake.clock_ms += 0.25f;
-        s->event->is_recorded = true;
-    } else if (s->kind == STEP_SET) {
-        memset(unbiased(s->to), s->value, s->bytes);
-    } else if (s->direction == cudaMemcpyHostToDevice) {
-        memcpy(unbiased(s->to), s->from, s->bytes);
-    } else {
-        memcpy(s->to, unbiased(s->from), s->bytes);
-    }
-    return cudaSuccess;
-}
-
-/* Does all that is on the stream. A step that fails breaks the device for good, as kernels that go wrong do. */
-static cudaError_t run_steps(cudaStream_t stream)
-{
-    cudaError_t error = cudaSuccess;
-    for (const step *s = stream->first; s != NULL && error == cudaSuccess; s = s->next)
-        error = run_step(s);
-    fake.sticky = error;
-    drop_steps(stream);
-    return error;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    cudaError_t error = enter();
-    if (error == cudaSuccess)
-        error = run_steps(stream);
-    return leave(error);
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    cudaError_t error = enter();
-    bool is_put_off = event->stream != NULL && !event->is_recorded;
-    if (error == cudaSuccess && is_put_off)
-        error = event->queries++ < fake.pending ? cudaErrorNotReady : run_steps(event->stream);
-    return leave(error);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    cudaError_t error = enter();
-    if (error == cudaSuccess && event->stream != NULL && !event->is_recorded)
-        error = run_steps(event->stream);
-    return leave(error);
-}
-
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
-{
-    cudaError_t error = enter();
-    if (error == cudaSuccess && !(start->is_recorded && end->is_recorded))
-        error = cudaErrorInvalidValue;
-    if (error == cudaSuccess)
-        *ms = end->ms - start->ms;
-    return leave(error);
 }

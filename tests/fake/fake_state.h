@@ -16,8 +16,22 @@ void *fake_device_bytes(const void *d_pointer, size_t bytes);
 cudaError_t fake_enter(void);
 cudaError_t fake_leave(cudaError_t error);
 
+/* The same lock for who makes no call. */
+void fake_lock(void);
+void fake_unlock(void);
+
 /* Between the two. Something was made (1) or released (-1). */
 void fake_count(long made);
+
+/* Likewise: from now on every call fails with that. */
+void fake_break(cudaError_t error);
+
+/* Likewise: streams as they were at first, but for what is on them; and what fake_cuda_pending() says. */
+void fake_stream_reset(void);
+void fake_stream_set_pending(unsigned queries);
+
+/* Likewise: is that host memory a copy may use? */
+bool fake_is_pinned(const void *bytes, size_t size);
 
 /* Likewise: memory that lies at bytes, and is not the fake's to free, becomes device memory; and no longer is. The
  * device address is returned. NULL: no room for one more. */

@@ -79,35 +79,34 @@ static fc_strides packed_strides(const fc_cuda_tensor *t)
     return !has_strides(t, bhsd) && has_strides(t, bshd) ? bshd : bhsd;
 }
 
-/* Moves the rows of a tensor that is not packed: into the packed copy, or out of it. */
-static void copy_rows(const fc_cuda_tensor *t, char *to_packed, const char *from_packed)
+/* Where the row-th row of a tensor lies, in the order of the packed copy. */
+static char *row_at(const fc_cuda_tensor *t, int64_t row)
 {
-    for (int64_t row = 0; row < row_count(t); row++) {
-        int64_t b = row / (t->heads * t->tokens), h = row / t->tokens % t->heads, token = row % t->tokens;
-        int64_t element = b * t->strides.batch + h * t->strides.head + token * t->strides.token;
-        char *theirs = t->base + element * (int64_t)t->element_bytes;
-        size_t ours = (size_t)row * t->row_bytes;
-        if (to_packed != NULL)
-            memcpy(to_packed + ours, theirs, t->row_bytes);
-        else
-            memcpy(theirs, from_packed + ours, t->row_bytes);
-    }
+    int64_t b = row / (t->heads * t->tokens), h = row / t->tokens % t->heads, token = row % t->tokens;
+    int64_t element = b * t->strides.batch + h * t->strides.head + token * t->strides.token;
+    return t->base + element * (int64_t)t->element_bytes;
 }
 
 void fc_cuda_tensor_pack(const fc_cuda_tensor *tensor, char *packed)
 {
-    if (!fc_cuda_tensor_is_packed(tensor))
-        copy_rows(tensor, packed, NULL);
-    else if (fc_cuda_tensor_bytes(tensor) > 0)
-        memcpy(packed, tensor->base, fc_cuda_tensor_bytes(tensor));
+    if (fc_cuda_tensor_is_packed(tensor)) {
+        if (fc_cuda_tensor_bytes(tensor) > 0)
+            memcpy(packed, tensor->base, fc_cuda_tensor_bytes(tensor));
+        return;
+    }
+    for (int64_t row = 0; row < row_count(tensor); row++)
+        memcpy(packed + (size_t)row * tensor->row_bytes, row_at(tensor, row), tensor->row_bytes);
 }
 
 void fc_cuda_tensor_unpack(const fc_cuda_tensor *tensor, const char *packed)
 {
-    if (!fc_cuda_tensor_is_packed(tensor))
-        copy_rows(tensor, NULL, packed);
-    else if (fc_cuda_tensor_bytes(tensor) > 0)
-        memcpy(tensor->base, packed, fc_cuda_tensor_bytes(tensor));
+    if (fc_cuda_tensor_is_packed(tensor)) {
+        if (fc_cuda_tensor_bytes(tensor) > 0)
+            memcpy(tensor->base, packed, fc_cuda_tensor_bytes(tensor));
+        return;
+    }
+    for (int64_t row = 0; row < row_count(tensor); row++)
+        memcpy(row_at(tensor, row), packed + (size_t)row * tensor->row_bytes, tensor->row_bytes);
 }
 
 static bool is_aligned(const fc_cuda_tensor *t)

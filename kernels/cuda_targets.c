@@ -5,11 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The Makefile says, out of what it tells nvcc. */
-#ifndef FC_CUDA_TARGETS
-#error "FC_CUDA_TARGETS: what nvcc builds for"
-#endif
-
+/* FC_CUDA_TARGETS: the Makefile says it, out of what it tells nvcc. */
 const char *fc_cuda_targets(void)
 {
     return FC_CUDA_TARGETS;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -47,7 +48,7 @@ fc_status fc_arena_memory_open(size_t size_bytes, fc_arena_memory *out_memory, f
         return fc_fail(status_of(error), out_reason, "an arena of %zu bytes: %s", whole_bytes, strerror(error));
     }
     madvise(base, whole_bytes, MADV_DONTDUMP);
-    *out_memory = (fc_arena_memory){.base = base, .size_bytes = whole_bytes, .fd = fd};
+    *out_memory = (fc_arena_memory){.base = base, .size_bytes = whole_bytes, .fd = fd, .lifeline_fd = -1};
     return FC_OK;
 }
 
@@ -63,7 +64,37 @@ fc_status fc_arena_memory_register(fc_arena_memory *memory, const fc_engine_ops 
     return FC_OK;
 }
 
-void fc_arena_memory_close(fc_arena_memory *memory, bool empties)
+fc_status fc_arena_memory_open_device(size_t size_bytes, const fc_engine_ops *ops, fc_engine *engine,
+                                      fc_arena_memory *out_memory, int *out_peer_lifeline_fd, fc_reason *out_reason)
+{
+    int lifeline[2];
+    fc_engine_memory device = {.fd = -1};
+    if (pipe2(lifeline, O_CLOEXEC) != 0)
+        return fc_fail(status_of(errno), out_reason, "pipe2: %s", strerror(errno));
+    fc_status st = ops->memory_open(engine, size_bytes, &device, out_reason);
+    if (st != FC_OK) {
+        close(lifeline[0]);
+        close(lifeline[1]);
+        return st;
+    }
+    *out_memory = (fc_arena_memory){.base = device.d_base,
+                                    .size_bytes = device.size_bytes,
+                                    .fd = device.fd,
+                                    .place = {.kind = FC_MEMORY_DEVICE},
+                                    .ops = ops,
+                                    .engine = engine,
+                                    .lifeline_fd = lifeline[1]};
+    *out_peer_lifeline_fd = lifeline[0];
+    return FC_OK;
+}
+
+static void close_device(const fc_arena_memory *memory)
+{
+    fc_engine_memory device = {.d_base = memory->base, .size_bytes = memory->size_bytes, .fd = memory->fd};
+    memory->ops->memory_close(memory->engine, &device);
+}
+
+static void close_host(const fc_arena_memory *memory, bool empties)
 {
     if (memory->ops != NULL)
         memory->ops->memory_unregister(memory->engine, memory->base);
@@ -73,5 +104,19 @@ void fc_arena_memory_close(fc_arena_memory *memory, bool empties)
         munmap(memory->base, memory->size_bytes);
     if (memory->fd >= 0)
         close(memory->fd);
-    *memory = (fc_arena_memory){.fd = -1};
+}
+
+void fc_arena_memory_close(fc_arena_memory *memory, bool empties)
+{
+    if (memory->place.kind == FC_MEMORY_DEVICE)
+        close_device(memory);
+    else
+        close_host(memory, empties);
+    *memory = (fc_arena_memory){.fd = -1, .lifeline_fd = memory->lifeline_fd};
+}
+
+bool fc_arena_lifeline_is_cut(int lifeline_fd)
+{
+    struct pollfd writer = {.fd = lifeline_fd};
+    return poll(&writer, 1, 0) == 1 && (writer.revents & POLLERR) != 0;
 }

@@ -1,5 +1,6 @@
 /* See arena_store.h. The keeper frees before it makes, so that who gives back and asks again is not refused for what
- * it no longer has.
+ * it no longer has. A device arena whose peer still has it mapped lingers, freed here but counted: nothing says when
+ * its lifeline is cut, so the keeper looks from time to time.
  */
 #include "daemon/arena_store.h"
 
@@ -10,15 +11,19 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
+
+/* How soon lifelines are looked at again. */
+#define LINGER_LOOK_MS 100
 
 typedef struct order order;
 
 /* A peer with arenas, or with some on their way; outlives the peer while there are any. */
 typedef struct holder {
     uint64_t peer;
-    uint64_t bytes;
-    uint32_t arena_count, asked_count; /* that are not free yet; that were asked for and not made yet */
+    fc_arena_usage usage;
+    uint32_t asked_count; /* that are not made yet */
     bool is_gone;
     fc_arena *first; /* not given back */
     order *first_order, **last_order;
@@ -28,8 +33,10 @@ typedef struct holder {
 struct fc_arena {
     fc_arena_store *store;
     uint64_t id;
+    fc_arena_kind kind;
+    size_t size_bytes;     /* that count */
     holder *held_by;       /* whose quota it counts against, given back or not */
-    fc_arena *prev, *next; /* the holder's list; next also of the list to be freed */
+    fc_arena *prev, *next; /* the holder's list; next also of the lists of those to be freed, and that linger */
     uint32_t references;
     fc_arena_memory memory;
 };
@@ -37,6 +44,7 @@ struct fc_arena {
 struct order {
     order *next;
     holder *holder;
+    fc_arena_kind kind;
     uint64_t size_bytes;
     void *request;
 };
@@ -48,13 +56,13 @@ struct fc_arena_store {
     void *context;
     pthread_t keeper;
     bool is_started;
-    bool has_warned; /* of a registration that failed; the keeper's */
+    bool has_warned;     /* of a registration that failed; the keeper's */
+    fc_arena *lingering; /* the keeper's, while it lives */
 
     pthread_mutex_t lock; /* guards the rest, and every holder and arena but the memory itself */
     pthread_cond_t work;
     bool is_stopping;
-    uint64_t total_bytes;
-    uint32_t total_count; /* that are not free yet */
+    fc_arena_usage usage; /* of all */
     fc_id_table holders;  /* peer -> holder's address */
     fc_id_table arenas;   /* id -> arena's address, of those not given back */
     holder *first_asker, **last_asker;
@@ -92,7 +100,7 @@ static void take_from_holder(fc_arena *arena)
 
 static void free_if_done(fc_arena_store *store, holder *h)
 {
-    if (h->arena_count > 0 || h->asked_count > 0)
+    if (h->usage.count > 0 || h->asked_count > 0)
         return;
     if (!h->is_gone)
         fc_id_table_remove(&store->holders, h->peer);
@@ -116,43 +124,9 @@ static holder *find_or_add_holder(fc_arena_store *store, uint64_t peer)
     return h;
 }
 
-/* Sets the bytes aside. */
-static fc_status charge(fc_arena_store *store, holder *h, uint64_t size_bytes, fc_reason *out_reason)
+static void uncharge(fc_arena_store *store, holder *h, fc_arena_kind kind, uint64_t size_bytes)
 {
-    const fc_arena_store_config *limits = &store->config;
-    if (h->is_gone)
-        return FC_CANCELLED;
-    if (h->arena_count >= FC_ARENAS_PER_PEER)
-        return fc_fail(FC_TOO_LARGE, out_reason, "bytes: this connection has %u arenas, and can have no more",
-                       h->arena_count);
-    if (store->total_count >= limits->total_count)
-        return fc_fail(FC_TOO_LARGE, out_reason, "bytes: all have %u arenas, and there can be no more",
-                       store->total_count);
-    if (size_bytes > limits->bytes_per_peer || h->bytes > limits->bytes_per_peer - size_bytes)
-        return fc_fail(
-            FC_TOO_LARGE, out_reason, "bytes: %llu beside the %llu this connection has; arena_bytes_per_peer is %llu",
-            (unsigned long long)size_bytes, (unsigned long long)h->bytes, (unsigned long long)limits->bytes_per_peer);
-    if (size_bytes > limits->total_bytes || store->total_bytes > limits->total_bytes - size_bytes)
-        return fc_fail(FC_TOO_LARGE, out_reason, "bytes: %llu beside the %llu all have; arena_bytes is %llu",
-                       (unsigned long long)size_bytes, (unsigned long long)store->total_bytes,
-                       (unsigned long long)limits->total_bytes);
-    h->bytes += size_bytes;
-    h->arena_count++;
-    store->total_count++;
-    store->total_bytes += size_bytes;
-    fc_stats_set(store->stats, FC_GAUGE_ARENA_BYTES, store->total_bytes);
-    fc_stats_add(store->stats, FC_GAUGE_ARENAS, 1);
-    return FC_OK;
-}
-
-static void uncharge(fc_arena_store *store, holder *h, uint64_t size_bytes)
-{
-    h->bytes -= size_bytes;
-    h->arena_count--;
-    store->total_count--;
-    store->total_bytes -= size_bytes;
-    fc_stats_set(store->stats, FC_GAUGE_ARENA_BYTES, store->total_bytes);
-    fc_stats_sub(store->stats, FC_GAUGE_ARENAS, 1);
+    fc_arena_quota_uncharge(kind, size_bytes, &store->usage, &h->usage, store->stats);
 }
 
 static void append_asker(fc_arena_store *store, holder *h)
@@ -192,18 +166,43 @@ static order *take_order(fc_arena_store *store)
 
 /* --- the keeper --------------------------------------------------------------------------------------------------- */
 
-/* A peer that keeps its mapping keeps no page of it: what is not counted any more is not there any more. When the
- * server ends, though, what its last replies named is still to be read. */
-static void free_arena(fc_arena *arena, bool is_server_ending)
+/* Its memory is gone, for everybody. */
+static void forget(fc_arena *arena)
 {
     fc_arena_store *store = arena->store;
-    size_t size_bytes = arena->memory.size_bytes;
-    fc_arena_memory_close(&arena->memory, !is_server_ending);
+    if (arena->memory.lifeline_fd >= 0)
+        close(arena->memory.lifeline_fd);
     pthread_mutex_lock(&store->lock);
-    uncharge(store, arena->held_by, size_bytes);
+    uncharge(store, arena->held_by, arena->kind, arena->size_bytes);
     free_if_done(store, arena->held_by);
     pthread_mutex_unlock(&store->lock);
     free(arena);
+}
+
+/* A peer that keeps its mapping keeps no page of it, or goes on counting: what is not counted any more is not there any
+ * more. When the server ends, though, what its last replies named is still to be read. */
+static void free_arena(fc_arena *arena, bool is_server_ending)
+{
+    fc_arena_store *store = arena->store;
+    fc_arena_memory_close(&arena->memory, !is_server_ending);
+    if (arena->memory.lifeline_fd < 0 || fc_arena_lifeline_is_cut(arena->memory.lifeline_fd)) {
+        forget(arena);
+        return;
+    }
+    arena->next = store->lingering;
+    store->lingering = arena;
+}
+
+static void look_after_lingering(fc_arena_store *store)
+{
+    for (fc_arena **at = &store->lingering, *arena; (arena = *at) != NULL;) {
+        if (!fc_arena_lifeline_is_cut(arena->memory.lifeline_fd)) {
+            at = &arena->next;
+            continue;
+        }
+        *at = arena->next;
+        forget(arena);
+    }
 }
 
 /* A number nobody can guess, so that even a fault in here would not hand one peer's arena to another. 0: none to be
@@ -255,6 +254,17 @@ static void register_arena(fc_arena_store *store, fc_arena *arena)
     store->has_warned = true;
 }
 
+static fc_status open_memory(fc_arena_store *store, const order *o, fc_arena *arena, fc_arena_made *made)
+{
+    if (o->kind == FC_ARENA_DEVICE)
+        return fc_arena_memory_open_device(o->size_bytes, store->config.ops, store->config.engine, &arena->memory,
+                                           &made->lifeline_fd, &made->reason);
+    fc_status st = fc_arena_memory_open(o->size_bytes, &arena->memory, &made->reason);
+    if (st == FC_OK)
+        register_arena(store, arena);
+    return st;
+}
+
 static void make(fc_arena_store *store, const order *o, fc_arena_made *made)
 {
     fc_arena *arena = calloc(1, sizeof *arena);
@@ -262,14 +272,15 @@ static void make(fc_arena_store *store, const order *o, fc_arena_made *made)
         made->status = fc_fail(FC_NO_MEMORY, &made->reason, "out of memory");
         return;
     }
-    made->status = fc_arena_memory_open(o->size_bytes, &arena->memory, &made->reason);
+    made->status = open_memory(store, o, arena, made);
     if (made->status != FC_OK) {
         free(arena);
         return;
     }
-    register_arena(store, arena);
     arena->store = store;
     arena->held_by = o->holder;
+    arena->kind = o->kind;
+    arena->size_bytes = o->size_bytes;
     made->size_bytes = arena->memory.size_bytes;
     made->fd = arena->memory.fd;
     arena->memory.fd = -1;
@@ -277,26 +288,56 @@ static void make(fc_arena_store *store, const order *o, fc_arena_made *made)
     fc_stats_add(store->stats, FC_COUNT_ARENAS_MADE, 1);
 }
 
+static void close_descriptor(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static fc_status charge(fc_arena_store *store, const order *o, fc_reason *out_reason)
+{
+    if (o->holder->is_gone)
+        return FC_CANCELLED;
+    return fc_arena_quota_charge(&store->config.quotas[o->kind], o->kind, o->size_bytes, store->config.total_count,
+                                 &store->usage, &o->holder->usage, store->stats, out_reason);
+}
+
 static void carry_out(fc_arena_store *store, const order *o)
 {
-    fc_arena_made made = {.fd = -1};
+    fc_arena_made made = {.kind = o->kind, .fd = -1, .lifeline_fd = -1};
     pthread_mutex_lock(&store->lock);
-    made.status = charge(store, o->holder, o->size_bytes, &made.reason);
+    made.status = charge(store, o, &made.reason);
     pthread_mutex_unlock(&store->lock);
     bool is_charged = made.status == FC_OK;
     if (is_charged)
         make(store, o, &made);
     pthread_mutex_lock(&store->lock);
     if (is_charged && made.size_bytes == 0) /* not made */
-        uncharge(store, o->holder, o->size_bytes);
+        uncharge(store, o->holder, o->kind, o->size_bytes);
     o->holder->asked_count--;
     free_if_done(store, o->holder);
     pthread_mutex_unlock(&store->lock);
-    if (made.status != FC_OK && made.fd >= 0) {
-        close(made.fd);
-        made.fd = -1;
+    if (made.status != FC_OK) {
+        close_descriptor(&made.fd);
+        close_descriptor(&made.lifeline_fd);
     }
     store->on_made(store->context, o->request, &made);
+}
+
+/* Under the lock: waits for work, or until lifelines are to be looked at. */
+static void await_work(fc_arena_store *store)
+{
+    struct timespec until;
+    if (store->lingering == NULL) {
+        pthread_cond_wait(&store->work, &store->lock);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LINGER_LOOK_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_cond_timedwait(&store->work, &store->lock, &until);
 }
 
 static void *keep(void *argument)
@@ -304,6 +345,11 @@ static void *keep(void *argument)
     fc_arena_store *store = argument;
     pthread_mutex_lock(&store->lock);
     for (;;) {
+        if (store->lingering != NULL) {
+            pthread_mutex_unlock(&store->lock);
+            look_after_lingering(store);
+            pthread_mutex_lock(&store->lock);
+        }
         fc_arena *arena = store->to_free;
         order *o = arena == NULL ? take_order(store) : NULL;
         bool is_ending = store->is_stopping;
@@ -318,7 +364,7 @@ static void *keep(void *argument)
         } else if (is_ending) {
             break;
         } else {
-            pthread_cond_wait(&store->work, &store->lock);
+            await_work(store);
             continue;
         }
         pthread_mutex_lock(&store->lock);
@@ -343,20 +389,21 @@ static fc_status place_order(fc_arena_store *store, uint64_t peer, order *o, fc_
     return FC_OK;
 }
 
-fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, uint64_t size_bytes, void *request,
-                              fc_reason *out_reason)
+fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, fc_arena_kind kind, uint64_t size_bytes,
+                              void *request, fc_reason *out_reason)
 {
-    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    if (size_bytes == 0 || size_bytes > INT64_MAX - page_bytes)
-        return fc_fail(size_bytes == 0 ? FC_INVALID_ARGUMENT : FC_TOO_LARGE, out_reason, "bytes: %llu",
-                       (unsigned long long)size_bytes);
+    uint64_t whole_bytes = 0;
+    fc_status st = fc_arena_quota_round(&store->config.quotas[kind], kind, size_bytes, &whole_bytes, out_reason);
+    if (st != FC_OK)
+        return st;
     order *o = calloc(1, sizeof *o);
     if (o == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    o->size_bytes = (size_bytes + page_bytes - 1) / page_bytes * page_bytes;
+    o->kind = kind;
+    o->size_bytes = whole_bytes;
     o->request = request;
     pthread_mutex_lock(&store->lock);
-    fc_status st = place_order(store, peer, o, out_reason);
+    st = place_order(store, peer, o, out_reason);
     if (st == FC_OK)
         pthread_cond_signal(&store->work);
     pthread_mutex_unlock(&store->lock);
@@ -448,7 +495,11 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
     fc_id_table_init(&store->holders);
     fc_id_table_init(&store->arenas);
     pthread_mutex_init(&store->lock, NULL);
-    pthread_cond_init(&store->work, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&store->work, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     store->is_started = pthread_create(&store->keeper, NULL, keep, store) == 0;
     if (!store->is_started) {
         fc_arena_store_destroy(store);
@@ -481,6 +532,10 @@ void fc_arena_store_destroy(fc_arena_store *store)
     for (fc_arena *arena = store->to_free, *next; arena != NULL; arena = next) {
         next = arena->next;
         free_arena(arena, true);
+    }
+    for (fc_arena *arena = store->lingering, *next; arena != NULL; arena = next) {
+        next = arena->next;
+        forget(arena);
     }
     fc_id_table_fini(&store->holders);
     fc_id_table_fini(&store->arenas);

@@ -90,7 +90,8 @@ void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)
     request->is_counted = false;
     request->kv_lens = NULL;
     request->placement = (fc_placement){.out = NULL};
-    request->reply_fd = -1;
+    for (int i = 0; i < FC_PACKET_DESCRIPTORS; i++)
+        request->reply_fds[i] = -1;
     request->reply_buffer = NULL;
     request->ran_ns = 0;
     fc_request_set_state(request, FC_REQUEST_RECEIVED);
@@ -112,9 +113,11 @@ void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request)
     free(request->kv_lens);
     request->kv_lens = NULL;
     fc_placement_release(&request->placement);
-    if (request->reply_fd >= 0)
-        close(request->reply_fd);
-    request->reply_fd = -1;
+    for (int i = 0; i < FC_PACKET_DESCRIPTORS; i++) {
+        if (request->reply_fds[i] >= 0)
+            close(request->reply_fds[i]);
+        request->reply_fds[i] = -1;
+    }
     fc_request_set_state(request, FC_REQUEST_DONE);
     uint64_t open_before = atomic_fetch_sub(&dispatch->open_count, 1);
     assert(open_before > 0);

@@ -154,7 +154,7 @@ static void return_slot(slot *s)
 
 static fc_packet_sent send_reply(const connection *c, const slot *s)
 {
-    return fc_packet_send(c->fd, s->out, s->out_bytes, s->request.reply_fd);
+    return fc_packet_send(c->fd, s->out, s->out_bytes, s->request.reply_fds);
 }
 
 /* Under c->lock: with replies unsent, room to send is waited for and nothing is received. */

@@ -50,6 +50,8 @@ static fc_status create_service(process *p, fc_reason *out_reason)
                                 .head_dim = FC_HEAD_DIM_MAX,
                                 .arena_bytes = o->arena_bytes,
                                 .arena_bytes_per_peer = o->arena_bytes_per_peer,
+                                .device_arena_bytes = o->device_arena_bytes,
+                                .device_arena_bytes_per_peer = o->device_arena_bytes_per_peer,
                                 .tunables = fc_reload_tunables(o),
                                 .on_event = fc_loop_wake,
                                 .event_context = p->loop};

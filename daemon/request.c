@@ -31,7 +31,7 @@ bool fc_request_state_may_follow(fc_request_state state, fc_request_state next)
 
 void fc_request_init(fc_request *request, const fc_reply_sink *sink)
 {
-    *request = (fc_request){.state = FC_REQUEST_DONE, .sink = sink, .reply_fd = -1};
+    *request = (fc_request){.state = FC_REQUEST_DONE, .sink = sink, .reply_fds = {-1, -1}};
 }
 
 void fc_request_set_state(fc_request *request, fc_request_state next)

@@ -12,6 +12,7 @@
 #ifndef FC_DAEMON_REQUEST_H
 #define FC_DAEMON_REQUEST_H
 
+#include "daemon/packet_send.h"
 #include "daemon/placement.h"
 #include "daemon/queue.h"
 #include "daemon/service.h"
@@ -40,9 +41,9 @@ struct fc_request {
     fc_wire_attend attend; /* op attend, as decoded */
     uint32_t *kv_lens;     /* [batch] when the message has kv_len: ours, freed when the reply is sent */
     fc_problem problem;
-    fc_placement placement; /* released when the reply is sent */
-    int reply_fd;           /* goes with the reply, is_local; -1: none. Ours, closed when the reply is sent */
-    void *reply_buffer;     /* from the sink */
+    fc_placement placement;               /* released when the reply is sent */
+    int reply_fds[FC_PACKET_DESCRIPTORS]; /* go with the reply, is_local; -1: none. Ours, closed when it is sent */
+    void *reply_buffer;                   /* from the sink */
     size_t reply_capacity_bytes;
     fc_codec_attend_reply writer; /* while RUNNING */
     fc_status reply_status;       /* once it is REPLYING */

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Contexts beyond what can wait and run: pings, rejections and `busy` while everything is taken. */
 #define SPARE_REQUESTS 64
@@ -84,20 +85,35 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
     reply.body = FC_BODY_ARENA;
     reply.arena.id = made->id;
     reply.arena.bytes = made->size_bytes;
-    request->reply_fd = made->fd;
+    reply.arena.is_device = made->kind == FC_ARENA_DEVICE;
+    memcpy(reply.arena.uuid, service->info.device_uuid, sizeof reply.arena.uuid);
+    request->reply_fds[0] = made->fd;
+    request->reply_fds[1] = made->lifeline_fd;
     fc_reply_message(service->dispatch, request, &reply);
+}
+
+static bool has_device_arenas(const fc_service *service)
+{
+    return service->config.device_arena_bytes != 0 && service->info.memory_granule_bytes != 0;
 }
 
 static fc_status create_arenas(fc_service *service)
 {
-    fc_arena_store_config config = {.total_bytes = service->config.arena_bytes,
-                                    .bytes_per_peer = service->config.arena_bytes_per_peer,
-                                    .total_count = FC_ARENAS_MAX,
-                                    .ops = service->config.ops,
-                                    .engine = service->config.engine};
-    if (config.total_bytes == 0)
+    const fc_service_config *config = &service->config;
+    bool has_device = has_device_arenas(service);
+    fc_arena_store_config store = {.total_count = FC_ARENAS_MAX, .ops = config->ops, .engine = config->engine};
+    store.quotas[FC_ARENA_HOST] = (fc_arena_quota){.total_bytes = config->arena_bytes,
+                                                   .why = "arena-bytes is 0",
+                                                   .bytes_per_peer = config->arena_bytes_per_peer,
+                                                   .granule_bytes = (size_t)sysconf(_SC_PAGESIZE)};
+    store.quotas[FC_ARENA_DEVICE] = (fc_arena_quota){
+        .total_bytes = has_device ? config->device_arena_bytes : 0,
+        .why = service->info.memory_granule_bytes == 0 ? service->info.memory_why : "device-arena-bytes is 0",
+        .bytes_per_peer = config->device_arena_bytes_per_peer,
+        .granule_bytes = has_device ? service->info.memory_granule_bytes : 1};
+    if (config->arena_bytes == 0 && !has_device)
         return FC_OK;
-    return fc_arena_store_create(&config, &service->stats, on_arena_made, service, &service->arenas);
+    return fc_arena_store_create(&store, &service->stats, on_arena_made, service, &service->arenas);
 }
 
 static fc_status check_tunables(const fc_service_tunables *tunables, const fc_engine_info *info, fc_reason *out_reason)
@@ -331,8 +347,10 @@ static void describe(fc_service *service, fc_wire_hello *out_hello)
     }
     for (size_t i = 0; i < sizeof FEATURES / sizeof FEATURES[0]; i++)
         out_hello->features[out_hello->feature_count++] = fc_wire_text_make(FEATURES[i]);
-    if (service->arenas != NULL)
+    if (service->config.arena_bytes != 0)
         out_hello->features[out_hello->feature_count++] = fc_wire_text_make("arena");
+    if (has_device_arenas(service))
+        out_hello->features[out_hello->feature_count++] = fc_wire_text_make("device_arena");
     pthread_mutex_lock(&service->tunables_lock);
     out_hello->limits = (fc_wire_limits){
         .message_bytes = service->config.message_bytes,
@@ -345,6 +363,8 @@ static void describe(fc_service *service, fc_wire_hello *out_hello)
         .inflight_per_peer = service->config.tunables.inflight_per_peer,
         .arena_bytes = service->config.arena_bytes,
         .arena_bytes_per_peer = service->config.arena_bytes_per_peer,
+        .device_arena_bytes = has_device_arenas(service) ? service->config.device_arena_bytes : 0,
+        .device_arena_bytes_per_peer = service->config.device_arena_bytes_per_peer,
     };
     pthread_mutex_unlock(&service->tunables_lock);
 }
@@ -389,7 +409,7 @@ static fc_status check_has_arenas(const fc_service *service, const fc_request *r
     return FC_OK;
 }
 
-static void enter_arena_create(fc_service *service, fc_request *request, uint64_t size_bytes)
+static void enter_arena_create(fc_service *service, fc_request *request, const fc_wire_request *wire)
 {
     fc_reason reason = {""};
     uint64_t retry_after_us = ARENA_RETRY_US;
@@ -397,7 +417,8 @@ static void enter_arena_create(fc_service *service, fc_request *request, uint64_
     if (st == FC_OK)
         st = fc_dispatch_count(service->dispatch, request, &retry_after_us, &reason);
     if (st == FC_OK)
-        st = fc_arena_store_make(service->arenas, request->item.peer, size_bytes, request, &reason);
+        st = fc_arena_store_make(service->arenas, request->item.peer, wire->arena_kind, wire->arena_bytes, request,
+                                 &reason);
     if (st != FC_OK)
         fc_reply_status(service->dispatch, request, st, reason.text, retry_after_us);
 }
@@ -485,7 +506,7 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
         answer_stats(service, request);
         return;
     case FC_OP_ARENA_CREATE:
-        enter_arena_create(service, request, wire->arena_bytes);
+        enter_arena_create(service, request, wire);
         return;
     case FC_OP_ARENA_DESTROY:
         answer_arena_destroy(service, request, wire->arena);

@@ -54,6 +54,8 @@ typedef struct fc_service_config {
     uint64_t head_dim;              /* of head_dim (at most FC_HEAD_DIM_MAX) */
     uint64_t arena_bytes;           /* of all arenas; 0: there are none */
     uint64_t arena_bytes_per_peer;  /* of one connection's arenas */
+    uint64_t device_arena_bytes;    /* of all device arenas; 0, or an engine without device memory: there are none */
+    uint64_t device_arena_bytes_per_peer;
     fc_service_tunables tunables;
     fc_service_on_event on_event; /* may be NULL */
     void *event_context;
@@ -114,8 +116,8 @@ typedef struct fc_reply_sink {
     /* The local channel's socket beside the listener the request came in by, for hello; NULL: there is none. The
      * function may be NULL itself. Live until the transport closes. */
     const char *(*side_socket)(fc_request *request);
-    /* The local channel: its packets carry no tensor data, and a reply may have a descriptor (fc_request.reply_fd),
-     * which stays the request's. */
+    /* The local channel: its packets carry no tensor data, and a reply may have descriptors
+     * (fc_request.reply_fds), which stay the request's. */
     bool is_local;
 } fc_reply_sink;
 

@@ -64,6 +64,7 @@ static void fill_info(fc_engine *engine)
     info->has_kernel[FC_KERNEL_CPU] = true;
     info->default_kernel = fc_kernel_default(&info->device);
     info->lane_count = 1;
+    snprintf(info->memory_why, sizeof info->memory_why, "the cpu engine has no memory of its own");
 }
 
 static fc_status cpu_open(const fc_engine_config *config, fc_engine **out_engine, fc_reason *out_reason)

@@ -3,8 +3,13 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const fc_device DEVICE = {.engine = FC_ENGINE_CPU, .processor_count = 1};
+
+/* What makes an address one of the device. */
+static const uintptr_t DEVICE_BIAS = (uintptr_t)1 << 60;
 
 static fake_engine *fake_of(const fc_engine *engine)
 {
@@ -67,6 +72,13 @@ void fake_engine_set_register_status(fake_engine *engine, fc_status status)
     pthread_mutex_unlock(&engine->lock);
 }
 
+void fake_engine_set_memory_status(fake_engine *engine, fc_status status)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->memory_status = status;
+    pthread_mutex_unlock(&engine->lock);
+}
+
 uint32_t fake_engine_region_count(fake_engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
@@ -111,6 +123,8 @@ static void describe(const fc_engine *engine, fc_engine_info *out_info)
         .has_kernel = {[FC_KERNEL_CPU] = true},
         .default_kernel = FC_KERNEL_CPU,
         .lane_count = fake_of(engine)->lane_count,
+        .memory_granule_bytes = FAKE_ENGINE_GRANULE,
+        .device_uuid = "fake device 012",
     };
 }
 
@@ -135,15 +149,14 @@ static fc_status memory_register(fc_engine *engine, void *base, size_t size_byte
     fc_status st = fake->register_status;
     if (st == FC_OK) {
         assert(fake->region_count < FAKE_REGIONS_MAX);
-        fake->regions[fake->region_count++] = (fake_region){base, size_bytes};
+        fake->regions[fake->region_count++] = (fake_region){base, size_bytes, false};
     }
     pthread_mutex_unlock(&fake->lock);
     return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "told to fail");
 }
 
-static void memory_unregister(fc_engine *engine, void *base)
+static void remove_region(fake_engine *fake, const void *base)
 {
-    fake_engine *fake = fake_of(engine);
     uint32_t i = 0;
     pthread_mutex_lock(&fake->lock);
     while (i < fake->region_count && fake->regions[i].base != base)
@@ -151,6 +164,53 @@ static void memory_unregister(fc_engine *engine, void *base)
     assert(i < fake->region_count);
     fake->regions[i] = fake->regions[--fake->region_count];
     pthread_mutex_unlock(&fake->lock);
+}
+
+static void memory_unregister(fc_engine *engine, void *base)
+{
+    remove_region(fake_of(engine), base);
+}
+
+static void *biased(void *memory)
+{
+    return (void *)((uintptr_t)memory + DEVICE_BIAS);
+}
+
+/* Where a tensor's bytes really are. */
+static void *real_of(const void *tensor)
+{
+    uintptr_t address = (uintptr_t)tensor;
+    return (void *)(address >= DEVICE_BIAS ? address - DEVICE_BIAS : address);
+}
+
+static fc_status memory_open(fc_engine *engine, size_t size_bytes, fc_engine_memory *out_memory, fc_reason *out_reason)
+{
+    fake_engine *fake = fake_of(engine);
+    size_t whole_bytes = (size_bytes + FAKE_ENGINE_GRANULE - 1) / FAKE_ENGINE_GRANULE * FAKE_ENGINE_GRANULE;
+    pthread_mutex_lock(&fake->lock);
+    fc_status st = fake->memory_status;
+    pthread_mutex_unlock(&fake->lock);
+    if (st != FC_OK)
+        return fc_fail(st, out_reason, "told to fail");
+    int fd = memfd_create("fake-device", MFD_CLOEXEC);
+    assert(fd >= 0 && ftruncate(fd, (off_t)whole_bytes) == 0);
+    void *base = mmap(NULL, whole_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert(base != MAP_FAILED);
+    *out_memory = (fc_engine_memory){.d_base = biased(base), .size_bytes = whole_bytes, .fd = fd};
+    pthread_mutex_lock(&fake->lock);
+    assert(fake->region_count < FAKE_REGIONS_MAX);
+    fake->regions[fake->region_count++] = (fake_region){out_memory->d_base, whole_bytes, true};
+    pthread_mutex_unlock(&fake->lock);
+    return FC_OK;
+}
+
+static void memory_close(fc_engine *engine, fc_engine_memory *memory)
+{
+    remove_region(fake_of(engine), memory->d_base);
+    munmap(real_of(memory->d_base), memory->size_bytes);
+    if (memory->fd >= 0)
+        close(memory->fd);
+    *memory = (fc_engine_memory){.fd = -1};
 }
 
 /* A tensor is where its place says: inside a region that is registered, or in none. */
@@ -161,8 +221,9 @@ static bool is_in_place(const fake_engine *fake, const void *tensor, size_t byte
         const char *region = fake->regions[i].base;
         if (begin < region || begin >= region + fake->regions[i].size_bytes)
             continue;
-        return place.kind == FC_MEMORY_REGISTERED && place.region == region &&
-               bytes <= fake->regions[i].size_bytes - (size_t)(begin - region);
+        bool is_told = fake->regions[i].is_device ? place.kind == FC_MEMORY_DEVICE
+                                                  : place.kind == FC_MEMORY_REGISTERED && place.region == region;
+        return is_told && bytes <= fake->regions[i].size_bytes - (size_t)(begin - region);
     }
     return place.kind == FC_MEMORY_HOST;
 }
@@ -222,11 +283,11 @@ static fc_status lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint3
         static const float one = 1.0f;
         size_t out_bytes = rows * (size_t)p->head_dim * fc_dtype_bytes(p->dtype);
         if (fake->answers_v)
-            memcpy(jobs[i].tensors.out, jobs[i].tensors.v, out_bytes);
+            memcpy(real_of(jobs[i].tensors.out), real_of(jobs[i].tensors.v), out_bytes);
         else
-            memset(jobs[i].tensors.out, FAKE_ENGINE_FILL, out_bytes);
+            memset(real_of(jobs[i].tensors.out), FAKE_ENGINE_FILL, out_bytes);
         for (size_t row = 0; row < rows && jobs[i].tensors.lse != NULL; row++)
-            memcpy((char *)jobs[i].tensors.lse + row * sizeof one, &one, sizeof one);
+            memcpy((char *)real_of(jobs[i].tensors.lse) + row * sizeof one, &one, sizeof one);
     }
     *out_timing = (fc_engine_timing){.copy_in_us = 1, .kernel_us = 2, .copy_out_us = 3};
     return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "told to fail");
@@ -242,6 +303,8 @@ static const fc_engine_ops OPS = {
     .staging_bytes = staging_bytes,
     .memory_register = memory_register,
     .memory_unregister = memory_unregister,
+    .memory_open = memory_open,
+    .memory_close = memory_close,
     .lane_open = lane_open,
     .lane_close = lane_close,
     .lane_run = lane_run,

@@ -1,6 +1,7 @@
 /* An engine for tests: computes nothing, holds every launch until it is let go, and fails when told to. What it was
- * given can be looked at, so a test sees which requests shared a launch, and decides when it ends. Registered memory it
- * keeps book of: no region may be left at the end, and every job has to say of each tensor where it lies.
+ * given can be looked at, so a test sees which requests shared a launch, and decides when it ends. Of registered
+ * and device memory it keeps book: no region may be left at the end, and every job has to say of each tensor where it
+ * lies.
  */
 #ifndef FC_TESTS_FAKE_ENGINE_H
 #define FC_TESTS_FAKE_ENGINE_H
@@ -15,6 +16,7 @@
 typedef struct fake_region {
     const void *base;
     size_t size_bytes;
+    bool is_device;
 } fake_region;
 
 typedef struct fake_engine {
@@ -34,6 +36,7 @@ typedef struct fake_engine {
     fc_status register_status; /* of memory_register from now on */
     fake_region regions[FAKE_REGIONS_MAX];
     uint32_t region_count;
+    fc_status memory_status;  /* of memory_open from now on */
     uint32_t misplaced_count; /* jobs that said of a tensor that it lies where it does not */
 } fake_engine;
 
@@ -57,5 +60,9 @@ void fake_engine_await_launches(fake_engine *engine, uint32_t count); /* until t
 uint32_t fake_engine_launch_count(fake_engine *engine);               /* begun so far */
 void fake_engine_set_register_status(fake_engine *engine, fc_status status);
 uint32_t fake_engine_region_count(fake_engine *engine);
+void fake_engine_set_memory_status(fake_engine *engine, fc_status status);
+
+/* "Device" memory comes in such pieces; nobody can use its addresses but the engine. */
+#define FAKE_ENGINE_GRANULE 16384
 
 #endif

@@ -16,6 +16,8 @@ void local_bench_open(local_bench *b)
     fc_service_config config = service_bench_config(&b->service);
     config.arena_bytes = LOCAL_BENCH_ARENA_BYTES;
     config.arena_bytes_per_peer = LOCAL_BENCH_PEER_BYTES;
+    config.device_arena_bytes = LOCAL_BENCH_ARENA_BYTES;
+    config.device_arena_bytes_per_peer = LOCAL_BENCH_PEER_BYTES;
     service_bench_open_with(&b->service, &config);
     snprintf(b->directory, sizeof b->directory, "/tmp/fc-local-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(b->directory));

@@ -16,7 +16,7 @@ bool packet_peer_try_open(packet_peer *peer, const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct timeval limit = {.tv_sec = 20};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    peer->descriptor = -1;
+    peer->descriptor = peer->lifeline = -1;
     peer->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(peer->fd, 0);
     setsockopt(peer->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -32,13 +32,21 @@ void packet_peer_open(packet_peer *peer, const char *path)
     ck_assert_msg(packet_peer_try_open(peer, path), "%s: %s", path, strerror(errno));
 }
 
-void packet_peer_close(packet_peer *peer)
+static void drop_descriptors(packet_peer *peer)
 {
     if (peer->descriptor >= 0)
         close(peer->descriptor);
+    if (peer->lifeline >= 0)
+        close(peer->lifeline);
+    peer->descriptor = peer->lifeline = -1;
+}
+
+void packet_peer_close(packet_peer *peer)
+{
+    drop_descriptors(peer);
     if (peer->fd >= 0)
         close(peer->fd);
-    peer->fd = peer->descriptor = -1;
+    peer->fd = -1;
 }
 
 bool packet_peer_send_bytes(packet_peer *peer, const void *bytes, size_t size_bytes)
@@ -91,7 +99,7 @@ bool packet_peer_receive(packet_peer *peer, fc_wire_reply *out_reply)
     fc_reason reason = {""};
     union {
         struct cmsghdr aligned;
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
     } control;
     struct iovec piece = {.iov_base = peer->reply, .iov_len = sizeof peer->reply};
     struct msghdr message = {
@@ -101,12 +109,13 @@ bool packet_peer_receive(packet_peer *peer, fc_wire_reply *out_reply)
     if (got <= 0)
         return false;
     ck_assert_int_eq(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC), 0);
-    if (peer->descriptor >= 0)
-        close(peer->descriptor);
-    peer->descriptor = -1;
+    drop_descriptors(peer);
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (header != NULL && header->cmsg_type == SCM_RIGHTS)
+    if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
         memcpy(&peer->descriptor, CMSG_DATA(header), sizeof peer->descriptor);
+        if (header->cmsg_len >= CMSG_LEN(2 * sizeof(int)))
+            memcpy(&peer->lifeline, CMSG_DATA(header) + sizeof(int), sizeof peer->lifeline);
+    }
     peer->reply_bytes = (size_t)got;
     fc_status st = fc_codec_decode_reply(peer->reply, peer->reply_bytes, out_reply, &reason);
     ck_assert_msg(st == FC_OK, "the reply cannot be decoded: %s", reason.text);

@@ -9,7 +9,7 @@ typedef struct packet_peer {
     int fd; /* blocking; reads give up after 20 s */
     uint8_t reply[FC_PACKET_BYTES];
     size_t reply_bytes;
-    int descriptor; /* that came with the last reply; -1: none */
+    int descriptor, lifeline; /* that came with the last reply; -1: none */
 } packet_peer;
 
 /* Connects. False: refused. */

@@ -108,15 +108,20 @@ static void await_arenas(bench *b, uint64_t count)
 static fc_status ask(bench *b, uint64_t peer, intptr_t request)
 {
     fc_reason reason = {""};
-    return fc_arena_store_make(b->store, peer, PAGE, (void *)request, &reason);
+    return fc_arena_store_make(b->store, peer, FC_ARENA_HOST, PAGE, (void *)request, &reason);
 }
 
-static const fc_arena_store_config ROOMY = {.total_bytes = 1 << 20, .bytes_per_peer = 1 << 20, .total_count = 100};
+#define ROOMY_QUOTA                                                                                                    \
+    {                                                                                                                  \
+        [FC_ARENA_HOST] = {.total_bytes = 1 << 20, .bytes_per_peer = 1 << 20, .granule_bytes = PAGE }                  \
+    }
+
+static const fc_arena_store_config ROOMY = {.quotas = ROOMY_QUOTA, .total_count = 100};
 
 START_TEST(there_can_be_so_many_of_all_peers)
 {
     bench b;
-    open_bench(&b, (fc_arena_store_config){.total_bytes = 1 << 20, .bytes_per_peer = 1 << 20, .total_count = 3});
+    open_bench(&b, (fc_arena_store_config){.quotas = ROOMY_QUOTA, .total_count = 3});
     for (uint64_t peer = 1; peer <= 4; peer++)
         ck_assert_int_eq(ask(&b, peer, 0), FC_OK);
     await_made(&b, 4);

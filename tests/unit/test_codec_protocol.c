@@ -29,6 +29,7 @@ static const char *const ROWS[] = {
 #define LIMIT_ROW(field) "| `" #field "` | ",
 #define FC_OP_WORD OP_ROW
 #define FC_LAYOUT_WORD OP_ROW
+#define FC_ARENA_WORD OP_ROW
 #define FC_DTYPE_WORD DTYPE_ROW
 #define FC_CAUSAL_WORD CAUSAL_ROW
 #define FC_WIRE_STATUS STATUS_ROW
@@ -38,9 +39,10 @@ static const char *const ROWS[] = {
 #define FC_CAUSAL_WORD NAME_ROW
 #undef FC_OP_WORD
 #undef FC_LAYOUT_WORD
+#undef FC_ARENA_WORD
 #undef FC_DTYPE_WORD
 #include "proto/vocab.def"
-    FC_WIRE_LIMITS(LIMIT_ROW)};
+    FC_WIRE_LIMITS(LIMIT_ROW) FC_WIRE_ARENA_LIMITS(LIMIT_ROW) FC_WIRE_DEVICE_ARENA_LIMITS(LIMIT_ROW)};
 
 START_TEST(every_word_stands_in_the_protocol)
 {
@@ -70,6 +72,10 @@ START_TEST(the_limits_have_the_defaults_stated)
         {"queue_requests", options.queue_requests},
         {"queue_bytes", options.queue_bytes},
         {"inflight_per_peer", options.inflight_per_peer},
+        {"arena_bytes", options.arena_bytes},
+        {"arena_bytes_per_peer", options.arena_bytes_per_peer},
+        {"device_arena_bytes", options.device_arena_bytes},
+        {"device_arena_bytes_per_peer", options.device_arena_bytes_per_peer},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char row[96];

@@ -12,9 +12,11 @@
 #define STAGING_BYTES_MIN ((size_t)8 << 20)
 #define STAGING_BYTES_MAX ((size_t)256 << 20)
 #define PIECES 5
+#define KV_LEN_MAX (FC_PACKET_BYTES / 8) /* five bytes an entry, and the rest */
 
 /* One tensor of an attend: where the user has it, and where the request says it is. */
 typedef struct piece {
+    const char *name;
     const void *memory;
     size_t size_bytes;
     fc_wire_place *place;
@@ -26,11 +28,18 @@ static void list_pieces(flashcore_call *call, piece out_pieces[PIECES])
     const uint64_t *shape = attend->q.shape;
     int heads_at = attend->layout == FC_BHSD ? 1 : 2;
     size_t lse_bytes = attend->wants_lse ? sizeof(float) * shape[0] * shape[heads_at] * shape[3 - heads_at] : 0;
-    out_pieces[0] = (piece){attend->q.data, attend->q.data_bytes, &attend->q.place};
-    out_pieces[1] = (piece){attend->k.data, attend->k.data_bytes, &attend->k.place};
-    out_pieces[2] = (piece){attend->v.data, attend->v.data_bytes, &attend->v.place};
-    out_pieces[3] = (piece){call->sink.out, attend->q.data_bytes, &attend->out_at};
-    out_pieces[4] = (piece){call->sink.lse, lse_bytes, &attend->lse_at};
+    out_pieces[0] = (piece){"q", attend->q.data, attend->q.data_bytes, &attend->q.place};
+    out_pieces[1] = (piece){"k", attend->k.data, attend->k.data_bytes, &attend->k.place};
+    out_pieces[2] = (piece){"v", attend->v.data, attend->v.data_bytes, &attend->v.place};
+    out_pieces[3] = (piece){"out", call->sink.out, attend->q.data_bytes, &attend->out_at};
+    out_pieces[4] = (piece){"lse", call->sink.lse, lse_bytes, &attend->lse_at};
+}
+
+static void close_descriptor(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
 }
 
 /* A file that is shorter than its server says, or that can become so, kills whoever touches what is missing. */
@@ -45,13 +54,21 @@ static bool is_whole(const fc_made_arena *made)
 uint8_t *fc_arena_map(fc_made_arena *made)
 {
     void *base = MAP_FAILED;
-    if (made->fd < 0)
-        return NULL;
-    if (made->bytes != 0 && made->bytes <= SIZE_MAX / 2 && is_whole(made))
+    if (made->fd >= 0 && !made->is_device && made->bytes != 0 && made->bytes <= SIZE_MAX / 2 && is_whole(made))
         base = mmap(NULL, (size_t)made->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, made->fd, 0);
-    close(made->fd);
-    made->fd = -1;
+    close_descriptor(&made->fd);
+    close_descriptor(&made->lifeline_fd);
     return base != MAP_FAILED ? base : NULL;
+}
+
+/* First the memory, then the lifeline: with that the server counts it as free. */
+void fc_arena_unmap(flashcore_arena *arena)
+{
+    if (arena->mapper.map != NULL)
+        arena->mapper.unmap(arena->mapper.context, arena->base, arena->size_bytes);
+    else
+        munmap(arena->base, arena->size_bytes);
+    close_descriptor(&arena->lifeline_fd);
 }
 
 /* --- the user's arenas, under the lock ---------------------------------------------------------------------------- */
@@ -72,6 +89,50 @@ static void pin(flashcore_call *call, const flashcore_arena *arena)
     call->is_placed = true;
     call->pinned_url = arena->url_index;
     call->pinned_connection = arena->connection_id;
+}
+
+/* The device arena that holds the first byte of it, whatever else is wrong with it. */
+static const flashcore_arena *find_device_arena(const flashcore_client *client, const piece *p)
+{
+    const uint8_t *begin = p->memory;
+    for (const flashcore_arena *arena = p->size_bytes > 0 ? client->arenas : NULL; arena != NULL; arena = arena->next)
+        if (arena->mapper.map != NULL && begin >= arena->base && begin < arena->base + arena->size_bytes)
+            return arena;
+    return NULL;
+}
+
+fc_status fc_arena_fail_lost(fc_reason *out_reason)
+{
+    return fc_fail(FC_UNREACHABLE, out_reason,
+                   "the connection that the device arena came by is gone, and the server with it: make another arena");
+}
+
+/* A call with a tensor in a device arena has to be placed: nothing here can copy it. FC_OK: it will be, or has none. */
+static fc_status check_device(flashcore_call *call, const piece *pieces, fc_reason *out_reason)
+{
+    const flashcore_client *client = call->client;
+    const flashcore_arena *device = NULL;
+    for (int i = 0; i < PIECES && device == NULL; i++)
+        device = find_device_arena(client, &pieces[i]);
+    if (device == NULL)
+        return FC_OK;
+    for (int i = 0; i < PIECES; i++) {
+        if (pieces[i].size_bytes == 0)
+            continue;
+        const flashcore_arena *arena = find_arena(client, pieces[i].memory, pieces[i].size_bytes);
+        if (arena == NULL || arena->connection_id != device->connection_id)
+            return fc_fail(FC_INVALID_ARGUMENT, out_reason,
+                           "%s: with a tensor in a device arena all have to lie in arenas of that connection, each "
+                           "at a multiple of %d and to its end",
+                           pieces[i].name, FC_ARENA_ALIGNMENT);
+    }
+    if (client->urls[device->url_index].side_connection_id != device->connection_id)
+        return fc_arena_fail_lost(out_reason);
+    if (call->wire.attend.kv_len_count > KV_LEN_MAX)
+        return fc_fail(FC_TOO_LARGE, out_reason, "kv_len: a request with a device arena holds at most %d entries",
+                       KV_LEN_MAX);
+    call->is_on_device = true;
+    return FC_OK;
 }
 
 /* All tensors that have bytes lie in arenas of one live connection. */
@@ -165,7 +226,8 @@ static void on_staging_made(void *context, flashcore_call *call, const flashcore
                                            .connection_id = call->connection_id,
                                            .id = url->made.id,
                                            .base = base,
-                                           .size_bytes = (size_t)url->made.bytes};
+                                           .size_bytes = (size_t)url->made.bytes,
+                                           .lifeline_fd = -1};
         if (url->staging != NULL)
             retire(url->staging);
         url->staging = NULL;
@@ -219,27 +281,32 @@ static fc_region *stage(flashcore_call *call, const piece *pieces)
 
 /* --- calls -------------------------------------------------------------------------------------------------------- */
 
-void fc_arena_place_call(flashcore_call *call)
+/* Copies the inputs where the request says they are. */
+static void fill_region(flashcore_call *call, const piece *pieces)
 {
-    flashcore_client *client = call->client;
-    piece pieces[PIECES];
-    if (call->wire.op != FC_OP_ATTEND || client->path == FLASHCORE_PATH_INLINE)
-        return;
-    if (call->wire.attend.kv_len_count > FC_PACKET_BYTES / 8) /* five bytes an entry, and the rest */
-        return;
-    list_pieces(call, pieces);
-    pthread_mutex_lock(&client->lock);
-    if (!place_in_users(call, pieces))
-        call->region = stage(call, pieces);
-    pthread_mutex_unlock(&client->lock);
-    if (call->region == NULL)
-        return;
     uint8_t *base = call->region->staging->arena.base;
     for (int i = 0; i < 3; i++)
         if (pieces[i].size_bytes > 0)
             memcpy(base + pieces[i].place->offset, pieces[i].memory, pieces[i].size_bytes);
     call->sink.staged_out = base + call->wire.attend.out_at.offset;
     call->sink.staged_lse = base + call->wire.attend.lse_at.offset;
+}
+
+fc_status fc_arena_place_call(flashcore_call *call, fc_reason *out_reason)
+{
+    flashcore_client *client = call->client;
+    piece pieces[PIECES];
+    if (call->wire.op != FC_OP_ATTEND || client->path == FLASHCORE_PATH_INLINE)
+        return FC_OK;
+    list_pieces(call, pieces);
+    pthread_mutex_lock(&client->lock);
+    fc_status status = check_device(call, pieces, out_reason);
+    if (status == FC_OK && call->wire.attend.kv_len_count <= KV_LEN_MAX && !place_in_users(call, pieces))
+        call->region = stage(call, pieces);
+    pthread_mutex_unlock(&client->lock);
+    if (call->region != NULL)
+        fill_region(call, pieces);
+    return status;
 }
 
 void fc_arena_unplace_call(flashcore_call *call)
@@ -287,7 +354,7 @@ void fc_arena_free_all(flashcore_client *client)
             fc_arena_on_side_down(client, i);
     for (flashcore_arena *arena = client->arenas, *next; arena != NULL; arena = next) {
         next = arena->next;
-        munmap(arena->base, arena->size_bytes);
+        fc_arena_unmap(arena);
         free(arena);
     }
 }

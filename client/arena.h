@@ -14,6 +14,8 @@
 
 struct flashcore_arena {
     flashcore_client *client;
+    flashcore_device_mapper mapper; /* of a device arena, whose memory only it can unmap; map NULL: it is the host's */
+    int lifeline_fd;                /* of a device arena: open as long as it is mapped */
     uint32_t url_index, connection_id; /* of the link of packets it came by; means nothing on any other */
     uint64_t id;
     uint8_t *base;
@@ -44,12 +46,20 @@ static inline size_t fc_arena_aligned(size_t size_bytes)
     return (size_bytes + FC_ARENA_ALIGNMENT - 1) / FC_ARENA_ALIGNMENT * FC_ARENA_ALIGNMENT;
 }
 
-/* Maps what came. NULL: it is not what a server should send, or no memory. fd is closed in any case. */
+/* Maps what came of a host arena. NULL: it is not what a server should send, or no memory. The descriptors are closed
+ * in any case. */
 uint8_t *fc_arena_map(fc_made_arena *made);
 
 /* Places an attend, copying its inputs if they have to be staged; no lock held. Does nothing where that cannot be done
- * now (the library may then ask for an arena, for the next). */
-void fc_arena_place_call(flashcore_call *call);
+ * now (the library may then ask for an arena, for the next), but for a call with a tensor in a device arena, which has
+ * no other way: FC_INVALID_ARGUMENT, FC_TOO_LARGE, FC_UNREACHABLE. */
+fc_status fc_arena_place_call(flashcore_call *call, fc_reason *out_reason);
+
+/* What becomes of such a call without its arena's connection. */
+fc_status fc_arena_fail_lost(fc_reason *out_reason);
+
+/* Unmaps it and lets go of all its descriptors. No lock held; not in client->arenas any more. */
+void fc_arena_unmap(flashcore_arena *arena);
 
 /* Under the lock: the call carries its tensors itself from now on, and any server may take it. */
 void fc_arena_unplace_call(flashcore_call *call);

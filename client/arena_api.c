@@ -3,7 +3,7 @@
 #include "client/last_error.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
 static fc_status check(const flashcore_client *client, uint32_t url_index, size_t size_bytes,
                        flashcore_arena **out_arena, fc_reason *out_reason)
@@ -30,6 +30,7 @@ static fc_status ask(flashcore_client *client, const flashcore_arena *wanted, fc
     if (status != FC_OK)
         return fc_fail(status, out_reason, "out of memory");
     call->wire.arena_bytes = wanted->size_bytes;
+    call->wire.arena_kind = wanted->mapper.map != NULL ? FC_ARENA_DEVICE : FC_ARENA_HOST;
     call->sink.made = made;
     status = fc_flight_begin(call, true, out_reason);
     if (status == FC_OK) {
@@ -40,17 +41,70 @@ static fc_status ask(flashcore_client *client, const flashcore_arena *wanted, fc
     return status;
 }
 
-static void give_back(const flashcore_arena *arena)
+static void close_descriptor(int *fd)
 {
-    pthread_mutex_lock(&arena->client->lock);
-    fc_side_give_back(arena);
-    pthread_mutex_unlock(&arena->client->lock);
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
 }
 
-static fc_status create(flashcore_client *client, uint32_t url_index, size_t size_bytes, flashcore_arena **out_arena,
-                        fc_reason *out_reason)
+static fc_status map_device(flashcore_arena *arena, fc_made_arena *made, fc_reason *out_reason)
 {
-    fc_made_arena made = {.fd = -1};
+    char error[FLASHCORE_ERROR_BYTES] = "";
+    void *base = NULL;
+    if (!made->is_device) /* a server that does not know the key */
+        return fc_fail(FC_UNSUPPORTED, out_reason, "the server has no device arenas");
+    if (made->fd < 0 || made->lifeline_fd < 0 || made->bytes == 0 || made->bytes > SIZE_MAX / 2)
+        return fc_fail(FC_BAD_REPLY, out_reason, "a device arena without its two descriptors, or without a size");
+    fc_status status =
+        (fc_status)arena->mapper.map(arena->mapper.context, made->fd, (size_t)made->bytes, made->uuid, &base, error);
+    if (status != FC_OK)
+        return fc_fail(status, out_reason, "%.200s", error[0] != '\0' ? error : "the device arena cannot be mapped");
+    arena->base = base;
+    arena->lifeline_fd = made->lifeline_fd;
+    made->lifeline_fd = -1;
+    return FC_OK;
+}
+
+static fc_status map_arena(flashcore_arena *arena, fc_made_arena *made, fc_reason *out_reason)
+{
+    arena->id = made->id;
+    arena->size_bytes = (size_t)made->bytes;
+    if (arena->mapper.map != NULL)
+        return map_device(arena, made, out_reason);
+    arena->base = fc_arena_map(made);
+    return arena->base != NULL ? FC_OK
+                               : fc_fail(FC_NO_MEMORY, out_reason, "cannot map an arena of %llu bytes",
+                                         (unsigned long long)made->bytes);
+}
+
+/* Asks for it and maps it; what cannot be mapped is given back. */
+static fc_status acquire(flashcore_arena *arena, fc_reason *out_reason)
+{
+    flashcore_client *client = arena->client;
+    fc_made_arena made = {.fd = -1, .lifeline_fd = -1};
+    fc_status status = fc_side_await(client, arena->url_index, &arena->connection_id, out_reason);
+    if (status == FC_OK)
+        status = ask(client, arena, &made, out_reason);
+    if (status != FC_OK)
+        return status;
+    status = map_arena(arena, &made, out_reason);
+    close_descriptor(&made.fd);
+    close_descriptor(&made.lifeline_fd);
+    pthread_mutex_lock(&client->lock);
+    if (status == FC_OK) {
+        arena->next = client->arenas;
+        client->arenas = arena;
+    } else {
+        fc_side_give_back(arena);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return status;
+}
+
+static fc_status create(flashcore_client *client, uint32_t url_index, size_t size_bytes,
+                        const flashcore_device_mapper *mapper, flashcore_arena **out_arena, fc_reason *out_reason)
+{
     fc_status status = check(client, url_index, size_bytes, out_arena, out_reason);
     if (status != FC_OK)
         return status;
@@ -58,28 +112,14 @@ static fc_status create(flashcore_client *client, uint32_t url_index, size_t siz
     flashcore_arena *arena = calloc(1, sizeof *arena);
     if (arena == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    *arena = (flashcore_arena){.client = client, .url_index = url_index, .size_bytes = size_bytes};
-    status = fc_side_await(client, url_index, &arena->connection_id, out_reason);
-    if (status == FC_OK)
-        status = ask(client, arena, &made, out_reason);
-    if (status == FC_OK) {
-        arena->id = made.id;
-        arena->size_bytes = (size_t)made.bytes;
-        arena->base = fc_arena_map(&made);
-        if (arena->base == NULL) {
-            status =
-                fc_fail(FC_NO_MEMORY, out_reason, "cannot map an arena of %llu bytes", (unsigned long long)made.bytes);
-            give_back(arena);
-        }
-    }
+    *arena = (flashcore_arena){.client = client, .url_index = url_index, .size_bytes = size_bytes, .lifeline_fd = -1};
+    if (mapper != NULL)
+        arena->mapper = *mapper;
+    status = acquire(arena, out_reason);
     if (status != FC_OK) {
         free(arena);
         return status;
     }
-    pthread_mutex_lock(&client->lock);
-    arena->next = client->arenas;
-    client->arenas = arena;
-    pthread_mutex_unlock(&client->lock);
     *out_arena = arena;
     return FC_OK;
 }
@@ -88,7 +128,19 @@ flashcore_status flashcore_arena_create(flashcore_client *client, uint32_t url_i
                                         flashcore_arena **out_arena)
 {
     fc_reason reason = {""};
-    return fc_last_error_set(create(client, url_index, size_bytes, out_arena, &reason), &reason);
+    return fc_last_error_set(create(client, url_index, size_bytes, NULL, out_arena, &reason), &reason);
+}
+
+flashcore_status flashcore_device_arena_create(flashcore_client *client, uint32_t url_index, size_t size_bytes,
+                                               const flashcore_device_mapper *mapper, flashcore_arena **out_arena)
+{
+    fc_reason reason = {""};
+    fc_status status = FC_OK;
+    if (mapper == NULL || mapper->map == NULL || mapper->unmap == NULL)
+        status = fc_fail(FC_INVALID_ARGUMENT, &reason, "mapper or one of its functions is NULL");
+    if (status == FC_OK)
+        status = create(client, url_index, size_bytes, mapper, out_arena, &reason);
+    return fc_last_error_set(status, &reason);
 }
 
 void flashcore_arena_destroy(flashcore_arena *arena)
@@ -103,9 +155,12 @@ void flashcore_arena_destroy(flashcore_arena *arena)
         *at = arena->next;
         break;
     }
+    pthread_mutex_unlock(&client->lock);
+    /* Before the server hears of it, so that it counts as free at once. */
+    fc_arena_unmap(arena);
+    pthread_mutex_lock(&client->lock);
     fc_side_give_back(arena);
     pthread_mutex_unlock(&client->lock);
-    munmap(arena->base, arena->size_bytes);
     free(arena);
 }
 

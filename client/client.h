@@ -58,6 +58,7 @@ struct flashcore_call {
     fc_status refusal;        /* FC_BUSY or FC_DRAINING: the last answer; FC_OK: none yet */
     bool is_unanswered;       /* it was sent, and no answer will come: it may run yet */
     bool is_placed;           /* its tensors lie in an arena of the connection it is pinned to: see arena.h */
+    bool is_on_device;        /* and some of them in the device's memory, where nobody here can read them */
     struct fc_region *region; /* if they are staged there */
 
     /* client->lock. */

@@ -216,6 +216,36 @@ FLASHCORE_API void flashcore_arena_reset(flashcore_arena *arena);
 /* What alloc can give in all. */
 FLASHCORE_API size_t flashcore_arena_size(const flashcore_arena *arena);
 
+/* --- Device arenas: GPU memory shared with the server
+ * -----------------------------------------------------------------
+ *
+ * For callers whose tensors are on the GPU anyway: nothing crosses the bus. A request with a tensor in a device arena
+ * needs all five in arenas of that connection, of either kind (INVALID_ARGUMENT otherwise); should that connection
+ * break, such requests end with UNREACHABLE, since nobody can send that memory in messages, and another arena has to be
+ * made. Inputs must be complete before the call (cudaStreamSynchronize, or submit from a cudaLaunchHostFunc); outputs
+ * may be used, on any stream, when it has ended.
+ *
+ * This library knows no CUDA: a mapper does. libflashcore-client-cuda (flashcore_cuda.h) is one. */
+#define FLASHCORE_UUID_BYTES 16
+#define FLASHCORE_ERROR_BYTES 256
+
+typedef struct flashcore_device_mapper {
+    /* Gives the memory behind fd, which is borrowed, an address on the device of that UUID (cuDeviceGetUuid). Anything
+     * but OK: error says why. */
+    flashcore_status (*map)(void *context, int fd, size_t size_bytes, const uint8_t uuid[FLASHCORE_UUID_BYTES],
+                            void **out_address, char error[FLASHCORE_ERROR_BYTES]);
+    void (*unmap)(void *context, void *address, size_t size_bytes);
+    void *context; /* live until the arenas made with it are destroyed */
+} flashcore_device_mapper;
+
+/* flashcore_arena_create() on the server's GPU; alloc, reset, size and destroy are the same functions, and what alloc
+ * gives is a device address. UNSUPPORTED, too: the server has no device arenas, and flashcore_last_error() says why; or
+ * what the mapper says. The mapper is called from this function, flashcore_arena_destroy() and
+ * flashcore_client_destroy(). */
+FLASHCORE_API flashcore_status flashcore_device_arena_create(flashcore_client *client, uint32_t url_index,
+                                                             size_t size_bytes, const flashcore_device_mapper *mapper,
+                                                             flashcore_arena **out_arena);
+
 /* What a server says of itself. */
 typedef struct flashcore_info {
     char server[64], version[32], default_kernel[32], device[96];
@@ -224,7 +254,8 @@ typedef struct flashcore_info {
     char features[32][32];
     uint64_t message_bytes_max, tensor_bytes_max, tokens_max, head_dim_max, batch_entries_max;
     uint64_t queue_requests_max, queue_bytes_max, inflight_per_peer_max;
-    uint64_t arena_bytes_max, arena_bytes_per_peer_max; /* 0: no arenas */
+    uint64_t arena_bytes_max, arena_bytes_per_peer_max;               /* 0: no arenas */
+    uint64_t device_arena_bytes_max, device_arena_bytes_per_peer_max; /* 0: no device arenas */
 } flashcore_info;
 
 FLASHCORE_API flashcore_status flashcore_hello(flashcore_client *client, uint32_t url_index, flashcore_info *out_info);

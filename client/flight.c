@@ -257,7 +257,7 @@ static void finish(flashcore_call *call, fc_status status, const fc_reason *reas
 }
 
 /* Sends a call that is nowhere, or has it wait for a URL. Placed in an arena whose connection has gone, it carries its
- * tensors itself. FC_OK: a notification will come. */
+ * tensors itself, unless they are the device's. FC_OK: a notification will come. */
 static fc_status dispatch(flashcore_call *call, fc_reason *out_reason)
 {
     flashcore_client *client = call->client;
@@ -267,9 +267,11 @@ static fc_status dispatch(flashcore_call *call, fc_reason *out_reason)
             return status;
         pthread_mutex_lock(&client->lock);
         status = place(call, out_reason);
-        bool has_lost_arena = status == FC_CONNECTION_LOST && call->is_placed;
+        bool has_lost_arena = status == FC_CONNECTION_LOST && call->is_placed && !call->is_on_device;
         if (has_lost_arena)
             fc_arena_unplace_call(call);
+        else if (status == FC_CONNECTION_LOST && call->is_on_device)
+            status = fc_arena_fail_lost(out_reason);
         pthread_mutex_unlock(&client->lock);
         if (!has_lost_arena)
             return status;
@@ -373,9 +375,9 @@ static bool try_elsewhere(flashcore_call *call)
     if (client->urls[call->url_index].connection_id == call->connection_id ||
         client->urls[call->url_index].side_connection_id == call->connection_id)
         client->routes[call->url_index].is_draining = true;
-    if (call->is_placed)
+    if (call->is_placed && !call->is_on_device)
         fc_arena_unplace_call(call);
-    bool is_worth_it = !is_called_off(call) && may_use_some_url(call);
+    bool is_worth_it = !is_called_off(call) && may_use_some_url(call) && !call->is_on_device;
     if (is_worth_it)
         set_state(call, FC_CALL_PLACING);
     pthread_mutex_unlock(&client->lock);
@@ -397,8 +399,12 @@ static void on_reply(flashcore_call *call, fc_message *message)
     size_t size_bytes;
     const void *bytes = fc_message_bytes(message, &size_bytes);
     fc_status status = fc_translate_reply(bytes, size_bytes, &call->wire, &call->sink, &call->result);
-    if (status == FC_OK && call->sink.made != NULL)
-        call->sink.made->fd = fc_message_take_descriptor(message);
+    if (status == FC_OK && call->sink.made != NULL) {
+        int fds[FC_MESSAGE_DESCRIPTORS];
+        fc_message_take_descriptors(message, fds);
+        call->sink.made->fd = fds[0];
+        call->sink.made->lifeline_fd = fds[1];
+    }
     fc_message_destroy(message);
     bool is_refused = status == FC_BUSY || status == FC_DRAINING;
     call->refusal = is_refused ? status : FC_OK;
@@ -462,8 +468,9 @@ fc_status fc_flight_begin(flashcore_call *call, bool can_block, fc_reason *out_r
     if (status != FC_OK)
         return status;
     fc_call_acquire(call);
-    fc_arena_place_call(call);
-    status = dispatch(call, out_reason);
+    status = fc_arena_place_call(call, out_reason);
+    if (status == FC_OK)
+        status = dispatch(call, out_reason);
     if (status == FC_OK)
         return FC_OK;
     pthread_mutex_lock(&client->lock);

@@ -75,7 +75,7 @@ static bool hand_on(fc_link *link, size_t size_bytes)
     if (fc_message_create(size_bytes, &reply) != FC_OK)
         return false;
     memcpy(reply->bytes, link->body->bytes, size_bytes);
-    reply->descriptor = fc_message_take_descriptor(link->body);
+    fc_message_take_descriptors(link->body, reply->descriptors);
     pthread_mutex_lock(&net->lock);
     fc_exchange *exchange = fc_net_find_message(net, link, id);
     if (exchange != NULL) {
@@ -87,32 +87,38 @@ static bool hand_on(fc_link *link, size_t size_bytes)
     return true;
 }
 
-/* The descriptor a packet has, or -1. The system puts no more than one there, and closes the others. */
-static int descriptor_of(const struct msghdr *message)
+/* Keeps the descriptors of a packet with link->body, in place of those of a packet that was nobody's. */
+static void keep_descriptors(fc_link *link, struct msghdr *message)
 {
-    int fd = -1;
+    int fds[FC_MESSAGE_DESCRIPTORS];
+    fc_message_take_descriptors(link->body, fds);
+    for (int i = 0; i < FC_MESSAGE_DESCRIPTORS; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     const struct cmsghdr *header = CMSG_FIRSTHDR(message);
-    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-        header->cmsg_len == CMSG_LEN(sizeof fd))
-        memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    return fd;
+    if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+        return;
+    size_t bytes = header->cmsg_len - CMSG_LEN(0);
+    memcpy(link->body->descriptors, CMSG_DATA(header),
+           bytes < sizeof link->body->descriptors ? bytes : sizeof link->body->descriptors);
 }
 
-/* One packet into link->body, with its descriptor. */
+/* One packet into link->body, and the descriptors it may have; more than those are closed by the system. */
 static ssize_t receive(fc_link *link)
 {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(FC_MESSAGE_DESCRIPTORS * sizeof(int))];
     } control;
     struct iovec piece = {.iov_base = link->body->bytes, .iov_len = FC_PACKET_BYTES};
-    /* Not CMSG_SPACE: that has room for a second one, which nobody would close. */
-    struct msghdr message = {
-        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof(int))};
+    /* Room for so many and not one more, which nobody would close. */
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = CMSG_LEN(FC_MESSAGE_DESCRIPTORS * sizeof(int))};
     ssize_t got = recvmsg(link->fd, &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
-    if (link->body->descriptor >= 0) /* of a packet that was nobody's */
-        close(link->body->descriptor);
-    link->body->descriptor = got >= 0 ? descriptor_of(&message) : -1;
+    if (got >= 0)
+        keep_descriptors(link, &message);
     return got;
 }
 

@@ -35,7 +35,8 @@ fc_status fc_message_create(size_t capacity_bytes, fc_message **out_message)
         return FC_NO_MEMORY;
     memset(message, 0, sizeof *message);
     message->size_bytes = capacity_bytes;
-    message->descriptor = -1;
+    for (int i = 0; i < FC_MESSAGE_DESCRIPTORS; i++)
+        message->descriptors[i] = -1;
     *out_message = message;
     return FC_OK;
 }
@@ -51,17 +52,19 @@ void fc_message_trim(fc_message *message, size_t size_bytes)
     message->size_bytes = size_bytes;
 }
 
-int fc_message_take_descriptor(fc_message *message)
+void fc_message_take_descriptors(fc_message *message, int out_fds[FC_MESSAGE_DESCRIPTORS])
 {
-    int fd = message->descriptor;
-    message->descriptor = -1;
-    return fd;
+    for (int i = 0; i < FC_MESSAGE_DESCRIPTORS; i++) {
+        out_fds[i] = message->descriptors[i];
+        message->descriptors[i] = -1;
+    }
 }
 
 void fc_message_destroy(fc_message *message)
 {
-    if (message != NULL && message->descriptor >= 0)
-        close(message->descriptor);
+    for (int i = 0; message != NULL && i < FC_MESSAGE_DESCRIPTORS; i++)
+        if (message->descriptors[i] >= 0)
+            close(message->descriptors[i]);
     free(message);
 }
 

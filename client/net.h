@@ -23,10 +23,10 @@
  * so that both go out with one send(). */
 struct fc_message {
     fc_message *next;
-    fc_exchange *exchange; /* NULL: nobody waits for the reply any more */
-    size_t written_bytes;  /* of header and body */
-    size_t size_bytes;     /* of the body */
-    int descriptor;        /* that came with it; -1: none. Closed with the message */
+    fc_exchange *exchange;                   /* NULL: nobody waits for the reply any more */
+    size_t written_bytes;                    /* of header and body */
+    size_t size_bytes;                       /* of the body */
+    int descriptors[FC_MESSAGE_DESCRIPTORS]; /* that came with it; -1: none. Closed with the message */
     uint8_t header_bytes;
     uint8_t header[FC_FRAME_HEADER_MAX];
     uint8_t bytes[];

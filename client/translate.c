@@ -189,6 +189,8 @@ static fc_status read_hello(const fc_wire_reply *reply, const fc_sink *sink, fla
         .inflight_per_peer_max = hello->limits.inflight_per_peer,
         .arena_bytes_max = hello->limits.arena_bytes,
         .arena_bytes_per_peer_max = hello->limits.arena_bytes_per_peer,
+        .device_arena_bytes_max = hello->limits.device_arena_bytes,
+        .device_arena_bytes_per_peer_max = hello->limits.device_arena_bytes_per_peer,
     };
     copy_text(info->server, sizeof info->server, hello->server);
     copy_text(info->version, sizeof info->version, hello->version);
@@ -218,7 +220,12 @@ static fc_status read_arena(const fc_wire_reply *reply, fc_made_arena *made, fla
 {
     if (reply->body != FC_BODY_ARENA)
         return bad_reply(result, "ok, but no arena");
-    *made = (fc_made_arena){.id = reply->arena.id, .bytes = reply->arena.bytes, .fd = -1};
+    *made = (fc_made_arena){.id = reply->arena.id,
+                            .bytes = reply->arena.bytes,
+                            .is_device = reply->arena.is_device,
+                            .fd = -1,
+                            .lifeline_fd = -1};
+    memcpy(made->uuid, reply->arena.uuid, sizeof made->uuid);
     return FC_OK;
 }
 

@@ -20,7 +20,9 @@ typedef struct fc_counters {
 /* What an arena_create brought. */
 typedef struct fc_made_arena {
     uint64_t id, bytes;
-    int fd; /* the receiver's to close; -1: none came */
+    bool is_device;
+    uint8_t uuid[FC_UUID_BYTES]; /* of the device */
+    int fd, lifeline_fd;         /* the receiver's to close; -1: none came */
 } fc_made_arena;
 
 /* Where an answer goes: the members that the op fills; the others are NULL. */
@@ -30,7 +32,7 @@ typedef struct fc_sink {
     flashcore_info *info;  /* hello; NULL: not wanted */
     char *side_path;       /* hello: [FC_PATH_BYTES], the local channel's socket or ""; NULL: not wanted */
     fc_counters *counters; /* stats */
-    fc_made_arena *made;   /* arena_create; its descriptor is the exchange's to bring */
+    fc_made_arena *made;   /* arena_create; its descriptors are the exchange's to bring */
     /* attend, of outputs placed in an arena: where they are, to be copied from there; NULL: they are where they belong.
      */
     const uint8_t *staged_out, *staged_lse;

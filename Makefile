@@ -5,7 +5,8 @@
 #   kernels/*.c                   the daemon (but kernels/cuda_*.c and kernels/*.cu: the CUDA engine's shared object)
 #   kernels/cpu_<isa>.c           compiled for that instruction set, see CPU_ISA_<isa>
 #   daemon/*.c                    the daemon
-#   client/{bench,ctl,tool}_*.c   bench_client, flashcorectl, and what the two share; all other client/*.c: the library
+#   client/{bench,ctl,tool}_*.c   bench_client, flashcorectl, and what the two share
+#   client/cuda_*.c               libflashcore-client-cuda; all other client/*.c: libflashcore-client
 #   tests/unit/test_*.c           one Check program each; tests/support/*.c is an archive all tests link
 #   tests/e2e/test_*.c            one Check program each, driving the built daemon
 
@@ -59,7 +60,8 @@ DAEMON_SRC := $(wildcard daemon/*.c)
 BENCH_SRC := $(wildcard client/bench_*.c)
 CTL_SRC := $(wildcard client/ctl_*.c)
 TOOL_SRC := $(wildcard client/tool_*.c)
-CLIENT_SRC := $(filter-out $(BENCH_SRC) $(CTL_SRC) $(TOOL_SRC),$(wildcard client/*.c))
+CLIENT_CUDA_SRC := $(wildcard client/cuda_*.c)
+CLIENT_SRC := $(filter-out $(BENCH_SRC) $(CTL_SRC) $(TOOL_SRC) $(CLIENT_CUDA_SRC),$(wildcard client/*.c))
 CUDA_HOST_SRC := $(wildcard kernels/cuda_*.c)
 CUDA_SRC := $(wildcard kernels/*.cu)
 PLAN_SRC := kernels/attention.c kernels/plan.c kernels/plan_shape.c
@@ -75,12 +77,14 @@ E2E_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(E2E_SRC))
 ARTIFACTS := $(if $(wildcard daemon/main.c),$(BUILD)/flashcored) \
              $(if $(wildcard client/bench_main.c),$(BUILD)/bench_client) \
              $(if $(wildcard client/ctl_main.c),$(BUILD)/flashcorectl) \
-             $(if $(CLIENT_SRC),$(BUILD)/libflashcore-client.so $(BUILD)/libflashcore-client.a)
+             $(if $(CLIENT_SRC),$(BUILD)/libflashcore-client.so $(BUILD)/libflashcore-client.a) \
+             $(if $(CLIENT_CUDA_SRC),$(BUILD)/libflashcore-client-cuda.so $(BUILD)/libflashcore-client-cuda.a)
 ifeq ($(CUDA)-$(MODE),yes-release)
 ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so $(BUILD)/tests/flashcore-cuda-fake-plain.so)
 BENCH_BIN := $(addprefix $(BUILD)/bench/,local_hop service_floors service_echo $(if $(filter yes,$(CUDA)),gpu_floors))
+FAKE_DRIVER := $(if $(wildcard tests/fake/driver/*.c),$(BUILD)/tests/driver/libcuda.so.1)
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
@@ -120,7 +124,7 @@ lint-sass: all $(BUILD)/tests/sass/plan ## read the CUDA engine's machine code: 
 l4-model: all $(BUILD)/tests/sass/plan ## predict the kernels' times on an L4 anew and write them into docs/l4.md (nvcc, PyPI)
 	@NVCC='$(NVCC)' tests/sass/run $(BUILD) record
 
-tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(BUILD)/tools/docs examples
+tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(FAKE_DRIVER) $(BUILD)/tools/docs examples
 
 examples: $(EXAMPLES) ## build the client library's examples, as its users would
 
@@ -150,6 +154,7 @@ $(OBJ)/%.o: %.c $(FLAGS_STAMP)
 
 DAEMON_OBJ := $(call objects,$(PROTO_SRC) $(KERNEL_SRC) $(DAEMON_SRC))
 CLIENT_OBJ := $(call objects,$(PROTO_SRC) $(CLIENT_SRC))
+CLIENT_CUDA_OBJ := $(call objects,$(CLIENT_CUDA_SRC))
 TOOL_OBJ := $(call objects,$(TOOL_SRC))
 # The load tester verifies against the reference, and needs nothing else of kernels/.
 REFERENCE_OBJ := $(call objects,kernels/reference.c kernels/attention.c)
@@ -168,17 +173,31 @@ $(BUILD)/libflashcore-client.a: $(CLIENT_OBJ)
 	$(if $(V),,@)objcopy --localize-hidden $(BUILD)/libflashcore-client.o
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client.o
 
-$(BUILD)/bench_client: $(call objects,$(BENCH_SRC)) $(TOOL_OBJ) $(REFERENCE_OBJ) $(CLIENT_OBJ)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS) $(OPENMP)
+# It finds the driver at run time, and is no other library's user: callers link both.
+CUDA_SONAME := libflashcore-client-cuda.so.0
+$(BUILD)/libflashcore-client-cuda.so: $(CLIENT_CUDA_OBJ)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(CUDA_SONAME) -o $@ $^ -ldl
+	@ln -sf $(@F) $(BUILD)/$(CUDA_SONAME)
+
+$(BUILD)/libflashcore-client-cuda.a: $(CLIENT_CUDA_OBJ)
+	$(call say,LINK,$@)$(LD) -r -o $(BUILD)/libflashcore-client-cuda.o $^
+	$(if $(V),,@)objcopy --localize-hidden $(BUILD)/libflashcore-client-cuda.o
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client-cuda.o
+
+$(BUILD)/bench_client: $(call objects,$(BENCH_SRC)) $(TOOL_OBJ) $(REFERENCE_OBJ) $(CLIENT_OBJ) $(CLIENT_CUDA_OBJ)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS) $(OPENMP) -ldl
 
 $(BUILD)/flashcorectl: $(call objects,$(CTL_SRC)) $(TOOL_OBJ) $(CLIENT_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS)
 
-# Examples are C99 and, where a compiler is, C++; they link the shared library and nothing else.
-$(BUILD)/examples/%: client/examples/%.c client/flashcore.h $(BUILD)/libflashcore-client.so
+# Examples are C99 and, where a compiler is, C++; they link the shared libraries (those of *_cuda.c the one for CUDA, too) and
+# nothing else.
+EXAMPLE_LIBS := -L$(BUILD) -lflashcore-client -Wl,-rpath,$(abspath $(BUILD))
+$(BUILD)/examples/%: client/examples/%.c client/flashcore.h client/flashcore_cuda.h \
+                     $(BUILD)/libflashcore-client.so $(BUILD)/libflashcore-client-cuda.so
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) -std=c99 -pedantic $(WARNINGS) $(SANITIZE) -Iclient -o $@ $< -L$(BUILD) -lflashcore-client \
-	    -Wl,-rpath,$(abspath $(BUILD))
+	$(call say,CC,$<)$(CC) -std=c99 -pedantic $(WARNINGS) $(SANITIZE) -Iclient -o $@ $< $(EXAMPLE_LIBS) \
+	    $(if $(filter %_cuda,$@),-lflashcore-client-cuda)
 	$(if $(CXX_FOUND),$(if $(V),,@)$(CXX_FOUND) -std=c++11 -Wall -Wextra -Werror -Iclient -fsyntax-only -x c++ $<)
 
 # --- the CUDA engine -----------------------------------------------------------------------------------------------
@@ -272,11 +291,21 @@ $(BUILD)/tests/flashcore-cuda-fake-plain.so: $(OBJ)/fake-plain/kernels/cuda_targ
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ -lm
 
+# A driver of our own under the driver's name, for what looks for it with dlopen.
+$(FAKE_DRIVER): $(call objects,$(wildcard tests/fake/driver/*.c))
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^
+
+# Programs that are linked with it find it loaded already.
+FAKE_DRIVER_USERS := $(BUILD)/tests/unit/test_client_cuda $(BUILD)/tests/e2e/test_arena_device
+$(FAKE_DRIVER_USERS): $(FAKE_DRIVER)
+$(FAKE_DRIVER_USERS): private LDFLAGS += -Wl,-rpath,'$$ORIGIN/../driver'
+
 # --- tests ---------------------------------------------------------------------------------------------------------
 
 # An archive, so that a test links only what it uses.
 MAIN_OBJ := $(OBJ)/daemon/main.o $(OBJ)/client/bench_main.o $(OBJ)/client/ctl_main.o
-TESTEE_OBJ := $(filter-out $(MAIN_OBJ),$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(TOOL_OBJ) \
+TESTEE_OBJ := $(filter-out $(MAIN_OBJ),$(sort $(DAEMON_OBJ) $(CLIENT_OBJ) $(CLIENT_CUDA_OBJ) $(TOOL_OBJ) \
                             $(call objects,$(BENCH_SRC) $(CTL_SRC))))
 $(BUILD)/libtestee.a: $(TESTEE_OBJ)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^

@@ -24,8 +24,8 @@ static const fc_arg_row ROWS[] = {
      .choices = FC_BENCH_OP_CHOICES, .group = "Server", .help = "what to send; ping is an empty round trip"},
     {.name = "path", .type = FC_ARG_CHOICE, .metavar = "WAY", .offset = AT(path), .default_text = "auto",
      .choices = FC_BENCH_PATH_CHOICES, .group = "Server",
-     .help = "how tensors get to a server on this machine: in messages, in shared memory where they lie from the start "
-             "(one ipc:// URL), or as the library chooses"},
+     .help = "how tensors get to a server on this machine: in messages, in shared memory or GPU memory where they lie "
+             "from the start (one ipc:// URL), or as the library chooses"},
     {.name = "timeout", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(timeout_s), .default_text = "30",
      .min = 0.001, .max = 3600, .group = "Server", .help = "of one request, retries of busy ones included"},
 #include "client/tool_tls.def"
@@ -96,8 +96,9 @@ static fc_status check(fc_bench_options *o, fc_reason *out_reason)
     if (o->op == FC_BENCH_PING && (o->wants_verify || o->wants_lse))
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "--%s: a ping has no answer to check",
                        o->wants_verify ? "verify" : "lse");
-    if (o->path == FC_BENCH_PATH_ARENA && o->urls.count > 1)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "--path arena: with one --url alone");
+    if ((o->path == FC_BENCH_PATH_ARENA || o->path == FC_BENCH_PATH_DEVICE) && o->urls.count > 1)
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "--path %s: with one --url alone",
+                       o->path == FC_BENCH_PATH_ARENA ? "arena" : "device");
     if (o->arrival != FC_ARRIVAL_CONSTANT && o->rate == 0)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "--arrival: only with --rate; the closed loop has no schedule");
     if (o->inflight == 0)

@@ -10,9 +10,14 @@
 #define FC_BENCH_OP_CHOICES "attend|ping"
 typedef enum fc_bench_op { FC_BENCH_ATTEND, FC_BENCH_PING } fc_bench_op;
 
-/* auto, inline: flashcore_path. arena: inputs and outputs lie in arenas from the start. */
-#define FC_BENCH_PATH_CHOICES "auto|inline|arena"
-typedef enum fc_bench_path { FC_BENCH_PATH_AUTO, FC_BENCH_PATH_INLINE, FC_BENCH_PATH_ARENA } fc_bench_path;
+/* auto, inline: flashcore_path. arena, device: inputs and outputs lie in such an arena from the start. */
+#define FC_BENCH_PATH_CHOICES "auto|inline|arena|device"
+typedef enum fc_bench_path {
+    FC_BENCH_PATH_AUTO,
+    FC_BENCH_PATH_INLINE,
+    FC_BENCH_PATH_ARENA,
+    FC_BENCH_PATH_DEVICE
+} fc_bench_path;
 
 typedef struct fc_bench_options {
     fc_arg_texts urls;

@@ -20,9 +20,10 @@ void fc_worker_prepare(fc_worker *worker, fc_slot *slot)
     fc_shape_request(&options->shape, inputs, options->kernel, slot->out, slot->lse, &slot->request);
     /* An answer that never arrived must not look like the one before it. 0xff...: NaN in every dtype. */
     if (worker->shared->verifier != NULL) {
-        memset(slot->out, 0xff, fc_shape_q_bytes(&options->shape));
-        if (slot->lse != NULL)
-            memset(slot->lse, 0xff, fc_shape_lse_count(&options->shape) * sizeof *slot->lse);
+        memset(slot->seen_out, 0xff, fc_shape_q_bytes(&options->shape));
+        if (slot->seen_lse != NULL)
+            memset(slot->seen_lse, 0xff, fc_shape_lse_count(&options->shape) * sizeof *slot->seen_lse);
+        fc_worker_show_outputs(worker, slot);
     }
 }
 
@@ -32,8 +33,9 @@ void fc_worker_count(fc_worker *worker, fc_slot *slot)
         .intended_ns = slot->intended_ns, .sent_ns = slot->sent_ns, .done_ns = slot->done_ns, .result = &slot->result};
     if (slot->result.status == FLASHCORE_OK && worker->shared->verifier != NULL) {
         fc_reason reason = {""};
+        fc_worker_see_outputs(worker, slot);
         fc_status st = fc_verifier_check(worker->shared->verifier, slot->input, slot->result.kernel,
-                                         slot->result.device, slot->out, slot->lse, &reason);
+                                         slot->result.device, slot->seen_out, slot->seen_lse, &reason);
         sample.is_checked = true;
         sample.is_wrong = st != FC_OK;
         if (st != FC_OK)
@@ -190,50 +192,11 @@ static fc_status create_slots(fc_worker *worker)
     for (size_t i = 0; i < worker->slot_count; i++) {
         fc_slot *slot = &worker->slots[i];
         slot->worker = worker;
-        slot->out = malloc(out_bytes + 1);
-        slot->lse = options->wants_lse ? malloc(fc_shape_lse_count(&options->shape) * sizeof *slot->lse + 1) : NULL;
+        slot->out = slot->seen_out = malloc(out_bytes + 1);
+        slot->lse = slot->seen_lse =
+            options->wants_lse ? malloc(fc_shape_lse_count(&options->shape) * sizeof *slot->lse + 1) : NULL;
         if (slot->out == NULL || (options->wants_lse && slot->lse == NULL))
             return FC_NO_MEMORY;
-    }
-    return FC_OK;
-}
-
-static void *copy_to_arena(fc_worker *worker, const void *from, size_t size_bytes)
-{
-    void *to = flashcore_arena_alloc(worker->arena, size_bytes);
-    if (to != NULL && size_bytes > 0)
-        memcpy(to, from, size_bytes);
-    return to;
-}
-
-/* Moves the inputs and the slots' outputs into an arena. Allocations round up to 64. */
-static fc_status move_to_arena(fc_worker *worker, fc_reason *out_reason)
-{
-    const fc_bench_options *options = worker->shared->options;
-    const fc_shape *shape = &options->shape;
-    size_t q_bytes = fc_shape_q_bytes(shape), k_bytes = fc_shape_kv_bytes(shape);
-    size_t lse_bytes = options->wants_lse ? fc_shape_lse_count(shape) * sizeof(float) : 0;
-    size_t bytes =
-        options->input_count * (q_bytes + 2 * k_bytes + 192) + worker->slot_count * (q_bytes + lse_bytes + 128) + 64;
-    flashcore_status status = flashcore_arena_create(worker->client, 0, bytes, &worker->arena);
-    if (status != FLASHCORE_OK)
-        return fc_fail((fc_status)status, out_reason, "--path arena: %.200s", flashcore_last_error());
-    worker->own_inputs = calloc(options->input_count, sizeof *worker->own_inputs);
-    if (worker->own_inputs == NULL)
-        return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
-    for (uint64_t i = 0; i < options->input_count; i++) {
-        const fc_inputs *from = &worker->inputs[i];
-        worker->own_inputs[i] = (fc_inputs){.q = copy_to_arena(worker, from->q, q_bytes),
-                                            .k = copy_to_arena(worker, from->k, k_bytes),
-                                            .v = copy_to_arena(worker, from->v, k_bytes)};
-    }
-    worker->inputs = worker->own_inputs;
-    for (size_t i = 0; i < worker->slot_count; i++) {
-        fc_slot *slot = &worker->slots[i];
-        free(slot->out);
-        free(slot->lse);
-        slot->out = flashcore_arena_alloc(worker->arena, q_bytes);
-        slot->lse = options->wants_lse ? flashcore_arena_alloc(worker->arena, lse_bytes) : NULL;
     }
     return FC_OK;
 }
@@ -261,8 +224,9 @@ fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **
                             (uint32_t)shared->options->inflight,
                             shared->options->path == FC_BENCH_PATH_INLINE ? FLASHCORE_PATH_INLINE : FLASHCORE_PATH_AUTO,
                             &worker->client, out_reason);
-    if (st == FC_OK && shared->options->path == FC_BENCH_PATH_ARENA && shared->options->op == FC_BENCH_ATTEND)
-        st = move_to_arena(worker, out_reason);
+    bool uses_arena = shared->options->path == FC_BENCH_PATH_ARENA || shared->options->path == FC_BENCH_PATH_DEVICE;
+    if (st == FC_OK && uses_arena && shared->options->op == FC_BENCH_ATTEND)
+        st = fc_worker_move_to_arena(worker, out_reason);
     if (st != FC_OK) {
         fc_worker_destroy(worker);
         return st;
@@ -275,13 +239,12 @@ void fc_worker_destroy(fc_worker *worker)
 {
     if (worker == NULL)
         return;
-    bool owns_outputs = worker->arena == NULL; /* else they go with it */
     flashcore_arena_destroy(worker->arena);
     flashcore_client_destroy(worker->client);
     free(worker->own_inputs);
-    for (size_t i = 0; owns_outputs && i < worker->slot_count; i++) {
-        free(worker->slots[i].out);
-        free(worker->slots[i].lse);
+    for (size_t i = 0; i < worker->slot_count; i++) {
+        free(worker->slots[i].seen_out);
+        free(worker->slots[i].seen_lse);
     }
     free(worker->slots);
     fc_tally_fini(&worker->tally);

@@ -13,7 +13,7 @@ struct fc_worker {
     fc_bench_shared *shared;
     uint32_t index;
     flashcore_client *client;
-    flashcore_arena *arena;  /* --path arena: of all inputs and outputs; else NULL */
+    flashcore_arena *arena;  /* --path arena and device: of all inputs and outputs; else NULL */
     const fc_inputs *inputs; /* [options->input_count]: shared->inputs, or own_inputs */
     fc_inputs *own_inputs;   /* pointers into the arena */
     pthread_t thread;
@@ -40,8 +40,10 @@ struct fc_slot {
     flashcore_request request;
     flashcore_call *call;
     size_t input;
-    void *out;
-    float *lse; /* NULL: not asked for */
+    void *out;      /* where the server puts it: seen_out, or in the arena */
+    float *lse;     /* likewise; NULL: not asked for */
+    void *seen_out; /* ours, where it is checked; after fc_worker_see_outputs() */
+    float *seen_lse;
     uint64_t intended_ns, sent_ns, done_ns;
     flashcore_result result;
 };
@@ -60,6 +62,13 @@ bool fc_worker_is_over(const fc_worker *worker, uint64_t time_ns);
 
 /* Counts the sends the schedule still holds for the window, starting with intended_ns. */
 void fc_worker_count_unsent(fc_worker *worker, uint64_t intended_ns);
+
+/* bench_arena.c: moves inputs and outputs into an arena, of the kind that --path says. */
+fc_status fc_worker_move_to_arena(fc_worker *worker, fc_reason *out_reason);
+
+/* Copies a slot's outputs from where they are seen to where the server puts them, and back. */
+void fc_worker_show_outputs(const fc_worker *worker, const fc_slot *slot);
+void fc_worker_see_outputs(const fc_worker *worker, const fc_slot *slot);
 
 /* Sends with up to slot_count requests under way, until the end, and waits for all of them. */
 void fc_worker_run_async(fc_worker *worker);

@@ -212,6 +212,15 @@ def row_lines(f):
             yield " " * 15 + ", ".join("%s %s" % (part, short(us)) for part, us in row["mean_parts_us"].items())
 
 
+def daemon_lines(f):
+    daemon = f.report["daemon"]
+    if "start_s" in daemon:
+        yield "ready after %.2f s" % daemon["start_s"]
+    for when, key in (("at rest", "at_rest_kb"), ("after the closed loops", "after_kb")):
+        if key in daemon:
+            yield "resident %s, MB: %s" % (when, ", ".join("%s %.1f" % (kind, kb / 1024) for kind, kb in daemon[key].items()))
+
+
 def peer_lines(f):
     for clients, figures in f.report["peer"].items():
         if clients != "about":
@@ -221,7 +230,7 @@ def peer_lines(f):
 
 def print_all(report):
     f = Figures(report)
-    sections = (("Floors", floor_lines(f)), ("Service", row_lines(f)), ("Peer", peer_lines(f)),
+    sections = (("Floors", floor_lines(f)), ("Service", row_lines(f)), ("Daemon", daemon_lines(f)), ("Peer", peer_lines(f)),
                 ("Targets", map(target_line, targets(report))),
                 ("Left out", report["failed"] + report["skipped"]))
     for heading, text in sections:

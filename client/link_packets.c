@@ -63,8 +63,8 @@ bool fc_link_packets_is_same_server(const fc_link *link)
            named.uid == met.uid;
 }
 
-/* The reply in link->body goes to whoever waits for it, in memory of its own size. */
-static bool hand_on(fc_link *link, size_t size_bytes)
+/* The reply in link->body goes to whoever waits for it, in memory of its own size. out_is_last: nobody waits for more. */
+static bool hand_on(fc_link *link, size_t size_bytes, bool *out_is_last)
 {
     fc_net *net = link->net;
     uint64_t id;
@@ -82,6 +82,7 @@ static bool hand_on(fc_link *link, size_t size_bytes)
         fc_net_end_exchange(exchange, FC_EXCHANGE_REPLIED, FC_OK, reply);
         reply = NULL;
     }
+    *out_is_last = net->active == NULL;
     pthread_mutex_unlock(&net->lock);
     fc_message_destroy(reply);
     return true;
@@ -130,8 +131,11 @@ bool fc_link_packets_read(fc_link *link)
             continue;
         if (got <= 0)
             return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-        if (got > FC_PACKET_BYTES || !hand_on(link, (size_t)got))
+        bool is_last = false;
+        if (got > FC_PACKET_BYTES || !hand_on(link, (size_t)got, &is_last))
             return false;
+        if (is_last)
+            return true;
     }
     return true;
 }

@@ -10,37 +10,6 @@
 /* Beyond this ratio of largest to smallest value a linear axis shows nothing of the small ones. */
 #define LOG_AXIS_RATIO 30.0
 
-void fc_picture_bar(double share, size_t columns, bool is_utf8, char out[FC_BAR_BYTES])
-{
-    /* U+2588 down to U+258F: a full block, then seven eighths to one. */
-    static const char *const EIGHTHS[] = {"",
-                                          "\xe2\x96\x8f",
-                                          "\xe2\x96\x8e",
-                                          "\xe2\x96\x8d",
-                                          "\xe2\x96\x8c",
-                                          "\xe2\x96\x8b",
-                                          "\xe2\x96\x8a",
-                                          "\xe2\x96\x89",
-                                          "\xe2\x96\x88"};
-    if (columns > FC_BAR_COLUMNS_MAX)
-        columns = FC_BAR_COLUMNS_MAX;
-    double clamped = !(share > 0) ? 0 : share > 1 ? 1 : share;
-    size_t eighths = (size_t)llround(clamped * (double)columns * 8);
-    if (eighths == 0 && clamped > 0)
-        eighths = 1;
-    char *end = out;
-    if (!is_utf8) {
-        size_t full = (eighths + 4) / 8;
-        memset(out, '#', full);
-        end += full;
-        if (full == 0 && clamped > 0)
-            *end++ = '|';
-    }
-    for (; is_utf8 && eighths > 0; eighths -= eighths < 8 ? eighths : 8)
-        end = stpcpy(end, EIGHTHS[eighths < 8 ? eighths : 8]);
-    *end = '\0';
-}
-
 /* --- percentiles ----------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -83,7 +52,7 @@ void fc_picture_percentiles(const fc_histogram *latency, const fc_canvas *canvas
         if (latency->count < PERCENTILES[i].count_min)
             continue;
         double us = value_us(latency, i);
-        fc_picture_bar(bar_share(us, min_us, max_us, is_log), columns, canvas->is_utf8, bar);
+        fc_text_bar(bar_share(us, min_us, max_us, is_log), columns, canvas->is_utf8, bar);
         fprintf(out, "  %6s  %7s  %s\n", PERCENTILES[i].name, fc_text_us(us).text, bar);
     }
 }
@@ -101,7 +70,7 @@ void fc_picture_progress(const fc_bench_progress *p, const fc_canvas *canvas, FI
     char bar[FC_BAR_BYTES], line[640];
     size_t columns = canvas->columns >= 72 ? 20 : 10;
     double share = p->total_s > 0 ? p->done_s / p->total_s : 0;
-    fc_picture_bar(share, columns, canvas->is_utf8, bar);
+    fc_text_bar(share, columns, canvas->is_utf8, bar);
     size_t used =
         (size_t)snprintf(line, sizeof line, "%-10s [%s%*s] ", p->stage, bar,
                          (int)(columns - (fc_text_columns(bar) < columns ? fc_text_columns(bar) : columns)), "");

@@ -1,4 +1,4 @@
-/* Pictures for a terminal: bars, a percentile picture, the progress line. Pure: they print to the stream they are given
+/* Pictures for a terminal: a percentile picture, the progress line. Pure: they print to the stream they are given
  * and look at nothing else.
  */
 #ifndef FC_CLIENT_BENCH_PICTURE_H
@@ -14,12 +14,6 @@ typedef struct fc_canvas {
     size_t columns; /* of a line, >= 40 */
     bool is_utf8;   /* false: ASCII alone */
 } fc_canvas;
-
-#define FC_BAR_BYTES 400 /* holds a bar of FC_BAR_COLUMNS_MAX columns, NUL included */
-#define FC_BAR_COLUMNS_MAX 120
-
-/* A bar of share (0 to 1, clamped) of `columns`, to an eighth of a column in UTF-8; never empty for a share above 0. */
-void fc_picture_bar(double share, size_t columns, bool is_utf8, char out[FC_BAR_BYTES]);
 
 /* A line a percentile, min to max: its value and a bar of it. Longest answers far beyond the rest are drawn on a
  * logarithmic axis, and the title says so. */

@@ -118,7 +118,7 @@ static void add_part(fc_table *table, const char *name, double us, const fc_benc
     size_t columns = canvas->columns > 84 ? 40 : canvas->columns > 64 ? canvas->columns - 44 : 20;
     double share = parts->client_us > 0 ? us / parts->client_us : 0;
     char bar[FC_BAR_BYTES];
-    fc_picture_bar(share, columns > 24 ? 24 : columns, canvas->is_utf8, bar);
+    fc_text_bar(share, columns > 24 ? 24 : columns, canvas->is_utf8, bar);
     fc_table_row(table, "%s|%s|%.1f %%|%s", name, fc_text_us(us).text, 100 * share, bar);
 }
 

@@ -96,6 +96,37 @@ size_t fc_text_terminal_columns(FILE *stream, size_t fallback)
     return value >= 20 && value <= 1000 ? (size_t)value : fallback;
 }
 
+void fc_text_bar(double share, size_t columns, bool is_utf8, char out[FC_BAR_BYTES])
+{
+    /* U+2588 down to U+258F: a full block, then seven eighths to one. */
+    static const char *const EIGHTHS[] = {"",
+                                          "\xe2\x96\x8f",
+                                          "\xe2\x96\x8e",
+                                          "\xe2\x96\x8d",
+                                          "\xe2\x96\x8c",
+                                          "\xe2\x96\x8b",
+                                          "\xe2\x96\x8a",
+                                          "\xe2\x96\x89",
+                                          "\xe2\x96\x88"};
+    if (columns > FC_BAR_COLUMNS_MAX)
+        columns = FC_BAR_COLUMNS_MAX;
+    double clamped = !(share > 0) ? 0 : share > 1 ? 1 : share;
+    size_t eighths = (size_t)llround(clamped * (double)columns * 8);
+    if (eighths == 0 && clamped > 0)
+        eighths = 1;
+    char *end = out;
+    if (!is_utf8) {
+        size_t full = (eighths + 4) / 8;
+        memset(out, '#', full);
+        end += full;
+        if (full == 0 && clamped > 0)
+            *end++ = '|';
+    }
+    for (; is_utf8 && eighths > 0; eighths -= eighths < 8 ? eighths : 8)
+        end = stpcpy(end, EIGHTHS[eighths < 8 ? eighths : 8]);
+    *end = '\0';
+}
+
 void fc_table_init(fc_table *table, const char *align)
 {
     table->columns = strlen(align);

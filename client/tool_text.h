@@ -30,6 +30,12 @@ bool fc_text_use_locale(void);
 /* Columns of the terminal behind stream; without one $COLUMNS, else fallback. */
 size_t fc_text_terminal_columns(FILE *stream, size_t fallback);
 
+#define FC_BAR_BYTES 400 /* holds a bar of FC_BAR_COLUMNS_MAX columns, NUL included */
+#define FC_BAR_COLUMNS_MAX 120
+
+/* A bar of share (0 to 1, clamped) of `columns`, to an eighth of a column in UTF-8; never empty for a share above 0. */
+void fc_text_bar(double share, size_t columns, bool is_utf8, char out[FC_BAR_BYTES]);
+
 /* --- tables ------------------------------------------------------------------------------------------------------ */
 
 #define FC_TABLE_COLUMNS_MAX 8

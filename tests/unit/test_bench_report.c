@@ -93,21 +93,21 @@ static bool is_ascii(const char *text)
 START_TEST(bars_have_the_length_they_mean)
 {
     char bar[FC_BAR_BYTES];
-    fc_picture_bar(0.5, 10, false, bar);
+    fc_text_bar(0.5, 10, false, bar);
     ck_assert_str_eq(bar, "#####");
-    fc_picture_bar(0, 10, false, bar);
+    fc_text_bar(0, 10, false, bar);
     ck_assert_str_eq(bar, "");
-    fc_picture_bar(0.0001, 10, false, bar);
+    fc_text_bar(0.0001, 10, false, bar);
     ck_assert_str_eq(bar, "|");
-    fc_picture_bar(7, 10, false, bar);
+    fc_text_bar(7, 10, false, bar);
     ck_assert_uint_eq(strlen(bar), 10);
-    fc_picture_bar(0.0 / 0.0, 10, true, bar);
+    fc_text_bar(0.0 / 0.0, 10, true, bar);
     ck_assert_str_eq(bar, "");
-    fc_picture_bar(0.0001, 10, true, bar);
+    fc_text_bar(0.0001, 10, true, bar);
     ck_assert_str_eq(bar, "\xe2\x96\x8f");
-    fc_picture_bar(0.25 + 0.0125, 10, true, bar); /* two and five eighths */
+    fc_text_bar(0.25 + 0.0125, 10, true, bar); /* two and five eighths */
     ck_assert_str_eq(bar, "\xe2\x96\x88\xe2\x96\x88\xe2\x96\x8b");
-    fc_picture_bar(1, 100000, true, bar);
+    fc_text_bar(1, 100000, true, bar);
     ck_assert_uint_eq(fc_text_columns(bar), FC_BAR_COLUMNS_MAX);
 }
 END_TEST

@@ -135,7 +135,7 @@ END_TEST
 /* The one lane is at a long launch: not ready after ready-timeout, ready again afterwards; and not while draining. */
 START_TEST(it_is_not_ready_while_the_lane_is_stuck_or_draining)
 {
-    static const char *const args[] = {"--metrics", NULL, "--ready-timeout", "1s", "--lanes", "1", NULL};
+    static const char *const args[] = {"--metrics", NULL, "--ready-timeout", "1s", "--drain-timeout", "300s", NULL};
     fc_e2e_daemon other;
     char kept[sizeof address];
     const char *with_address[sizeof args / sizeof args[0]];
@@ -146,7 +146,7 @@ START_TEST(it_is_not_ready_while_the_lane_is_stuck_or_draining)
     with_address[1] = address;
     fc_e2e_launch(&other, with_address);
     fc_e2e_wait_notify(&other, "READY=1");
-    fc_job_spec spec = fc_job_long_spec(other.ipc_url, 3e6);
+    fc_job_spec spec = fc_job_long_spec(other.ipc_url, 2e6);
     fc_job job;
     const char *url = other.ipc_url;
     flashcore_client *client = fc_job_client(&url, 1);

@@ -1,6 +1,9 @@
 /* flashcorectl's command line. */
 #include "client/ctl_options.h"
 
+/* How long --watch waits for a server that has gone before it says so. */
+#define LOOK_TIMEOUT_S 2.0
+
 #define AT(field) offsetof(fc_ctl_options, field)
 #define BIT(command) (1u << (command))
 #define FILES (BIT(FC_CTL_ATTEND) | BIT(FC_CTL_COMPARE))
@@ -21,7 +24,7 @@ static const fc_arg_row ROWS[] = {
      .commands = BIT(FC_CTL_PING) | BIT(FC_CTL_STATS), .group = "Output",
      .help = "ping so often (without it once), or watch for so many looks (without it until interrupted)"},
     {.name = "watch", .type = FC_ARG_FLAG, .offset = AT(wants_watch), .commands = BIT(FC_CTL_STATS),
-     .group = "Output", .help = "look again and again, and show rates"},
+     .group = "Output", .help = "look again and again: rates and latencies on a screen, or a line a look where there is no terminal; a look takes at most 2 s"},
     {.name = "interval", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(interval_s), .default_text = "1",
      .min = 0.05, .max = 3600, .commands = BIT(FC_CTL_STATS), .group = "Output", .help = "between looks of --watch"},
     {.name = "all", .type = FC_ARG_FLAG, .offset = AT(wants_all), .commands = BIT(FC_CTL_STATS), .group = "Output",
@@ -110,8 +113,8 @@ static fc_status check(const fc_ctl_options *o, int command, fc_reason *out_reas
         st = fc_fail(FC_INVALID_ARGUMENT, out_reason, "compare: at most two --url, one a kernel");
     if (st == FC_OK && o->wants_json && o->urls.count > 1)
         st = fc_fail(FC_INVALID_ARGUMENT, out_reason, "--json: one --url at a time");
-    if (st == FC_OK && o->wants_watch && (o->wants_json || o->urls.count > 1))
-        st = fc_fail(FC_INVALID_ARGUMENT, out_reason, "--watch: one --url at a time, and no --json");
+    if (st == FC_OK && o->wants_watch && (o->wants_json || o->wants_all || o->urls.count > 1))
+        st = fc_fail(FC_INVALID_ARGUMENT, out_reason, "--watch: one --url at a time, and neither --json nor --all");
     return st;
 }
 
@@ -123,6 +126,8 @@ fc_args_outcome fc_ctl_options_parse(int argc, char *const *argv, fc_ctl_options
     fc_args_outcome outcome = fc_args_parse(&FC_CTL_TOOL, argc, argv, out_options, out_command, out_reason);
     if (outcome != FC_ARGS_RUN)
         return outcome;
+    if (out_options->wants_watch && out_options->timeout_s > LOOK_TIMEOUT_S)
+        out_options->timeout_s = LOOK_TIMEOUT_S;
     fc_status st = fc_server_use_default_urls(&out_options->urls, out_reason);
     if (st == FC_OK)
         st = check(out_options, *out_command, out_reason);

@@ -1,7 +1,8 @@
-/* A server's counters, collected and shown. Pure but for fc_ctl_stats() itself. */
+/* A server's counters, collected and shown. Pure but for fc_ctl_counters_collect(). */
 #ifndef FC_CLIENT_CTL_STATS_H
 #define FC_CLIENT_CTL_STATS_H
 
+#include "client/ctl_options.h"
 #include "client/tool_text.h"
 
 #define FC_CTL_COUNTERS_MAX 320
@@ -20,9 +21,14 @@ void fc_ctl_counters_add(void *context, const char *name, double value);
 /* A counter's value as its name's ending says: ..bytes.. "1.50 MiB", .._us and .._s times, else a count. */
 fc_text fc_ctl_counter_text(const char *name, double value);
 
-/* Prints name, value and, with the counters of elapsed_s ago in earlier (else NULL), the change a second. Leaves out
- * what stands at zero unless wants_all. */
-void fc_ctl_counters_print(const fc_ctl_counters *now, const fc_ctl_counters *earlier, double elapsed_s, bool wants_all,
-                           FILE *out);
+/* A counter's value, or `otherwise` where the server has no such. */
+double fc_ctl_counters_get(const fc_ctl_counters *counters, const char *name, double otherwise);
+
+/* Prints name and value. Leaves out what stands at zero unless wants_all, and the buckets of histograms. */
+void fc_ctl_counters_print(const fc_ctl_counters *counters, bool wants_all, FILE *out);
+
+/* Asks the server at that URL. */
+fc_status fc_ctl_counters_collect(const fc_ctl_options *options, flashcore_client *client, uint32_t url,
+                                  fc_ctl_counters *out_counters, fc_reason *out_reason);
 
 #endif

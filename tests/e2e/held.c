@@ -45,7 +45,7 @@ static void let_go(fc_held *held)
     if (held->daemon.pid != 0) {
         fc_job_wait_counter_down(held->client, "running", 0);
         fc_job_wait_counter_down(held->client, "queued", 0);
-        ck_assert_msg(fc_job_counter(held->client, "replies_lost") == 0, "replies were lost");
+        ck_assert_msg(fc_job_counter(held->client, "lost_replies") == 0, "replies were lost");
         fc_e2e_stop(&held->daemon);
     } else {
         fc_e2e_forget(&held->daemon);

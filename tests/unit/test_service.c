@@ -249,7 +249,7 @@ START_TEST(without_memory_for_a_reply_the_peer_is_cut)
     service_bench_expect(&b, 2, FC_STATUS_COUNT);
     service_bench_attend(&b, 3, 7);
     service_bench_expect(&b, 3, FC_OK);
-    ck_assert_double_eq(service_bench_counter(&b, 4, "replies_lost"), 2);
+    ck_assert_double_eq(service_bench_counter(&b, 4, "lost_replies"), 2);
     ck_assert_double_eq(service_bench_counter(&b, 4, "running"), 0);
     service_bench_close(&b);
 }

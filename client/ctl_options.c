@@ -6,6 +6,7 @@
 
 #define AT(field) offsetof(fc_ctl_options, field)
 #define BIT(command) (1u << (command))
+#define ADMIN (BIT(FC_CTL_DRAIN) | BIT(FC_CTL_RELOAD) | BIT(FC_CTL_LOG_LEVEL) | BIT(FC_CTL_KERNEL))
 #define FILES (BIT(FC_CTL_ATTEND) | BIT(FC_CTL_COMPARE))
 #define FC_TLS_FIELD(field) offsetof(fc_ctl_options, tls.field)
 #define FC_SHAPE_FIELD(field) offsetof(fc_ctl_options, shape_options.field)
@@ -31,6 +32,10 @@ static const fc_arg_row ROWS[] = {
      .help = "show counters that stand at zero too"},
     {.name = "json", .type = FC_ARG_FLAG, .offset = AT(wants_json),
      .commands = BIT(FC_CTL_INFO) | BIT(FC_CTL_STATS), .group = "Output", .help = "print one JSON object, exact numbers"},
+    {.name = "admin", .type = FC_ARG_TEXT, .metavar = "PATH", .offset = AT(admin_path),
+     .default_text = FC_CTL_ADMIN_SOCKET, .commands = ADMIN, .group = "Server", .help = "the daemon's --admin-socket"},
+    {.name = "wait", .type = FC_ARG_FLAG, .offset = AT(wants_wait), .commands = BIT(FC_CTL_DRAIN), .group = "Server",
+     .help = "until the daemon has ended, for --timeout at most"},
     {.name = "q", .type = FC_ARG_TEXT, .metavar = "FILE", .offset = AT(q_path), .commands = FILES, .group = "Files",
      .help = "queries, .npy"},
     {.name = "k", .type = FC_ARG_TEXT, .metavar = "FILE", .offset = AT(k_path), .commands = FILES, .group = "Files",
@@ -64,12 +69,14 @@ const fc_arg_tool FC_CTL_TOOL = {
     .summary = "Talks to a flashcored server by hand.",
     .commands = COMMANDS,
     .command_count = sizeof COMMANDS / sizeof COMMANDS[0],
+    .word_offset = AT(word),
     .rows = ROWS,
     .row_count = sizeof ROWS / sizeof ROWS[0],
     .closing = "Examples:\n"
                "  flashcorectl ping --count 100\n"
                "  flashcorectl stats --watch\n"
                "  flashcorectl attend --q q.npy --k k.npy --v v.npy -o o.npy --causal top_left\n"
+               "  flashcorectl drain --wait --timeout 60\n"
                "  flashcorectl compare --kernel baseline --kernel vec --shape 1,8,512,64\n"
                "\n"
                "Environment:\n"

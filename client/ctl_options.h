@@ -6,7 +6,10 @@
 #include "client/tool_server.h"
 #include "client/tool_shape.h"
 
-/* The commands, once: X(symbol, name, function, usage, summary, details). */
+#define FC_CTL_ADMIN_SOCKET "/run/flashcored/admin.sock"
+
+/* The commands, once: X(symbol, name, function, usage, summary, details). Those from FC_CTL_DRAIN on are for the admin
+ * socket: they get no client. */
 #define FC_CTL_COMMANDS(X)                                                                                             \
     X(FC_CTL_PING, "ping", fc_ctl_ping, "[--count N]",                                                                 \
       "Time empty round trips to every URL; fails when one does not "                                                  \
@@ -23,7 +26,18 @@
     X(FC_CTL_COMPARE, "compare", fc_ctl_compare, "--kernel A --kernel B [OPTION]...",                                  \
       "Run two kernels on the same inputs: their times, and how far their answers are apart.",                         \
       "Inputs are random, N(0,1), or files as for attend. With two URLs the first kernel runs at the first and the "   \
-      "second at the second: a CPU server against a GPU server.")
+      "second at the second: a CPU server against a GPU server.")                                                      \
+    X(FC_CTL_DRAIN, "drain", fc_ctl_drain, "[--wait] [--admin PATH]",                                                  \
+      "Have the daemon finish what runs and end, as on SIGTERM.",                                                      \
+      "What has not started is answered `draining`, which clients with another URL send there. Repeating it changes "  \
+      "nothing.")                                                                                                      \
+    X(FC_CTL_RELOAD, "reload", fc_ctl_reload, "[--admin PATH]",                                                        \
+      "Have the daemon read its configuration and certificates again, as on SIGHUP; says what was wrong with them.",   \
+      NULL)                                                                                                            \
+    X(FC_CTL_LOG_LEVEL, "log-level", fc_ctl_log_level, "LEVEL [--admin PATH]",                                         \
+      "Change the least important events logged, until the next reload.", NULL)                                        \
+    X(FC_CTL_KERNEL, "kernel", fc_ctl_kernel, "NAME [--admin PATH]",                                                   \
+      "Change the kernel of requests that name none, until the next reload.", NULL)
 
 typedef enum fc_ctl_command {
 #define FC_CTL_ENUM(symbol, name, function, usage, summary, details) symbol,
@@ -43,6 +57,8 @@ typedef struct fc_ctl_options {
     fc_arg_texts kernels;
     fc_shape_options shape_options;
     uint64_t repeat, seed;
+    const char *admin_path, *word;
+    bool wants_wait;
 } fc_ctl_options;
 
 extern const fc_arg_tool FC_CTL_TOOL;

@@ -6,6 +6,7 @@
 #include "proto/spelling.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -329,15 +330,24 @@ static fc_status check_command(const parse *p, int command, fc_reason *out_reaso
 static fc_status take_words(parse *p, int argc, char *const *argv, int *out_command, fc_reason *out_reason)
 {
     fc_status st = FC_OK;
+    int last = optind;
     if (optind < argc)
         st = find_command(p->tool, argv[optind], out_command, out_reason);
-    if (st == FC_OK && optind + 1 < argc)
-        st = fc_fail(FC_INVALID_ARGUMENT, out_reason, "unexpected word \"%.48s\" after %s", argv[optind + 1],
-                     argv[optind]);
+    bool wants_word =
+        st == FC_OK && *out_command >= 0 && isupper((unsigned char)p->tool->commands[*out_command].usage[0]);
+    if (wants_word && optind + 1 < argc)
+        *(const char **)((char *)p->options + p->tool->word_offset) = argv[++last];
+    if (st == FC_OK && last + 1 < argc)
+        st = fc_fail(FC_INVALID_ARGUMENT, out_reason, "unexpected word \"%.48s\" after %s", argv[last + 1], argv[last]);
     if (st != FC_OK || p->wants_help || p->wants_version || p->tool->command_count == 0)
         return st;
     if (*out_command < 0)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "a command is missing; --help lists them");
+    if (wants_word && last == optind) {
+        const char *usage = p->tool->commands[*out_command].usage;
+        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: %.*s is missing", argv[optind], (int)strcspn(usage, " "),
+                       usage);
+    }
     return check_command(p, *out_command, out_reason);
 }
 

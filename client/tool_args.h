@@ -54,7 +54,7 @@ typedef struct fc_arg_row {
 
 typedef struct fc_arg_command {
     const char *name;
-    const char *usage;   /* what follows the command's name */
+    const char *usage; /* what follows the command's name; where it begins with a CAPITAL, one word that is required */
     const char *summary; /* one line */
     const char *details; /* running text, in the help of the command alone; may be NULL */
 } fc_arg_command;
@@ -65,6 +65,7 @@ typedef struct fc_arg_tool {
     const char *summary;
     const fc_arg_command *commands; /* NULL: the tool has none and takes no words */
     size_t command_count;
+    size_t word_offset; /* const char *: where a command's word goes */
     const fc_arg_row *rows;
     size_t row_count;
     const char *closing; /* examples, environment, exit codes; printed as it is */

@@ -258,6 +258,10 @@ fc_status fc_translate_reply(const void *bytes, size_t size_bytes, const fc_wire
     case FC_OP_PING:
     case FC_OP_CANCEL:
     case FC_OP_ARENA_DESTROY:
+    case FC_OP_DRAIN:
+    case FC_OP_RELOAD:
+    case FC_OP_LOG_LEVEL:
+    case FC_OP_DEFAULT_KERNEL:
     case FC_OP_COUNT:
         break;
     }

@@ -11,7 +11,7 @@ bool fc_drain_ask(fc_drain *drain, fc_drain_cause cause, uint64_t now_ns, uint64
 {
     if (cause == FC_DRAIN_BY_SIGNAL)
         drain->signal_count++;
-    else
+    else if (cause != FC_DRAIN_BY_ADMIN)
         drain->has_failed = true;
     if (drain->state == FC_DRAIN_SERVING) {
         drain->state = FC_DRAIN_FINISHING;

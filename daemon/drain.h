@@ -1,7 +1,7 @@
 /* How a running daemon comes to its end: decides, and does nothing itself. The time and what is seen are passed in.
  *
- *     SERVING --TERM, INT, device lost, pipes leaked--> FINISHING --idle--> FLUSHING --flushed--> LINGERING --quiet-->
- * OVER
+ *     SERVING --TERM, INT, admin, device lost, pipes leaked--> FINISHING --idle--> FLUSHING --flushed--> LINGERING
+ * --quiet--> OVER
  *                                                            \-- drain-timeout or a second signal --> OVER (cut short)
  *
  * It lingers because a request may have been on its way when draining began: closing at once would leave its sender
@@ -23,8 +23,13 @@ typedef enum fc_drain_state {
     FC_DRAIN_OVER
 } fc_drain_state;
 
-/* Why it ends. A signal is a wish, the others are failures: the exit code tells them apart. */
-typedef enum fc_drain_cause { FC_DRAIN_BY_SIGNAL, FC_DRAIN_BY_DEVICE_LOST, FC_DRAIN_BY_PIPES_LEAKED } fc_drain_cause;
+/* Why it ends. A signal and an administrator are wishes, the others failures: the exit code tells them apart. */
+typedef enum fc_drain_cause {
+    FC_DRAIN_BY_SIGNAL,
+    FC_DRAIN_BY_ADMIN,
+    FC_DRAIN_BY_DEVICE_LOST,
+    FC_DRAIN_BY_PIPES_LEAKED
+} fc_drain_cause;
 
 /* How long nothing may have arrived before it is over, and how long peers that never stop sending can delay that. */
 #define FC_DRAIN_QUIET_NS 50000000u

@@ -21,7 +21,7 @@ struct fc_loop {
     uv_signal_t signals[SIGNAL_COUNT];
     uv_async_t wake;
     uv_timer_t tick, report, watchdog, monitor_timer;
-    uv_poll_t monitor_poll;
+    uv_poll_t monitor_poll, admin_poll;
     atomic_uint events; /* bit per fc_service_event, set by any thread, taken by the loop */
     fc_drain drain;
     fc_loop_config config; /* of the run */
@@ -30,6 +30,7 @@ struct fc_loop {
 static const char *cause_name(fc_drain_cause cause)
 {
     static const char *const NAMES[] = {[FC_DRAIN_BY_SIGNAL] = "signal",
+                                        [FC_DRAIN_BY_ADMIN] = "admin",
                                         [FC_DRAIN_BY_DEVICE_LOST] = "device_lost",
                                         [FC_DRAIN_BY_PIPES_LEAKED] = "pipes_leaked"};
     return NAMES[cause];
@@ -61,8 +62,9 @@ static void ask_drain(fc_loop *loop, fc_drain_cause cause)
 {
     uint64_t timeout_ns = loop->config.options->drain_timeout_ns;
     bool is_first = fc_drain_ask(&loop->drain, cause, fc_clock_now_ns(), timeout_ns);
-    fc_log(cause == FC_DRAIN_BY_SIGNAL ? FC_LOG_INFO : FC_LOG_ERROR, is_first ? "draining" : "asked_again",
-           fc_log_text("cause", cause_name(cause)), fc_log_real("timeout_s", (double)timeout_ns / (double)FC_NS_PER_S));
+    fc_log(cause == FC_DRAIN_BY_SIGNAL || cause == FC_DRAIN_BY_ADMIN ? FC_LOG_INFO : FC_LOG_ERROR,
+           is_first ? "draining" : "asked_again", fc_log_text("cause", cause_name(cause)),
+           fc_log_real("timeout_s", (double)timeout_ns / (double)FC_NS_PER_S));
     if (is_first) {
         fc_notify_send(loop->config.notify, "STOPPING=1\nSTATUS=draining");
         fc_transport_refuse_peers(loop->config.transport);
@@ -74,18 +76,44 @@ static void ask_drain(fc_loop *loop, fc_drain_cause cause)
 
 /* --- callbacks ---------------------------------------------------------------------------------------------------- */
 
+static fc_status reload(fc_loop *loop, fc_reason *out_reason)
+{
+    if (loop->drain.state != FC_DRAIN_SERVING)
+        return fc_fail(FC_DRAINING, out_reason, "the server is shutting down");
+    fc_notify_reloading(loop->config.notify, fc_clock_now_ns());
+    fc_status st = loop->config.reload(loop->config.reload_context, out_reason);
+    fc_notify_send(loop->config.notify, "READY=1");
+    return st;
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
-    fc_loop *loop = handle->data;
-    if (number != SIGHUP) {
-        ask_drain(loop, FC_DRAIN_BY_SIGNAL);
-        return;
+    fc_reason why;
+    if (number == SIGHUP)
+        reload(handle->data, &why); /* which logs what came of it */
+    else
+        ask_drain(handle->data, FC_DRAIN_BY_SIGNAL);
+}
+
+fc_status fc_loop_administer(void *context, const fc_wire_request *request, fc_reason *out_reason)
+{
+    fc_loop *loop = context;
+    switch (request->op) {
+    case FC_OP_DRAIN:
+        ask_drain(loop, FC_DRAIN_BY_ADMIN);
+        return FC_OK;
+    case FC_OP_RELOAD:
+        return reload(loop, out_reason);
+    default:
+        return loop->config.set(loop->config.reload_context, request, out_reason);
     }
-    if (loop->drain.state != FC_DRAIN_SERVING)
-        return;
-    fc_notify_reloading(loop->config.notify, fc_clock_now_ns());
-    loop->config.reload(loop->config.reload_context);
-    fc_notify_send(loop->config.notify, "READY=1");
+}
+
+static void on_admin_poll(uv_poll_t *handle, int status, int events)
+{
+    fc_loop *loop = handle->data;
+    (void)status, (void)events;
+    fc_admin_run(loop->config.admin);
 }
 
 static void on_wake(uv_async_t *handle)
@@ -210,6 +238,19 @@ void fc_loop_wake(void *context, fc_service_event event)
     uv_async_send(&loop->wake);
 }
 
+static void start_admin(fc_loop *loop)
+{
+    if (loop->config.admin == NULL)
+        return;
+    int error = uv_poll_init(&loop->uv, &loop->admin_poll, fc_admin_fd(loop->config.admin));
+    if (error == 0) {
+        loop->admin_poll.data = loop;
+        error = uv_poll_start(&loop->admin_poll, UV_READABLE, on_admin_poll);
+    }
+    if (error != 0)
+        fc_log(FC_LOG_WARN, "admin_unavailable", fc_log_text("reason", uv_strerror(error)));
+}
+
 /* Without a poll handle the timer alone serves it: slow, but it answers. */
 static void start_monitor(fc_loop *loop)
 {
@@ -234,6 +275,7 @@ fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config)
     if (config->notify->watchdog_ns != 0)
         uv_timer_start(&loop->watchdog, on_watchdog, 0, watchdog_ms != 0 ? watchdog_ms : 1);
     start_monitor(loop);
+    start_admin(loop);
     /* uv_stop() alone ends it: a handle is always alive. */
     uv_run(&loop->uv, UV_RUN_DEFAULT);
 

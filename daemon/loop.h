@@ -10,6 +10,7 @@
 #ifndef FC_DAEMON_LOOP_H
 #define FC_DAEMON_LOOP_H
 
+#include "daemon/admin.h"
 #include "daemon/drain.h"
 #include "daemon/local.h"
 #include "daemon/monitor.h"
@@ -26,9 +27,13 @@ typedef struct fc_loop_config {
     fc_local *local;
     fc_monitor *monitor; /* NULL: none */
     const fc_notify *notify;
-    const fc_options *options;     /* read when it matters: a reload may have changed it */
-    void (*reload)(void *context); /* SIGHUP, while serving */
-    void *reload_context;
+    const fc_options *options; /* read when it matters: a reload may have changed it */
+    /* SIGHUP or an administrator, while serving: reads the configuration again. set: takes over what log_level or
+     * default_kernel says. What they return is an administrator's answer; they log themselves. */
+    fc_status (*reload)(void *context, fc_reason *out_reason);
+    fc_status (*set)(void *context, const fc_wire_request *request, fc_reason *out_reason);
+    void *reload_context; /* of both */
+    fc_admin *admin;      /* NULL: there is none */
 } fc_loop_config;
 
 /* Catches the signals from now on, though nothing is done about them before fc_loop_run(). FC_NO_MEMORY, FC_INTERNAL.
@@ -37,6 +42,9 @@ fc_status fc_loop_create(fc_loop **out_loop, fc_reason *out_reason);
 
 /* The service's on_event; context is the loop. Any thread, any time between create and destroy. */
 void fc_loop_wake(void *loop, fc_service_event event);
+
+/* The admin socket's perform; context is the loop, which runs. */
+fc_status fc_loop_administer(void *loop, const fc_wire_request *request, fc_reason *out_reason);
 
 /* Serves until asked to end, then drains: returns when every answer has left, or was given up. The service and the
  * transport still stand, and belong to the caller to take down. */

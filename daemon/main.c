@@ -29,12 +29,19 @@ typedef struct process {
     fc_transport *transport;
     fc_local *local;
     fc_monitor *monitor; /* NULL: not wanted */
+    fc_admin *admin;     /* likewise */
 } process;
 
-static void reload(void *context)
+static fc_status reload(void *context, fc_reason *out_reason)
 {
     process *p = context;
-    fc_reload(p->argc, p->argv, &p->options, p->service, p->transport);
+    return fc_reload(p->argc, p->argv, &p->options, p->service, p->transport, out_reason);
+}
+
+static fc_status set(void *context, const fc_wire_request *request, fc_reason *out_reason)
+{
+    process *p = context;
+    return fc_reload_set(request, &p->options, p->service, out_reason);
 }
 
 static fc_status create_service(process *p, fc_reason *out_reason)
@@ -127,6 +134,18 @@ static fc_status open_monitor(process *p, fc_reason *out_reason)
     return FC_OK;
 }
 
+static fc_status open_admin(process *p, fc_reason *out_reason)
+{
+    fc_reason why = {""};
+    if (p->options.admin_socket[0] == '\0')
+        return FC_OK;
+    fc_status st = fc_admin_open(p->options.admin_socket, fc_loop_administer, p->loop, &p->admin, &why);
+    if (st != FC_OK)
+        return fc_fail(st, out_reason, "admin-socket: %s", why.text);
+    fc_log(FC_LOG_INFO, "listening", fc_log_text("admin", p->options.admin_socket));
+    return FC_OK;
+}
+
 static void log_start(process *p)
 {
     const fc_options *o = &p->options;
@@ -156,6 +175,8 @@ static fc_exit run(process *p)
                              .notify = &p->notify,
                              .options = &p->options,
                              .reload = reload,
+                             .set = set,
+                             .admin = p->admin,
                              .reload_context = p};
     return fc_loop_run(p->loop, &config);
 }
@@ -178,6 +199,8 @@ static fc_exit serve(process *p)
     if (st == FC_OK)
         st = open_monitor(p, &why);
     if (st == FC_OK)
+        st = open_admin(p, &why);
+    if (st == FC_OK)
         code = run(p);
     else
         fc_log(FC_LOG_ERROR, "cannot_start", fc_log_text("status", fc_status_name(st)),
@@ -197,6 +220,7 @@ static fc_exit serve(process *p)
     fc_deadman_stop(deadman);
     fc_loop_destroy(p->loop);
     fc_monitor_close(p->monitor); /* after the loop that polls it */
+    fc_admin_close(p->admin);
     fc_notify_close(&p->notify);
     fc_log(FC_LOG_INFO, "stopped", fc_log_int("exit", code));
     return code;

@@ -11,7 +11,13 @@ fc_service_tunables fc_reload_tunables(const fc_options *options);
 
 /* Parses argv and its config file afresh and takes over into *options, service and transport what the table calls
  * reloadable, all or nothing. Logs each changed option and whether it was applied or needs a restart; a wrong file or a
- * refusing service is logged as an error and changes nothing. */
-void fc_reload(int argc, char **argv, fc_options *options, fc_service *service, fc_transport *transport);
+ * refusing service is logged as an error, returned, and changes nothing. */
+fc_status fc_reload(int argc, char **argv, fc_options *options, fc_service *service, fc_transport *transport,
+                    fc_reason *out_reason);
+
+/* Takes over what a log_level or default_kernel operation says, until the next reload says what the configuration does.
+ * FC_INVALID_ARGUMENT: no such word, or the engine has no such kernel. */
+fc_status fc_reload_set(const fc_wire_request *request, fc_options *options, fc_service *service,
+                        fc_reason *out_reason);
 
 #endif

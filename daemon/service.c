@@ -511,6 +511,12 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
     case FC_OP_ARENA_DESTROY:
         answer_arena_destroy(service, request, wire->arena);
         return;
+    case FC_OP_DRAIN:
+    case FC_OP_RELOAD:
+    case FC_OP_LOG_LEVEL:
+    case FC_OP_DEFAULT_KERNEL:
+        fc_reply_status(service->dispatch, request, FC_UNAUTHORIZED, "op: for the admin socket alone", 0);
+        return;
     case FC_OP_COUNT:
         break;
     }

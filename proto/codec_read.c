@@ -186,7 +186,7 @@ fc_status fc_read_word(const fc_reader *reader, const char *key, fc_need need, c
             return FC_OK;
         }
     }
-    char expected[96];
+    char expected[160];
     join_words(words, expected, sizeof expected);
     return fail_item(reader, key, expected, item);
 }

@@ -111,6 +111,12 @@ static fc_status read_arena_create(const fc_reader *reader, fc_wire_request *req
     return st;
 }
 
+/* The key of an operation's one word; NULL: it has none. */
+static const char *word_key(fc_op op)
+{
+    return op == FC_OP_LOG_LEVEL ? "level" : op == FC_OP_DEFAULT_KERNEL ? "kernel" : NULL;
+}
+
 fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_request *out_request,
                                   fc_reason *out_reason)
 {
@@ -129,6 +135,8 @@ fc_status fc_codec_decode_request(const void *bytes, size_t size_bytes, fc_wire_
         return read_arena_create(&reader, out_request);
     if (out_request->op == FC_OP_ARENA_DESTROY)
         return fc_read_uint(&reader, "arena", FC_REQUIRED, UINT64_MAX, &out_request->arena);
+    if (word_key(out_request->op) != NULL)
+        return fc_read_text(&reader, word_key(out_request->op), FC_REQUIRED, FC_NAME_BYTES - 1, &out_request->word);
     if (out_request->op == FC_OP_ATTEND)
         return read_attend(&reader, &out_request->attend);
     return FC_OK;
@@ -194,8 +202,9 @@ static void write_request(fc_writer *writer, const fc_wire_request *request, con
     bool is_attend = request->op == FC_OP_ATTEND, is_cancel = request->op == FC_OP_CANCEL;
     bool is_create = request->op == FC_OP_ARENA_CREATE, is_destroy = request->op == FC_OP_ARENA_DESTROY;
     bool has_kind = is_create && request->arena_kind != FC_ARENA_HOST;
+    const char *word = word_key(request->op);
     fc_write_map(writer, 3 + (is_attend ? attend_key_count(&request->attend) : 0) + is_cancel + is_create + has_kind +
-                             is_destroy);
+                             is_destroy + (word != NULL));
     fc_write_key_uint(writer, "proto", FC_PROTO_VERSION);
     fc_write_key_uint(writer, "id", request->id);
     fc_write_key_text(writer, "op", fc_op_name(request->op));
@@ -207,6 +216,8 @@ static void write_request(fc_writer *writer, const fc_wire_request *request, con
         fc_write_key_text(writer, "kind", fc_arena_kind_name(request->arena_kind));
     if (is_destroy)
         fc_write_key_uint(writer, "arena", request->arena);
+    if (word != NULL)
+        fc_write_key_bytes(writer, word, request->word);
     if (is_attend)
         write_attend(writer, &request->attend, kv_len);
 }

@@ -79,6 +79,7 @@ typedef struct fc_wire_request {
     uint64_t arena_bytes;     /* op arena_create: how large, */
     fc_arena_kind arena_kind; /* and where; default FC_ARENA_HOST */
     uint64_t arena;           /* op arena_destroy */
+    fc_wire_text word;        /* op log_level: its `level`; op default_kernel: its `kernel` */
     fc_wire_attend attend;    /* op attend */
 } fc_wire_request;
 

@@ -110,6 +110,11 @@ static bool may_be_told(const session_slot *slot, fc_status status)
     case FC_OP_ARENA_DESTROY:
         return slot->session->peers[slot->peer].id != slot->peer_id || status == FC_OK || status == FC_UNSUPPORTED ||
                status == FC_INVALID_ARGUMENT || status == FC_TOO_LARGE || status == FC_BUSY;
+    case FC_OP_DRAIN:
+    case FC_OP_RELOAD:
+    case FC_OP_LOG_LEVEL:
+    case FC_OP_DEFAULT_KERNEL:
+        return status == FC_UNAUTHORIZED;
     case FC_OP_COUNT:
         break;
     }

@@ -245,6 +245,10 @@ void fake_answer_well(fake_request *request)
     case FC_OP_CANCEL:
     case FC_OP_ARENA_CREATE:
     case FC_OP_ARENA_DESTROY:
+    case FC_OP_DRAIN:
+    case FC_OP_RELOAD:
+    case FC_OP_LOG_LEVEL:
+    case FC_OP_DEFAULT_KERNEL:
     case FC_OP_COUNT:
         break;
     }

@@ -200,7 +200,9 @@ typedef struct request_row {
     bool is_canonical;
 } request_row;
 
-static size_t make_requests(request_row rows[8])
+#define REQUESTS_MAX 16
+
+static size_t make_requests(request_row rows[REQUESTS_MAX])
 {
     size_t count = 0;
     rows[count++] = (request_row){"hello-request", {.id = 1, .op = FC_OP_HELLO}, true};
@@ -216,6 +218,11 @@ static size_t make_requests(request_row rows[8])
         "attend-every-key-request", {.id = 4294967299, .op = FC_OP_ATTEND, .attend = every_key_attend()}, true};
     rows[count++] = (request_row){"cancel-request", {.id = 3, .op = FC_OP_CANCEL, .cancel_target = 2}, true};
     rows[count++] = (request_row){"stats-request", {.id = 9, .op = FC_OP_STATS}, true};
+    rows[count++] = (request_row){"drain-request", {.id = 1, .op = FC_OP_DRAIN}, true};
+    rows[count++] =
+        (request_row){"log-level-request", {.id = 2, .op = FC_OP_LOG_LEVEL, .word = fc_wire_text_make("debug")}, true};
+    rows[count++] = (request_row){
+        "default-kernel-request", {.id = 3, .op = FC_OP_DEFAULT_KERNEL, .word = fc_wire_text_make("fused")}, true};
     return count;
 }
 
@@ -253,7 +260,7 @@ static void assert_same_attend(const fc_wire_attend *got, const fc_wire_attend *
 
 START_TEST(golden_requests_say_what_they_are_said_to)
 {
-    request_row rows[8];
+    request_row rows[REQUESTS_MAX];
     size_t count = make_requests(rows);
     for (size_t i = 0; i < count; i++) {
         fc_golden golden;
@@ -267,6 +274,7 @@ START_TEST(golden_requests_say_what_they_are_said_to)
         ck_assert_uint_eq(got.id, rows[i].request.id);
         ck_assert_int_eq(got.op, rows[i].request.op);
         ck_assert_uint_eq(got.cancel_target, rows[i].request.cancel_target);
+        ck_assert(same_text(got.word, rows[i].request.word));
         if (got.op == FC_OP_ATTEND)
             assert_same_attend(&got.attend, &rows[i].request.attend);
         if (!rows[i].is_canonical)
@@ -435,7 +443,7 @@ START_TEST(every_golden_message_is_checked_above)
 {
     static fc_golden goldens[FC_GOLDEN_MAX];
     static reply_row replies[16];
-    request_row requests[8];
+    request_row requests[REQUESTS_MAX];
     ck_assert_uint_eq(make_requests(requests) + make_replies(replies), fc_golden_load_all(goldens));
 }
 END_TEST

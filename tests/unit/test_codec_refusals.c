@@ -21,6 +21,9 @@ typedef struct refusal {
     const char *reason; /* as it begins; "" with FC_OK */
 } refusal;
 
+#define OPS                                                                                                            \
+    "hello, ping, attend, cancel, stats, arena_create, arena_destroy, drain, reload, log_level or default_kernel"
+
 static const refusal REQUESTS[] = {
     /* the bytes */
     {"", FC_INVALID_ARGUMENT, 0, "message: expected a map, got no bytes"},
@@ -55,10 +58,8 @@ static const refusal REQUESTS[] = {
     {"{proto:1 id:1.0 op:'ping'}", FC_INVALID_ARGUMENT, 0, "id: expected a uint, got the float 1"},
     {"{proto:1 id:77}", FC_INVALID_ARGUMENT, 77, "op: expected text of 1 to 31 bytes, got nothing"},
     {"{proto:1 op:7 id:77}", FC_INVALID_ARGUMENT, 77, "op: expected text of 1 to 31 bytes, got 7"},
-    {"{op:'frob' proto:1 id:77}", FC_UNSUPPORTED, 77,
-     "op: expected hello, ping, attend, cancel, stats, arena_create or arena_destroy, got \"frob\""},
-    {"{op:<a2 1b 5b> proto:1 id:77}", FC_UNSUPPORTED, 77,
-     "op: expected hello, ping, attend, cancel, stats, arena_create or arena_destroy, got \"?[\""},
+    {"{op:'frob' proto:1 id:77}", FC_UNSUPPORTED, 77, "op: expected " OPS ", got \"frob\""},
+    {"{op:<a2 1b 5b> proto:1 id:77}", FC_UNSUPPORTED, 77, "op: expected " OPS ", got \"?[\""},
     {PING("x:[nil {y:true} <c7 01 05 00> <d4 01 02>] kernel:5 q:'not mine'"), FC_OK, 77, ""},
     {"{proto:1 id:77 op:'cancel'}", FC_INVALID_ARGUMENT, 77, "target: expected a uint, got nothing"},
     {"{proto:1 id:77 op:'cancel' target:3}", FC_OK, 77, ""},

@@ -8,7 +8,7 @@
 #define TIMEOUT (2000 * MS)
 #define BEGIN (7000 * MS)
 
-typedef enum what { END, ASK_SIGNAL, ASK_LOST, ASK_LEAKED, STEP } what;
+typedef enum what { END, ASK_SIGNAL, ASK_ADMIN, ASK_LOST, ASK_LEAKED, STEP } what;
 
 /* One thing that happens, in ms behind BEGIN, and the state it must lead to. STEP: what is seen then. */
 typedef struct happening {
@@ -105,6 +105,14 @@ static const struct {
      {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {ASK_LOST, 1, FINISHING, 0, 0, 0}, {STEP, 2500, OVER, 1, 1, 1}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_FAILURE},
+    {"an administrator asks again: nothing is cut short",
+     {{ASK_ADMIN, 0, FINISHING, 0, 0, 0},
+      {ASK_ADMIN, 1, FINISHING, 0, 0, 0},
+      {ASK_SIGNAL, 2, FINISHING, 0, 0, 0},
+      {STEP, 3, LINGERING, 1, 1, 1},
+      {STEP, 53, OVER, 1, 1, 1}},
+     FC_DRAIN_NOT_CUT,
+     FC_EXIT_OK},
     {"leaked pipes and the timeout",
      {{ASK_LEAKED, 0, FINISHING, 0, 0, 0}, {STEP, 2000, OVER, 0, 0, 1}},
      FC_DRAIN_CUT_BY_TIMEOUT,
@@ -122,6 +130,7 @@ START_TEST(the_end_comes_as_told)
         } else {
             static const fc_drain_cause CAUSES[] = {[ASK_SIGNAL] = FC_DRAIN_BY_SIGNAL,
                                                     [ASK_LOST] = FC_DRAIN_BY_DEVICE_LOST,
+                                                    [ASK_ADMIN] = FC_DRAIN_BY_ADMIN,
                                                     [ASK_LEAKED] = FC_DRAIN_BY_PIPES_LEAKED};
             ck_assert_int_eq(fc_drain_ask(&drain, CAUSES[h->what], now_ns, TIMEOUT), h == ROWS[_i].steps);
         }

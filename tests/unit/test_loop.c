@@ -126,10 +126,12 @@ int64_t fc_monitor_run(fc_monitor *monitor, uint64_t now_ns)
     return world.monitor_count % 100 < 3 ? 0 : 60000;
 }
 
-static void reload(void *context)
+static fc_status reload(void *context, fc_reason *out_reason)
 {
     ck_assert_ptr_eq(context, &world);
     world.reload_count++;
+    (void)out_reason;
+    return FC_OK;
 }
 
 /* --- rows --------------------------------------------------------------------------------------------------------- */

@@ -67,10 +67,13 @@ static void tear_down(void)
 }
 
 /* Reloads and returns what was logged. */
+static fc_status last_status;
+
 static const char *reload(void)
 {
     static char log[4096];
-    fc_reload(ARGUMENT_COUNT, arguments, &options, NULL, NULL);
+    fc_reason why;
+    last_status = fc_reload(ARGUMENT_COUNT, arguments, &options, NULL, NULL, &why);
     ssize_t bytes = read(ends[0], log, sizeof log - 1);
     log[bytes > 0 ? bytes : 0] = '\0';
     return log;

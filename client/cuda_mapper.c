@@ -137,22 +137,26 @@ static flashcore_status map(void *context, int fd, size_t size_bytes, const uint
     return FLASHCORE_OK;
 }
 
+/* Takes the mapping at that address off the list. NULL: there is none. */
+static mapping *take(fc_cu_address address)
+{
+    pthread_mutex_lock(&lock);
+    mapping **at = &mappings;
+    while (*at != NULL && (*at)->address != address)
+        at = &(*at)->next;
+    mapping *m = *at;
+    if (m != NULL)
+        *at = m->next;
+    pthread_mutex_unlock(&lock);
+    return m;
+}
+
 static void unmap(void *context, void *d_address, size_t size_bytes)
 {
     const char *why;
     const fc_cuda_driver *driver = fc_cuda_driver_get(&why);
-    mapping *m = NULL;
+    mapping *m = take(address_of(d_address));
     (void)context;
-    pthread_mutex_lock(&lock);
-    for (mapping **at = &mappings; *at != NULL && m == NULL;) {
-        if ((*at)->address != address_of(d_address)) {
-            at = &(*at)->next;
-            continue;
-        }
-        m = *at;
-        *at = m->next;
-    }
-    pthread_mutex_unlock(&lock);
     if (m == NULL)
         return;
     bool is_current = driver->push_context(m->context) == 0;

@@ -63,7 +63,8 @@ bool fc_link_packets_is_same_server(const fc_link *link)
            named.uid == met.uid;
 }
 
-/* The reply in link->body goes to whoever waits for it, in memory of its own size. out_is_last: nobody waits for more. */
+/* The reply in link->body goes to whoever waits for it, in memory of its own size. out_is_last: nobody waits for more.
+ */
 static bool hand_on(fc_link *link, size_t size_bytes, bool *out_is_last)
 {
     fc_net *net = link->net;

@@ -20,6 +20,11 @@ INSTALL_ROWS = \
     0644:$(BUILD)/libflashcore-client.a:$(LIBDIR)/libflashcore-client.a \
     0644:client/flashcore.h:$(INCLUDEDIR)/flashcore.h \
     0644:$(STAGE)/flashcore.pc:$(LIBDIR)/pkgconfig/flashcore.pc \
+    0755:$(BUILD)/libflashcore-client-cuda.so:$(LIBDIR)/$(CUDA_SONAME) \
+    link:$(CUDA_SONAME):$(LIBDIR)/libflashcore-client-cuda.so \
+    0644:$(BUILD)/libflashcore-client-cuda.a:$(LIBDIR)/libflashcore-client-cuda.a \
+    0644:client/flashcore_cuda.h:$(INCLUDEDIR)/flashcore_cuda.h \
+    0644:$(STAGE)/flashcore-cuda.pc:$(LIBDIR)/pkgconfig/flashcore-cuda.pc \
     0644:$(STAGE)/flashcored.service:$(UNITDIR)/flashcored.service \
     0644:deploy/flashcored-devices.service:$(UNITDIR)/flashcored-devices.service \
     0644:deploy/flashcored.sysusers:$(LIBDIR)/sysusers.d/flashcored.conf \
@@ -43,6 +48,8 @@ stage:
 	    > $(STAGE)/flashcored.service
 	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' deploy/flashcore.pc.in \
 	    > $(STAGE)/flashcore.pc
+	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' deploy/flashcore-cuda.pc.in \
+	    > $(STAGE)/flashcore-cuda.pc
 
 install: all stage ## install under PREFIX (/usr/local), into DESTDIR when packaging
 	@set -e; for row in $(INSTALL_ROWS); do \

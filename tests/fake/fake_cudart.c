@@ -260,6 +260,15 @@ static block *find_block(const char *bytes, size_t size, bool is_device)
     return NULL;
 }
 
+/* The block that begins there. Under the lock. */
+static block *find_start(const char *bytes, bool is_device)
+{
+    for (int i = 0; bytes != NULL && i < MAX_BLOCKS; i++)
+        if (fake.blocks[i].bytes == bytes && fake.blocks[i].is_device == is_device)
+            return &fake.blocks[i];
+    return NULL;
+}
+
 static char *unbiased(const void *d_pointer)
 {
     return (char *)((uintptr_t)d_pointer - DEVICE_BIAS);
@@ -294,8 +303,8 @@ void *fake_device_enter(char *bytes, size_t size_bytes)
 
 char *fake_device_leave(const void *d_pointer)
 {
-    block *b = find_block(unbiased(d_pointer), 0, true);
-    if (b == NULL || !b->is_foreign || b->bytes != unbiased(d_pointer))
+    block *b = find_start(unbiased(d_pointer), true);
+    if (b == NULL || !b->is_foreign)
         return NULL;
     b->bytes = NULL;
     return unbiased(d_pointer);
@@ -323,8 +332,8 @@ static cudaError_t add_block(char **out_bytes, size_t size, bool is_device)
 
 static cudaError_t drop_block(char *bytes, bool is_device)
 {
-    block *b = find_block(bytes, 0, is_device);
-    if (b == NULL || b->bytes != bytes || b->is_foreign)
+    block *b = find_start(bytes, is_device);
+    if (b == NULL || b->is_foreign)
         return cudaErrorInvalidValue;
     free(b->bytes);
     b->bytes = NULL;
@@ -416,8 +425,8 @@ cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned int flags)
 cudaError_t cudaHostUnregister(void *pointer)
 {
     cudaError_t error = enter(), outcome = cudaErrorHostMemoryNotRegistered;
-    block *b = find_block(pointer, 0, false);
-    if (b != NULL && b->bytes == pointer && b->is_foreign) {
+    block *b = find_start(pointer, false);
+    if (b != NULL && b->is_foreign) {
         b->bytes = NULL;
         fake.live--;
         outcome = cudaSuccess;

@@ -84,6 +84,7 @@ ARTIFACTS += $(if $(CUDA_SRC),$(BUILD)/flashcore-cuda.so)
 endif
 FAKE_ENGINE := $(if $(FAKE_SRC),$(BUILD)/tests/flashcore-cuda-fake.so $(BUILD)/tests/flashcore-cuda-fake-plain.so)
 BENCH_BIN := $(addprefix $(BUILD)/bench/,local_hop service_floors service_echo $(if $(filter yes,$(CUDA)),gpu_floors))
+FAKE_NVML := $(BUILD)/tests/nvml/libnvidia-ml.so.1
 FAKE_DRIVER := $(if $(wildcard tests/fake/driver/*.c),$(BUILD)/tests/driver/libcuda.so.1)
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
@@ -124,7 +125,7 @@ lint-sass: all $(BUILD)/tests/sass/plan ## read the CUDA engine's machine code: 
 l4-model: all $(BUILD)/tests/sass/plan ## predict the kernels' times on an L4 anew and write them into docs/l4.md (nvcc, PyPI)
 	@NVCC='$(NVCC)' tests/sass/run $(BUILD) record
 
-tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(FAKE_DRIVER) $(BUILD)/tools/docs examples
+tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(FAKE_DRIVER) $(FAKE_NVML) $(BUILD)/tools/docs examples
 
 examples: $(EXAMPLES) ## build the client library's examples, as its users would
 
@@ -300,6 +301,11 @@ $(FAKE_DRIVER): $(call objects,$(wildcard tests/fake/driver/*.c))
 FAKE_DRIVER_USERS := $(BUILD)/tests/unit/test_client_cuda $(BUILD)/tests/e2e/test_arena_device
 $(FAKE_DRIVER_USERS): $(FAKE_DRIVER)
 $(FAKE_DRIVER_USERS): private LDFLAGS += -Wl,-rpath,'$$ORIGIN/../driver'
+
+# The driver's management library.
+$(FAKE_NVML): $(call objects,$(wildcard tests/fake/nvml/*.c))
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^
 
 # --- tests ---------------------------------------------------------------------------------------------------------
 

@@ -123,9 +123,10 @@ static void put_gauge(double value, double most, bool is_utf8, FILE *out)
 static fc_text quantile_text(const fc_ctl_counters *now, const fc_ctl_counters *earlier, const char *name, double q)
 {
     double us = fc_ctl_quantile(now, earlier, name, q);
+    static const fc_text none = {"-"}, least = {"< 1 us"}, most = {"> 10 s"};
     if (us < 0)
-        return (fc_text){"-"};
-    return us < 1 ? (fc_text){"< 1 us"} : us >= 1e7 ? (fc_text){"> 10 s"} : fc_text_us(us);
+        return none;
+    return us < 1 ? least : us >= 1e7 ? most : fc_text_us(us);
 }
 
 /* Adds "busy 12/s" and the like, breaking the line before column 80. */

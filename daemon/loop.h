@@ -12,6 +12,7 @@
 
 #include "daemon/admin.h"
 #include "daemon/drain.h"
+#include "daemon/gpu_watch.h"
 #include "daemon/local.h"
 #include "daemon/monitor.h"
 #include "daemon/notify.h"
@@ -25,7 +26,8 @@ typedef struct fc_loop_config {
     fc_service *service;
     fc_transport *transport;
     fc_local *local;
-    fc_monitor *monitor; /* NULL: none */
+    fc_monitor *monitor;     /* NULL: none */
+    fc_gpu_watch *gpu_watch; /* NULL: none */
     const fc_notify *notify;
     const fc_options *options; /* read when it matters: a reload may have changed it */
     /* SIGHUP or an administrator, while serving: reads the configuration again. set: takes over what log_level or

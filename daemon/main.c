@@ -3,6 +3,7 @@
 #include "daemon/deadman.h"
 #include "daemon/engine_open.h"
 #include "daemon/exit.h"
+#include "daemon/gpu_watch.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/monitor.h"
@@ -28,8 +29,9 @@ typedef struct process {
     fc_service *service;
     fc_transport *transport;
     fc_local *local;
-    fc_monitor *monitor; /* NULL: not wanted */
-    fc_admin *admin;     /* likewise */
+    fc_monitor *monitor;     /* NULL: not wanted */
+    fc_admin *admin;         /* likewise */
+    fc_gpu_watch *gpu_watch; /* NULL: no GPU */
 } process;
 
 static fc_status reload(void *context, fc_reason *out_reason)
@@ -172,6 +174,7 @@ static fc_exit run(process *p)
                              .transport = p->transport,
                              .local = p->local,
                              .monitor = p->monitor,
+                             .gpu_watch = p->gpu_watch,
                              .notify = &p->notify,
                              .options = &p->options,
                              .reload = reload,
@@ -198,6 +201,8 @@ static fc_exit serve(process *p)
         st = open_transport(p, &why);
     if (st == FC_OK)
         st = open_monitor(p, &why);
+    if (st == FC_OK && fc_gpu_watch_start(p->opened.info.device_uuid, NULL, &p->gpu_watch) != FC_OK)
+        fc_log(FC_LOG_WARN, "gpu_unwatched", fc_log_text("why", "no memory or thread for it"));
     if (st == FC_OK)
         st = open_admin(p, &why);
     if (st == FC_OK)
@@ -219,6 +224,7 @@ static fc_exit serve(process *p)
         p->opened.ops->close(p->opened.engine);
     fc_deadman_stop(deadman);
     fc_loop_destroy(p->loop);
+    fc_gpu_watch_stop(p->gpu_watch);
     fc_monitor_close(p->monitor); /* after the loop that polls it */
     fc_admin_close(p->admin);
     fc_notify_close(&p->notify);

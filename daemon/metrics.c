@@ -14,8 +14,11 @@ typedef struct unit {
     double factor;
 } unit;
 
-static const unit UNITS[] = {
-    {"_us", "_seconds", 1e-6}, {"_percent", "_ratio", 1e-2}, {"_mw", "_watts", 1e-3}, {"", "", 1}};
+static const unit UNITS[] = {{"_us", "_seconds", 1e-6},
+                             {"_percent", "_ratio", 1e-2},
+                             {"_mw", "_watts", 1e-3},
+                             {"_mhz", "_hertz", 1e6},
+                             {"", "", 1}};
 
 static const unit *unit_of(const char *name)
 {

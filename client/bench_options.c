@@ -47,6 +47,8 @@ static const fc_arg_row ROWS[] = {
              "the intended send time. Without it the closed loop: the next request goes out when one is answered"},
     {.name = "arrival", .type = FC_ARG_CHOICE, .metavar = "HOW", .offset = AT(arrival), .default_text = "constant",
      .choices = FC_ARRIVAL_CHOICES, .group = "Load", .help = "gaps between the sends of the open loop"},
+    {.name = "spin-us", .type = FC_ARG_UINT, .metavar = "N", .offset = AT(spin_us), .default_text = "0", .max = 1000000,
+     .group = "Load", .help = "microseconds that a client with one request under way waits awake for its answer"},
     {.name = "duration", .letter = 'd', .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(duration_s),
      .default_text = "5", .min = 0.01, .max = 86400, .group = "Load", .help = "time that is measured"},
     {.name = "warmup", .letter = 'w', .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(warmup_s),

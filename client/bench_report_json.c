@@ -115,6 +115,7 @@ static void add_config(fc_json *json, const fc_bench_options *options)
         fc_json_number(json, "rate_per_s", options->rate);
         fc_json_text(json, "arrival", word);
     }
+    fc_json_uint(json, "spin_us", options->spin_us);
     fc_json_number(json, "duration_s", options->duration_s);
     fc_json_number(json, "warmup_s", options->warmup_s);
     fc_json_bool(json, "verify", options->wants_verify);

@@ -121,8 +121,8 @@ static fc_status look_first(run *r, fc_tally *tally, fc_reason *out_reason)
     flashcore_client *client = NULL;
     void *out = NULL;
     float *lse = NULL;
-    fc_status st = fc_server_open(&options->urls, &options->tls, options->timeout_s, 1, FLASHCORE_PATH_INLINE, &client,
-                                  out_reason);
+    fc_server_manner manner = {.timeout_s = options->timeout_s, .inflight_max = 1, .path = FLASHCORE_PATH_INLINE};
+    fc_status st = fc_server_open(&options->urls, &options->tls, &manner, &client, out_reason);
     if (st != FC_OK)
         return st;
     st = ping_all(options, client, out_reason);

@@ -201,6 +201,17 @@ static fc_status create_slots(fc_worker *worker)
     return FC_OK;
 }
 
+static fc_status open_client(fc_worker *worker, fc_reason *out_reason)
+{
+    const fc_bench_options *options = worker->shared->options;
+    bool is_inline = options->path == FC_BENCH_PATH_INLINE;
+    fc_server_manner manner = {.timeout_s = options->timeout_s,
+                               .inflight_max = (uint32_t)options->inflight,
+                               .path = is_inline ? FLASHCORE_PATH_INLINE : FLASHCORE_PATH_AUTO,
+                               .spin_us = options->spin_us};
+    return fc_server_open(&options->urls, &options->tls, &manner, &worker->client, out_reason);
+}
+
 fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **out_worker, fc_reason *out_reason)
 {
     fc_worker *worker = calloc(1, sizeof *worker);
@@ -220,10 +231,7 @@ fc_status fc_worker_create(fc_bench_shared *shared, uint32_t index, fc_worker **
     if (fc_tally_init(&worker->tally) != FC_OK || create_slots(worker) != FC_OK)
         st = fc_fail(FC_NO_MEMORY, out_reason, "out of memory for %u clients", index + 1);
     else
-        st = fc_server_open(&shared->options->urls, &shared->options->tls, shared->options->timeout_s,
-                            (uint32_t)shared->options->inflight,
-                            shared->options->path == FC_BENCH_PATH_INLINE ? FLASHCORE_PATH_INLINE : FLASHCORE_PATH_AUTO,
-                            &worker->client, out_reason);
+        st = open_client(worker, out_reason);
     bool uses_arena = shared->options->path == FC_BENCH_PATH_ARENA || shared->options->path == FC_BENCH_PATH_DEVICE;
     if (st == FC_OK && uses_arena && shared->options->op == FC_BENCH_ATTEND)
         st = fc_worker_move_to_arena(worker, out_reason);

@@ -110,6 +110,7 @@ static fc_status open_links(flashcore_client *client, const flashcore_options *o
         return status;
     fc_net_options net_options = {
         .link_max = 2 * client->url_count,
+        .spin_ns = fc_client_later_ns(0, options->spin_us),
         .reply_bytes_max = options->reply_bytes_max,
         .tls = client->tls,
         .tls_server_name = options->tls_server_name,

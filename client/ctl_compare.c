@@ -139,8 +139,8 @@ static fc_status open_two(const fc_ctl_options *options, flashcore_client **clie
 {
     for (int i = 0; i < 2; i++) {
         fc_arg_texts one = {.items = {options->urls.items[i]}, .count = 1};
-        fc_status st =
-            fc_server_open(&one, &options->tls, options->timeout_s, 1, FLASHCORE_PATH_AUTO, &clients[i], out_reason);
+        fc_server_manner manner = {.timeout_s = options->timeout_s, .inflight_max = 1, .path = FLASHCORE_PATH_AUTO};
+        fc_status st = fc_server_open(&one, &options->tls, &manner, &clients[i], out_reason);
         if (st != FC_OK)
             return st;
     }

@@ -20,10 +20,10 @@ static int run(const fc_ctl_options *options, int command)
 {
     flashcore_client *client = NULL;
     fc_reason reason = {""};
+    fc_server_manner manner = {.timeout_s = options->timeout_s, .inflight_max = 1, .path = FLASHCORE_PATH_AUTO};
     fc_status st = FC_OK;
     if (command < FC_CTL_DRAIN)
-        st =
-            fc_server_open(&options->urls, &options->tls, options->timeout_s, 1, FLASHCORE_PATH_AUTO, &client, &reason);
+        st = fc_server_open(&options->urls, &options->tls, &manner, &client, &reason);
     if (st == FC_OK)
         st = FUNCTIONS[command](options, client, &reason);
     flashcore_client_destroy(client);

@@ -93,6 +93,9 @@ typedef struct flashcore_options {
     const char *tls_cert;        /* the client's certificate, issuers' behind it, for servers that want one, */
     const char *tls_key;         /* and its key: no passphrase, mode 0600 or 0640 */
     const char *tls_server_name; /* whose certificate a server must show; NULL: the URL's host's */
+    /* How long a thread that waits for the client's only call under way stays awake before it sleeps. Keeps a core busy
+     * and spares the answer the time that waking takes. Default 0 us. */
+    uint64_t spin_us;
 } flashcore_options;
 
 FLASHCORE_API void flashcore_options_init(flashcore_options *options);

@@ -57,6 +57,7 @@ typedef void (*fc_link_notify)(void *owner, uint32_t link_index, uint32_t connec
 
 typedef struct fc_net_options {
     uint32_t link_max;
+    uint64_t spin_ns;            /* how long fc_exchange_attend() waits awake */
     size_t reply_bytes_max;      /* a larger reply breaks the connection */
     struct fc_tls *tls;          /* of tls+tcp links; borrowed; NULL: there are none */
     const char *tls_server_name; /* whose certificates their servers have to show; NULL: the URL's host's. Borrowed */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 
 /* How long the net's thread rests when a caller that had its work is done: the caller's next request mostly comes at
@@ -291,7 +292,19 @@ static void notify_ready(fc_exchange *exchange)
     }
 }
 
-static void wait_for_something(fc_net *net, uint64_t until_ns)
+/* Until awake_until_ns without sleeping; whoever else has use for the core gets it. */
+static int poll_awake(fc_net *net, uint64_t awake_until_ns)
+{
+    int count = 0;
+    while (count == 0 && fc_link_now_ns() < awake_until_ns) {
+        count = poll(net->polled, 1 + net->link_count, 0);
+        if (count == 0)
+            sched_yield();
+    }
+    return count;
+}
+
+static int poll_asleep(fc_net *net, uint64_t until_ns)
 {
     struct timespec timeout = {.tv_sec = 0};
     uint64_t now_ns = fc_link_now_ns();
@@ -299,7 +312,14 @@ static void wait_for_something(fc_net *net, uint64_t until_ns)
         timeout.tv_sec = (time_t)((until_ns - now_ns) / 1000000000u);
         timeout.tv_nsec = (long)((until_ns - now_ns) % 1000000000u);
     }
-    int count = ppoll(net->polled, 1 + net->link_count, until_ns == FC_LINK_FOREVER ? NULL : &timeout, NULL);
+    return ppoll(net->polled, 1 + net->link_count, until_ns == FC_LINK_FOREVER ? NULL : &timeout, NULL);
+}
+
+static void wait_for_something(fc_net *net, uint64_t until_ns, uint64_t awake_until_ns)
+{
+    int count = poll_awake(net, awake_until_ns < until_ns ? awake_until_ns : until_ns);
+    if (count == 0)
+        count = poll_asleep(net, until_ns);
     if (count < 0)
         for (uint32_t i = 0; i <= net->link_count; i++)
             net->polled[i].revents = 0;
@@ -317,9 +337,9 @@ static uint64_t prepare_poll(fc_net *net)
     return until_ns;
 }
 
-static void poll_and_progress(fc_net *net, uint64_t until_ns)
+static void poll_and_progress(fc_net *net, uint64_t until_ns, uint64_t awake_until_ns)
 {
-    wait_for_something(net, until_ns);
+    wait_for_something(net, until_ns, awake_until_ns);
     pthread_mutex_lock(&net->lock);
     net->polling_until_ns = 0;
     pthread_mutex_unlock(&net->lock);
@@ -371,7 +391,7 @@ static void *run(void *arg)
         }
         if (is_stopping)
             return NULL;
-        poll_and_progress(net, until_ns);
+        poll_and_progress(net, until_ns, 0);
     }
 }
 
@@ -426,6 +446,7 @@ static void leave_turn(fc_net *net)
 void fc_exchange_attend(fc_exchange *exchange, fc_exchange_is_over is_over, void *context)
 {
     fc_net *net = exchange->net;
+    uint64_t awake_until_ns = net->options.spin_ns == 0 ? 0 : fc_link_now_ns() + net->options.spin_ns;
     pthread_mutex_lock(&net->lock);
     bool has_turn = take_turn(net, exchange);
     while (has_turn) {
@@ -440,7 +461,7 @@ void fc_exchange_attend(fc_exchange *exchange, fc_exchange_is_over is_over, void
             notify_ready(ready);
         bool has_ended = ready != NULL && is_over(context);
         if (ready == NULL)
-            poll_and_progress(net, until_ns);
+            poll_and_progress(net, until_ns, awake_until_ns);
         pthread_mutex_lock(&net->lock);
         if (has_ended)
             break;

@@ -29,18 +29,19 @@ fc_status fc_server_use_default_urls(fc_arg_texts *urls, fc_reason *out_reason)
     return FC_OK;
 }
 
-fc_status fc_server_open(const fc_arg_texts *urls, const fc_server_tls *tls, double timeout_s, uint32_t inflight_max,
-                         flashcore_path path, flashcore_client **out_client, fc_reason *out_reason)
+fc_status fc_server_open(const fc_arg_texts *urls, const fc_server_tls *tls, const fc_server_manner *manner,
+                         flashcore_client **out_client, fc_reason *out_reason)
 {
     flashcore_options options;
     flashcore_options_init(&options);
     options.urls = urls->items;
     options.url_count = urls->count;
-    options.timeout_us = (uint64_t)(timeout_s * 1e6);
+    options.timeout_us = (uint64_t)(manner->timeout_s * 1e6);
     if (options.connect_timeout_us > options.timeout_us)
         options.connect_timeout_us = options.timeout_us;
-    options.inflight_max = inflight_max;
-    options.path = path;
+    options.inflight_max = manner->inflight_max;
+    options.path = manner->path;
+    options.spin_us = manner->spin_us;
     options.tls_ca = tls->ca;
     options.tls_cert = tls->cert;
     options.tls_key = tls->key;

@@ -16,10 +16,17 @@ typedef struct fc_server_tls {
     const char *ca, *cert, *key, *server_name;
 } fc_server_tls;
 
-/* A client of those URLs. timeout_s of a call, > 0; also how long one waits for a connection, up to 5 s. The reason
- * names the URL. The caller destroys *out_client. */
-fc_status fc_server_open(const fc_arg_texts *urls, const fc_server_tls *tls, double timeout_s, uint32_t inflight_max,
-                         flashcore_path path, flashcore_client **out_client, fc_reason *out_reason);
+/* How to talk to it: see flashcore_options. */
+typedef struct fc_server_manner {
+    double timeout_s; /* of a call, > 0; also how long one waits for a connection, up to 5 s */
+    uint32_t inflight_max;
+    flashcore_path path;
+    uint64_t spin_us;
+} fc_server_manner;
+
+/* A client of those URLs. The reason names the URL. The caller destroys *out_client. */
+fc_status fc_server_open(const fc_arg_texts *urls, const fc_server_tls *tls, const fc_server_manner *manner,
+                         flashcore_client **out_client, fc_reason *out_reason);
 
 /* One line for a failed call: the server's words where it has any, else the status's. */
 const char *fc_server_error(flashcore_status status, const char *error);

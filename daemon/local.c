@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,7 @@ struct fc_local {
     connection *connections; /* I/O thread: this and the next two */
     uint64_t next_id;
     uint64_t accept_again_ns; /* 0: accepting */
+    uint64_t awake_until_ns;  /* the I/O thread does not sleep before */
 
     pthread_mutex_t slots_lock; /* guards the rest */
     slot *free_slots;
@@ -454,14 +456,28 @@ static void wait_for_slot(fc_local *local)
     cut_who_does_not_read(local, fc_clock_now_ns());
 }
 
+/* Whoever else has use for the core gets it while this waits awake. */
+static int wait_for_events(const fc_local *local, struct epoll_event *events)
+{
+    while (fc_clock_now_ns() < local->awake_until_ns) {
+        int count = epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, 0);
+        if (count != 0)
+            return count;
+        sched_yield();
+    }
+    return epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, local->accept_again_ns != 0 ? RETRY_MS : -1);
+}
+
 static void *run(void *argument)
 {
     fc_local *local = argument;
     struct epoll_event events[EVENTS_AT_A_TIME];
     while (!atomic_load(&local->is_ending)) {
-        int count = epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, local->accept_again_ns != 0 ? RETRY_MS : -1);
+        int count = wait_for_events(local, events);
         for (int i = 0; i < count; i++)
             on_event(local, &events[i]);
+        if (count > 0 && local->config.spin_ns > 0)
+            local->awake_until_ns = fc_clock_now_ns() + local->config.spin_ns;
         if (local->accept_again_ns != 0 && fc_clock_now_ns() >= local->accept_again_ns) {
             local->accept_again_ns = 0;
             watch_listeners(local, EPOLLIN);

@@ -98,7 +98,11 @@ static fc_status take_certificates(process *p, fc_reason *out_reason)
 static fc_status open_transport(process *p, fc_reason *out_reason)
 {
     const fc_options *o = &p->options;
-    fc_local_config local = {.service = p->service, .socket_mode = (uint32_t)o->socket_mode};
+    /* On the CPU engine it would stay awake on a core that computes. */
+    bool has_gpu = p->opened.info.device.engine == FC_ENGINE_CUDA;
+    fc_local_config local = {.service = p->service,
+                             .socket_mode = (uint32_t)o->socket_mode,
+                             .spin_ns = has_gpu ? o->spin_us * FC_NS_PER_US : 0};
     fc_transport_config config = {.service = p->service,
                                   .message_bytes = o->message_bytes,
                                   .ipc_mode = (uint32_t)o->socket_mode,

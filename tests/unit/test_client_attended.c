@@ -10,6 +10,17 @@
 /* More than it takes until the caller reads its replies itself. */
 enum { WARMING_CALLS = 12 };
 
+/* Asleep, and awake, while it waits. */
+static const uint64_t SPINS_US[] = {0, 2000};
+
+static void open_spinning(fixture *f, fake_script script, int spin)
+{
+    fixture_prepare(f, 1);
+    f->options.spin_us = SPINS_US[spin];
+    fixture_start_server(f, 0, script);
+    fixture_connect(f);
+}
+
 static void warm(fixture *f)
 {
     for (int i = 0; i < WARMING_CALLS; i++)
@@ -54,7 +65,7 @@ START_TEST(a_callback_never_runs_on_a_thread_that_waits)
     waiter w;
     flashcore_call *call;
     pthread_t ran_on;
-    fixture_open(&f, 1, script_hold);
+    open_spinning(&f, script_hold, _i);
     warm(&f);
     start_waiter(&f, &w);
     ck_assert_int_eq(flashcore_submit(f.client, &f.request, note_thread, &ran_on, &call), FLASHCORE_OK);
@@ -74,7 +85,7 @@ START_TEST(a_call_that_nobody_waits_for_ends_after_ones_that_were)
 {
     fixture f;
     pthread_t ran_on;
-    fixture_open(&f, 1, script_well);
+    open_spinning(&f, script_well, _i);
     for (int i = 0; i < 50; i++) {
         flashcore_call *call;
         warm(&f);
@@ -92,7 +103,7 @@ START_TEST(threads_that_wait_at_once_all_get_their_answers)
     enum { WAITERS = 4 };
     fixture f;
     waiter waiters[WAITERS];
-    fixture_open(&f, 1, script_hold);
+    open_spinning(&f, script_hold, _i);
     for (int round = 0; round < 5; round++) {
         unsigned held = (unsigned)round * WAITERS;
         warm(&f);
@@ -113,7 +124,7 @@ START_TEST(destroying_the_client_ends_the_wait)
 {
     fixture f;
     waiter w;
-    fixture_open(&f, 1, script_hold);
+    open_spinning(&f, script_hold, _i);
     warm(&f);
     start_waiter(&f, &w);
     flashcore_client_destroy(f.client);
@@ -129,10 +140,11 @@ int main(void)
     Suite *suite = suite_create("client_attended");
     TCase *attended = tcase_create("attended");
     tcase_set_timeout(attended, 60);
-    tcase_add_test(attended, a_callback_never_runs_on_a_thread_that_waits);
-    tcase_add_test(attended, a_call_that_nobody_waits_for_ends_after_ones_that_were);
-    tcase_add_test(attended, threads_that_wait_at_once_all_get_their_answers);
-    tcase_add_test(attended, destroying_the_client_ends_the_wait);
+    const int spins = sizeof SPINS_US / sizeof SPINS_US[0];
+    tcase_add_loop_test(attended, a_callback_never_runs_on_a_thread_that_waits, 0, spins);
+    tcase_add_loop_test(attended, a_call_that_nobody_waits_for_ends_after_ones_that_were, 0, spins);
+    tcase_add_loop_test(attended, threads_that_wait_at_once_all_get_their_answers, 0, spins);
+    tcase_add_loop_test(attended, destroying_the_client_ends_the_wait, 0, spins);
     suite_add_tcase(suite, attended);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

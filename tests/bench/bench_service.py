@@ -27,6 +27,7 @@ CPU_SHAPES = (MAIN, "1,8,1024,64", "1,8,2048,64")
 # How a caller's tensors get there, as bench_client is told: (name, which socket, --path).
 PATHS = (("inline ipc", "ipc", "inline"), ("inline tcp", "tcp", "inline"), ("staged", "ipc", "auto"), ("arena", "ipc", "arena"),
          ("device", "ipc", "device"))
+AWAKE_US = 200  # longer than a request takes
 LOADED = ("inline ipc", "arena", "device")  # in the open loop, on short sequences, and without spinning
 CLIENTS = (1, 4, 16, 64)
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0, 1.2)  # of the closed loop's rate, offered in the open loop
@@ -194,11 +195,11 @@ class Bench:
             raise RuntimeError("wrong answers: %s" % row.get("first_wrong"))
         return row
 
-    def closed(self, daemon, paths, clients, shape, **about):
+    def closed(self, daemon, paths, clients, shape, *more, **about):
         for path in paths:
             for count in clients:
                 self.part("%s, %d clients, %s%s" % (path[0], count, shape, "".join(", %s" % word for word in about.values())),
-                          lambda: self.load(daemon, path, count, shape, loop="closed", **about))
+                          lambda: self.load(daemon, path, count, shape, *more, loop="closed", **about))
 
     def open_loop(self, daemon):
         """From little load to more than can be served: shares of what the closed loop reached."""
@@ -226,6 +227,8 @@ class Bench:
             self.verify(daemon)
             self.closed(daemon, self.paths, self.clients, MAIN)
             self.closed(daemon, [path for path in self.paths if path[0] in LOADED], self.clients[::2], SMALL)
+            self.closed(daemon, [path for path in self.paths if path[0] in ("arena", "device")], (1,), MAIN, "--spin-us", AWAKE_US,
+                        spin="the client awake too")
             self.report["daemon"]["after_kb"] = resident_kb(daemon.process.pid)
         finally:
             self.report["daemon"]["exit_status"] = daemon.stop()

@@ -152,7 +152,9 @@ static void ask(input *in, session *s, uint32_t peer, fc_op op)
     uint32_t kv_len[4];
     fc_wire_request request = {.id = below(in, 8), .op = op}; /* few, so that cancels meet */
     request.cancel_target = below(in, 8);
+    request.word = fc_wire_text_make(op == FC_OP_LOG_LEVEL ? "error" : "cpu");
     request.arena_bytes = 1 + 300u * next(in);
+    request.arena_kind = (fc_arena_kind)(below(in, 4) / 3);
     request.arena = arena != NULL ? arena->id : next(in);
     if (op == FC_OP_ATTEND)
         request.attend = attend(in, p, kv_len);

@@ -51,7 +51,7 @@ static void sink_send(fc_request *request, size_t size_bytes)
     session_slot *slot = slot_of(request);
     REQUIRE(slot->reply != NULL && size_bytes <= slot->capacity_bytes);
     forget_message(slot);
-    slot->fd = request->reply_fd >= 0 ? dup(request->reply_fd) : -1;
+    slot->fd = request->reply_fds[0] >= 0 ? dup(request->reply_fds[0]) : -1;
     if (!slot->leaves_later)
         fc_service_sent(slot->session->service, request, true);
     tell(slot, size_bytes);
@@ -129,9 +129,12 @@ static void adopt_arena(session_slot *slot, const fc_wire_reply *reply)
     if (peer->id == slot->peer_id && peer->arena_count < SESSION_ARENAS) {
         session_arena *arena = &peer->arenas[peer->arena_count++];
         *arena = (session_arena){.id = reply->arena.id, .size_bytes = reply->arena.bytes};
-        arena->base = mmap(NULL, arena->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, slot->fd, 0);
         arena->may_change = calloc(1, arena->size_bytes);
-        REQUIRE(arena->base != MAP_FAILED && arena->may_change != NULL);
+        REQUIRE(arena->may_change != NULL);
+        if (reply->arena.is_device)
+            return;
+        arena->base = mmap(NULL, arena->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, slot->fd, 0);
+        REQUIRE(arena->base != MAP_FAILED);
         for (size_t i = 0; i < arena->size_bytes; i++)
             REQUIRE(arena->base[i] == 0);
         memset(arena->base, ARENA_FILL, arena->size_bytes);
@@ -254,9 +257,10 @@ session_peer *session_connect(session *s, uint32_t peer)
 
 static void leave_arena(session_arena *arena)
 {
-    for (size_t i = 0; i < arena->size_bytes; i++)
+    for (size_t i = 0; arena->base != NULL && i < arena->size_bytes; i++)
         REQUIRE(arena->may_change[i] || arena->base[i] == ARENA_FILL);
-    munmap(arena->base, arena->size_bytes);
+    if (arena->base != NULL)
+        munmap(arena->base, arena->size_bytes);
     free(arena->may_change);
 }
 

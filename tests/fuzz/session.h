@@ -31,10 +31,10 @@ enum { SESSION_PEERS = 4, SESSION_SLOTS = 12, SESSION_ARENAS = 8 };
 
 typedef struct session session;
 
-/* A mapped arena of a peer, as the peer sees it. */
+/* An arena of a peer, as the peer sees it. */
 typedef struct session_arena {
     uint64_t id;
-    uint8_t *base;
+    uint8_t *base; /* NULL: on the device */
     size_t size_bytes;
     uint8_t *may_change; /* [size_bytes] 1 where a request may have written */
 } session_arena;

@@ -511,16 +511,9 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
     case FC_OP_ARENA_DESTROY:
         answer_arena_destroy(service, request, wire->arena);
         return;
-    case FC_OP_DRAIN:
-    case FC_OP_RELOAD:
-    case FC_OP_LOG_LEVEL:
-    case FC_OP_DEFAULT_KERNEL:
+    default: /* what is left is the admin socket's */
         fc_reply_status(service->dispatch, request, FC_UNAUTHORIZED, "op: for the admin socket alone", 0);
-        return;
-    case FC_OP_COUNT:
-        break;
     }
-    fc_reply_status(service->dispatch, request, FC_UNSUPPORTED, "op: not an operation of this server", 0);
 }
 
 static void begin(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer)

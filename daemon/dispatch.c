@@ -18,6 +18,7 @@ struct fc_dispatch {
     void *context;
     atomic_uint_fast64_t open_count; /* requests begun and not ended */
     atomic_int phase;                /* written under the lock */
+    atomic_uint_fast64_t requests_per_second;
     atomic_uint_fast64_t news_count; /* grows, under the lock, with all that a waiting lane is waiting for */
 
     pthread_mutex_t lock; /* guards all below */
@@ -52,6 +53,7 @@ fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, 
     dispatch->on_idle = on_idle;
     dispatch->context = context;
     dispatch->limits = *limits;
+    atomic_init(&dispatch->requests_per_second, limits->requests_per_second);
     dispatch->request_ns = FIRST_REQUEST_NS;
     pthread_mutex_init(&dispatch->lock, NULL);
     pthread_cond_init(&dispatch->work, NULL);
@@ -77,10 +79,38 @@ void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *lim
 {
     pthread_mutex_lock(&dispatch->lock);
     dispatch->limits = *limits;
+    atomic_store(&dispatch->requests_per_second, limits->requests_per_second);
     dispatch->queue.count_max = limits->queue_requests;
     dispatch->queue.bytes_max = limits->queue_bytes;
     dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
     pthread_mutex_unlock(&dispatch->lock);
+}
+
+fc_status fc_dispatch_open_peer(fc_dispatch *dispatch, uint64_t peer, uint64_t owner)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    uint64_t most = dispatch->limits.connections_per_owner;
+    fc_status st = fc_peers_open(&dispatch->peers, peer, owner, most > 0 ? most : UINT64_MAX);
+    pthread_mutex_unlock(&dispatch->lock);
+    return st;
+}
+
+fc_status fc_dispatch_check_rate(fc_dispatch *dispatch, const fc_request *request, uint64_t *out_retry_after_us,
+                                 fc_reason *out_reason)
+{
+    uint64_t wait_ns = 0;
+    uint64_t per_second = atomic_load_explicit(&dispatch->requests_per_second, memory_order_relaxed);
+    if (per_second == 0)
+        return FC_OK;
+    pthread_mutex_lock(&dispatch->lock);
+    fc_peer *peer = fc_peers_enter(&dispatch->peers, request->item.peer, request->received_ns);
+    bool may = peer != NULL && fc_bucket_take(&peer->bucket, per_second, request->received_ns, &wait_ns);
+    pthread_mutex_unlock(&dispatch->lock);
+    if (may)
+        return FC_OK;
+    *out_retry_after_us = wait_ns / FC_NS_PER_US + 1;
+    return fc_fail(FC_BUSY, out_reason, "this connection may send %llu requests a second",
+                   (unsigned long long)per_second);
 }
 
 void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request)

@@ -16,10 +16,12 @@ typedef struct fc_dispatch fc_dispatch;
 
 typedef struct fc_dispatch_limits {
     uint64_t queue_requests, queue_bytes, inflight_per_peer;
-    uint64_t queue_bytes_per_peer; /* 0: any number */
-    fc_batch_limits batch;         /* requests at most FC_BATCH_REQUESTS_MAX; requests_per_peer is worked out here */
-    uint32_t lane_count;           /* for the retry estimate */
-    uint64_t spin_ns;              /* how long a lane that has just run something waits awake for more */
+    uint64_t queue_bytes_per_peer;  /* 0: any number */
+    uint64_t connections_per_owner; /* 0: any number */
+    uint64_t requests_per_second;   /* of one peer; 0: any number */
+    fc_batch_limits batch;          /* requests at most FC_BATCH_REQUESTS_MAX; requests_per_peer is worked out here */
+    uint32_t lane_count;            /* for the retry estimate */
+    uint64_t spin_ns;               /* how long a lane that has just run something waits awake for more */
 } fc_dispatch_limits;
 
 /* on_idle: called once draining and the last request has ended; any thread; may be NULL. FC_NO_MEMORY. */
@@ -28,6 +30,14 @@ fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, 
 void fc_dispatch_destroy(fc_dispatch *dispatch); /* NULL is fine; no request is left in it */
 
 void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *limits);
+
+/* A connection begins, of that owner (not 0); fc_dispatch_drop_peer() ends it. FC_BUSY: its owner has as many as it
+ * may; FC_NO_MEMORY. Peers may also come unannounced: each is then its own owner. */
+fc_status fc_dispatch_open_peer(fc_dispatch *dispatch, uint64_t peer, uint64_t owner);
+
+/* May this peer send one more request now? FC_BUSY: not before *out_retry_after_us. */
+fc_status fc_dispatch_check_rate(fc_dispatch *dispatch, const fc_request *request, uint64_t *out_retry_after_us,
+                                 fc_reason *out_reason);
 
 /* Counts a request in: RECEIVED. Each is counted out by fc_dispatch_end(). */
 void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request);

@@ -163,3 +163,22 @@ int fc_ipc_listen(const char *path, int type, uint32_t mode, int backlog)
     errno = error;
     return -1;
 }
+
+fc_status fc_ipc_give(const char *path, const fc_socket_owner *owner, fc_reason *out_reason)
+{
+    if (owner == NULL || lchown(path, owner->uid, owner->gid) == 0)
+        return FC_OK;
+    return fc_fail(FC_IO, out_reason, "%s: cannot be given to uid %lld and gid %lld (socket-owner, socket-group): %s",
+                   path, owner->uid == (uid_t)-1 ? -1LL : (long long)owner->uid,
+                   owner->gid == (gid_t)-1 ? -1LL : (long long)owner->gid, strerror(errno));
+}
+
+bool fc_ipc_identify(int fd, fc_peer_identity *out_who)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return false;
+    *out_who = (fc_peer_identity){.is_local = true, .uid = peer.uid, .gid = peer.gid};
+    return true;
+}

@@ -6,6 +6,7 @@
 #ifndef FC_DAEMON_IPC_PATH_H
 #define FC_DAEMON_IPC_PATH_H
 
+#include "daemon/access.h"
 #include "proto/status.h"
 
 #include <stdint.h>
@@ -33,6 +34,13 @@ fc_status fc_ipc_path_beside(const char *path, const char *suffix, char out_path
 /* A non-blocking socket of that type (SOCK_SEQPACKET, SOCK_STREAM) that listens at a claimed path with these
  * permissions (0: as the umask says); -1 and errno. Nobody can connect before the permissions are right. */
 int fc_ipc_listen(const char *path, int type, uint32_t mode, int backlog);
+
+/* Gives the socket at path to that owner (NULL: it stays the process's). FC_IO: the system refused, which takes more
+ * rights than an ordinary user has. */
+fc_status fc_ipc_give(const char *path, const fc_socket_owner *owner, fc_reason *out_reason);
+
+/* Who connected. False: the system will not say. Any thread. */
+bool fc_ipc_identify(int fd, fc_peer_identity *out_who);
 
 /* Connects to path as an nng REQ peer would and waits at most timeout_ms for the server's half of the handshake. */
 bool fc_ipc_path_answers(const char *path, int timeout_ms);

@@ -274,20 +274,17 @@ static void end_connection(connection *c, bool is_cut)
     release_connection(c);
 }
 
-static bool begin_connection(fc_local *local, listener *via, int fd)
+static bool begin_connection(fc_local *local, listener *via, uint64_t id, int fd)
 {
-    struct ucred peer = {.pid = 0};
-    socklen_t peer_bytes = sizeof peer;
     connection *c = calloc(1, sizeof *c);
     if (c == NULL)
         return false;
-    *c = (connection){.local = local, .via = via, .id = local->next_id, .fd = fd, .next = local->connections};
+    *c = (connection){.local = local, .via = via, .id = id, .fd = fd, .next = local->connections};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(c);
         return false;
     }
-    local->next_id++;
     atomic_init(&c->references, 1);
     pthread_mutex_init(&c->lock, NULL);
     if (c->next != NULL)
@@ -295,10 +292,24 @@ static bool begin_connection(fc_local *local, listener *via, int fd)
     local->connections = c;
     fc_stats_add(local->stats, FC_COUNT_LOCAL_OPENED, 1);
     fc_stats_add(local->stats, FC_GAUGE_LOCAL, 1);
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes);
-    fc_log(FC_LOG_DEBUG, "peer_connected", fc_log_uint("peer", c->id), fc_log_int("pid", peer.pid),
-           fc_log_uint("uid", peer.uid));
+    fc_log(FC_LOG_DEBUG, "peer_connected", fc_log_uint("peer", id));
     return true;
+}
+
+/* Takes the socket, or closes it. */
+static void welcome(fc_local *local, listener *via, int fd)
+{
+    fc_peer_identity who;
+    uint64_t id = local->next_id++;
+    bool is_refusing = atomic_load(&local->is_refusing);
+    bool is_let_in = !is_refusing && fc_ipc_identify(fd, &who) &&
+                     fc_service_peer_open(local->config.service, id, &who) == FC_OK; /* which counts those it refuses */
+    if (is_let_in && begin_connection(local, via, id, fd))
+        return;
+    if (is_let_in)
+        fc_service_peer_gone(local->config.service, id);
+    fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, is_refusing || is_let_in);
+    close(fd);
 }
 
 static void watch_listeners(fc_local *local, uint32_t events)
@@ -321,10 +332,7 @@ static void accept_peers(fc_local *local, listener *via)
             local->accept_again_ns = fc_clock_now_ns() + RETRY_MS * FC_NS_PER_MS;
             return;
         }
-        if (atomic_load(&local->is_refusing) || !begin_connection(local, via, fd)) {
-            fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, 1);
-            close(fd);
-        }
+        welcome(local, via, fd);
     }
 }
 
@@ -528,8 +536,11 @@ fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **ou
         return st;
     added->fd = fc_ipc_listen(path, SOCK_SEQPACKET, local->config.socket_mode, BACKLOG);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = added};
-    if (added->fd < 0 || epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0) {
+    st = added->fd >= 0 ? fc_ipc_give(path, local->config.socket_owner, out_reason)
+                        : fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
+    if (st == FC_OK && epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0)
         st = fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
+    if (st != FC_OK) {
         if (added->fd >= 0)
             close(added->fd);
         unlink(path);

@@ -16,14 +16,16 @@
 #ifndef FC_DAEMON_LOCAL_H
 #define FC_DAEMON_LOCAL_H
 
+#include "daemon/access.h"
 #include "daemon/service.h"
 
 typedef struct fc_local fc_local;
 
 typedef struct fc_local_config {
-    fc_service *service;  /* borrowed until close */
-    uint32_t socket_mode; /* permissions of the sockets, such as 0660; 0: as the umask says */
-    uint64_t spin_ns;     /* how long the thread waits awake for more after something came */
+    fc_service *service;                 /* borrowed until close */
+    uint32_t socket_mode;                /* permissions of the sockets, such as 0660; 0: as the umask says */
+    uint64_t spin_ns;                    /* how long the thread waits awake for more after something came */
+    const fc_socket_owner *socket_owner; /* borrowed until close; NULL: whoever the process is */
 } fc_local_config;
 
 /* FC_NO_MEMORY, FC_INTERNAL. Nobody can connect yet. */

@@ -1,4 +1,5 @@
 /* flashcored: wires options, engine, service, transport and loop together, and chooses the exit code. */
+#include "daemon/access.h"
 #include "daemon/certificates.h"
 #include "daemon/deadman.h"
 #include "daemon/engine_open.h"
@@ -17,6 +18,12 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Who may come in over UNIX sockets: the options, looked up. */
+typedef struct doors {
+    fc_access access;
+    fc_socket_owner owner;
+} doors;
+
 /* The whole process, in order of creation. */
 typedef struct process {
     int argc;
@@ -32,6 +39,7 @@ typedef struct process {
     fc_monitor *monitor;     /* NULL: not wanted */
     fc_admin *admin;         /* likewise */
     fc_gpu_watch *gpu_watch; /* NULL: no GPU */
+    doors doors;
 } process;
 
 static fc_status reload(void *context, fc_reason *out_reason)
@@ -61,6 +69,7 @@ static fc_status create_service(process *p, fc_reason *out_reason)
                                 .arena_bytes_per_peer = o->arena_bytes_per_peer,
                                 .device_arena_bytes = o->device_arena_bytes,
                                 .device_arena_bytes_per_peer = o->device_arena_bytes_per_peer,
+                                .access = p->doors.access,
                                 .tunables = fc_reload_tunables(o),
                                 .on_event = fc_loop_wake,
                                 .event_context = p->loop};
@@ -102,10 +111,12 @@ static fc_status open_transport(process *p, fc_reason *out_reason)
     bool has_gpu = p->opened.info.device.engine == FC_ENGINE_CUDA;
     fc_local_config local = {.service = p->service,
                              .socket_mode = (uint32_t)o->socket_mode,
+                             .socket_owner = &p->doors.owner,
                              .spin_ns = has_gpu ? o->spin_us * FC_NS_PER_US : 0};
     fc_transport_config config = {.service = p->service,
                                   .message_bytes = o->message_bytes,
                                   .ipc_mode = (uint32_t)o->socket_mode,
+                                  .ipc_owner = &p->doors.owner,
                                   .pipes_leaked_max = (uint32_t)o->leaked_pipes};
     fc_status st = fc_transport_open(&config, &p->transport, out_reason);
     if (st == FC_OK)
@@ -236,8 +247,24 @@ static fc_exit serve(process *p)
     return code;
 }
 
+static fc_status read_doors(const fc_options *o, doors *out_doors, fc_reason *out_reason)
+{
+    fc_reason why = {""};
+    const char *option = "allow-uid";
+    fc_status st = fc_access_read_uids(o->allow_uid, &out_doors->access.uids, &why);
+    if (st == FC_OK) {
+        option = "allow-gid";
+        st = fc_access_read_gids(o->allow_gid, &out_doors->access.gids, &why);
+    }
+    if (st == FC_OK) {
+        option = "socket-owner, socket-group";
+        st = fc_access_read_owner(o->socket_owner, o->socket_group, &out_doors->owner, &why);
+    }
+    return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "%s: %s", option, why.text);
+}
+
 /* Options that are right one by one, and right together. */
-static fc_status read_options(int argc, char **argv, fc_options *out_options, fc_reason *out_reason)
+static fc_status read_options(int argc, char **argv, fc_options *out_options, doors *out_doors, fc_reason *out_reason)
 {
     fc_engine_attempt_list attempts;
     fc_cpu_list cpus;
@@ -249,6 +276,8 @@ static fc_status read_options(int argc, char **argv, fc_options *out_options, fc
     if (st == FC_OK && !out_options->help && !out_options->version)
         st = fc_certificates_load(out_options, &tls, out_reason);
     fc_tls_destroy(tls);
+    if (st == FC_OK && !out_options->help && !out_options->version)
+        st = read_doors(out_options, out_doors, out_reason);
     return st == FC_OK ? fc_engine_attempts(out_options->engine, out_options->kernel, &attempts, out_reason) : st;
 }
 
@@ -277,11 +306,12 @@ int main(int argc, char **argv)
     p.start_ns = fc_clock_now_ns();
     p.argc = argc;
     p.argv = argv;
-    if (read_options(argc, argv, &p.options, &why) != FC_OK) {
+    if (read_options(argc, argv, &p.options, &p.doors, &why) != FC_OK) {
         fprintf(stderr, "flashcored: %s\nflashcored --help lists the options.\n", why.text);
         return FC_EXIT_USAGE;
     }
     fc_log_start(STDERR_FILENO, p.options.log_level);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes: arenas are files, and too large is an error */
     return show(&p.options) ? FC_EXIT_OK : serve(&p);
 }

@@ -66,3 +66,22 @@ bool fc_nng_listener_has_peer(nng_pipe pipe)
     int error = nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &peer);
     return error != NNG_ECLOSED && error != (NNG_ESYSERR | ENOTCONN);
 }
+
+fc_peer_identity fc_nng_listener_identify(nng_pipe pipe)
+{
+    uint64_t uid = 0, gid = 0;
+    nng_sockaddr address = {.s_family = NNG_AF_UNSPEC};
+    fc_peer_identity who = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+    (void)nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address);
+    who.is_local = address.s_family != NNG_AF_INET && address.s_family != NNG_AF_INET6;
+    if (address.s_family == NNG_AF_INET)
+        who.host = address.s_in.sa_addr;
+    for (size_t i = 0; address.s_family == NNG_AF_INET6 && i < 8; i++) /* a network of one's own has 64 bits of them */
+        who.host = who.host << 8 | address.s_in6.sa_addr[i];
+    if (who.is_local && nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
+        nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_GID, &gid) == 0) {
+        who.uid = (uid_t)uid;
+        who.gid = (gid_t)gid;
+    }
+    return who;
+}

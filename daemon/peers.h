@@ -6,6 +6,7 @@
 #ifndef FC_DAEMON_PEERS_H
 #define FC_DAEMON_PEERS_H
 
+#include "daemon/bucket.h"
 #include "daemon/id_table.h"
 #include "daemon/queue.h"
 
@@ -20,6 +21,7 @@ typedef struct fc_peer {
     fc_share share;
     uint64_t id;
     uint64_t inflight; /* requests counted in and not out */
+    fc_bucket bucket;  /* of its requests a second */
     fc_owner *owner;   /* NULL: not told */
     bool is_open, is_active;
     uint64_t active_ns;          /* when it was last */

@@ -15,6 +15,8 @@ fc_service_tunables fc_reload_tunables(const fc_options *options)
                                  .queue_bytes_per_peer = options->queue_bytes_per_peer,
                                  .inflight_per_peer = options->inflight_per_peer,
                                  .slow_request_ns = options->slow_request_ns,
+                                 .connections_per_uid = options->connections_per_uid,
+                                 .requests_per_second = options->requests_per_second,
                                  .batch_requests = (uint32_t)options->batch_requests};
 }
 

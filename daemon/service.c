@@ -6,7 +6,9 @@
 #include "daemon/dispatch.h"
 #include "daemon/lane.h"
 #include "daemon/log.h"
+#include "daemon/refusals.h"
 #include "daemon/reply.h"
+#include "daemon/service_check.h"
 #include "daemon/slow_log.h"
 
 #include <pthread.h>
@@ -16,7 +18,6 @@
 
 /* Contexts beyond what can wait and run: pings, rejections and `busy` while everything is taken. */
 #define SPARE_REQUESTS 64
-#define LANES_MAX 64
 /* When to ask again for an arena: by then many a one is made or freed. */
 #define ARENA_RETRY_US 20000
 
@@ -32,9 +33,10 @@ struct fc_service {
     fc_dispatch *dispatch;
     fc_arena_store *arenas; /* NULL: there are none */
     fc_lane_context lane_context;
-    fc_lane *lanes[LANES_MAX];
+    fc_lane *lanes[FC_SERVICE_LANES_MAX];
     uint32_t lane_count;
     atomic_int default_kernel;
+    fc_refusals refusals;
 
     pthread_mutex_t tunables_lock; /* guards config.tunables after creation */
 };
@@ -116,35 +118,6 @@ static fc_status create_arenas(fc_service *service)
     return fc_arena_store_create(&store, &service->stats, on_arena_made, service, &service->arenas);
 }
 
-static fc_status check_tunables(const fc_service_tunables *tunables, const fc_engine_info *info, fc_reason *out_reason)
-{
-    if (tunables->queue_requests < 1)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "queue-requests: at least 1 is needed");
-    if (tunables->inflight_per_peer < 1)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "inflight-per-peer: at least 1 is needed");
-    if (tunables->batch_requests < 1 || tunables->batch_requests > FC_BATCH_REQUESTS_MAX)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "batch-requests: 1 to %d are possible", FC_BATCH_REQUESTS_MAX);
-    fc_kernel kernel = tunables->default_kernel;
-    if (kernel != FC_KERNEL_AUTO && ((unsigned)kernel >= FC_KERNEL_COUNT || !info->has_kernel[kernel])) {
-        char names[128];
-        fc_admission_kernel_list(info, names, sizeof names);
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel: this engine has no %s; it has %s",
-                       fc_kernel_name(kernel), names);
-    }
-    return FC_OK;
-}
-
-static fc_status check_config(const fc_service_config *config, fc_reason *out_reason)
-{
-    if (config->tokens > FC_TOKENS_MAX)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "tokens: at most %d are possible", FC_TOKENS_MAX);
-    if (config->head_dim > FC_HEAD_DIM_MAX)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "head-dim: at most %d is possible", FC_HEAD_DIM_MAX);
-    if (config->lane_count > LANES_MAX)
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "lanes: at most %d are possible", LANES_MAX);
-    return FC_OK;
-}
-
 static fc_dispatch_limits dispatch_limits(const fc_service *service)
 {
     const fc_service_tunables *tunables = &service->config.tunables;
@@ -152,6 +125,8 @@ static fc_dispatch_limits dispatch_limits(const fc_service *service)
         .queue_requests = tunables->queue_requests,
         .queue_bytes = tunables->queue_bytes,
         .queue_bytes_per_peer = tunables->queue_bytes_per_peer,
+        .connections_per_owner = tunables->connections_per_uid,
+        .requests_per_second = tunables->requests_per_second,
         .inflight_per_peer = tunables->inflight_per_peer,
         .batch = {.requests = tunables->batch_requests,
                   .segments = service->config.engine_config.lane_segments,
@@ -209,9 +184,9 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
 {
     fc_engine_info info = {.lane_count = 1};
     config->ops->describe(config->engine, &info);
-    fc_status st = check_config(config, out_reason);
+    fc_status st = fc_service_check_config(config, out_reason);
     if (st == FC_OK)
-        st = check_tunables(&config->tunables, &info, out_reason);
+        st = fc_service_check_tunables(&config->tunables, &info, out_reason);
     if (st != FC_OK)
         return st;
     fc_service *service = calloc(1, sizeof *service);
@@ -228,8 +203,8 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
     fc_slow_log_init(&service->slow_log, config->tunables.slow_request_ns);
     fc_stats_init(&service->stats, fc_clock_now_ns());
     service->lane_count = config->lane_count > 0 ? config->lane_count : info.lane_count;
-    if (service->lane_count > LANES_MAX)
-        service->lane_count = LANES_MAX;
+    if (service->lane_count > FC_SERVICE_LANES_MAX)
+        service->lane_count = FC_SERVICE_LANES_MAX;
     fc_dispatch_limits limits = dispatch_limits(service);
     state_limits(service, &limits);
     st = fc_dispatch_create(&limits, &service->stats, on_idle, service, &service->dispatch);
@@ -285,7 +260,7 @@ void fc_service_destroy(fc_service *service)
 
 fc_status fc_service_reconfigure(fc_service *service, const fc_service_tunables *tunables, fc_reason *out_reason)
 {
-    fc_status st = check_tunables(tunables, &service->info, out_reason);
+    fc_status st = fc_service_check_tunables(tunables, &service->info, out_reason);
     if (st != FC_OK)
         return st;
     pthread_mutex_lock(&service->tunables_lock);
@@ -516,6 +491,17 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
     }
 }
 
+fc_status fc_service_peer_open(fc_service *service, uint64_t peer, const fc_peer_identity *who)
+{
+    bool may = !who->is_local || fc_access_allows(&service->config.access, who->uid, who->gid);
+    fc_status st = may ? fc_dispatch_open_peer(service->dispatch, peer, fc_peer_owner(who)) : FC_UNAUTHORIZED;
+    if (st != FC_OK) {
+        fc_stats_add(&service->stats, FC_COUNT_PIPES_REFUSED, 1);
+        fc_refusals_log(&service->refusals, who, st);
+    }
+    return st;
+}
+
 static void begin(fc_service *service, fc_request *request, const void *bytes, size_t size_bytes, uint64_t peer)
 {
     request->bytes = bytes;
@@ -546,6 +532,7 @@ void fc_service_receive(fc_service *service, fc_request *request, const void *by
     begin(service, request, bytes, size_bytes, peer);
     fc_status st = fc_codec_decode_request(bytes, size_bytes, &wire, &reason);
     request->item.id = wire.id;
+    uint64_t retry_after_us = 0;
     if (st == FC_OK && size_bytes > service->config.message_bytes)
         st = fc_fail(FC_TOO_LARGE, &reason, "%zu bytes; the limit message_bytes is %llu", size_bytes,
                      (unsigned long long)service->config.message_bytes);
@@ -555,6 +542,12 @@ void fc_service_receive(fc_service *service, fc_request *request, const void *by
         return;
     }
     request->op = wire.op;
+    st = fc_dispatch_check_rate(service->dispatch, request, &retry_after_us, &reason);
+    if (st != FC_OK) {
+        fc_stats_add(&service->stats, FC_COUNT_OVER_RATE, 1);
+        fc_reply_status(service->dispatch, request, st, reason.text, retry_after_us);
+        return;
+    }
     atomic_fetch_add_explicit(&request->stats->requests[wire.op], 1, memory_order_relaxed);
     perform(service, request, &wire);
 }

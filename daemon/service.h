@@ -11,6 +11,7 @@
 #ifndef FC_DAEMON_SERVICE_H
 #define FC_DAEMON_SERVICE_H
 
+#include "daemon/access.h"
 #include "daemon/cpu_list.h"
 #include "daemon/stats.h"
 #include "kernels/engine.h"
@@ -36,6 +37,8 @@ typedef struct fc_service_tunables {
     uint64_t queue_bytes;          /* message bytes they may hold together; one request always fits an empty queue */
     uint64_t queue_bytes_per_peer; /* and those of one connection, whose first may be longer; 0: any number */
     uint64_t inflight_per_peer;    /* requests of one connection between reception and reply, >= 1 */
+    uint64_t connections_per_uid;  /* of one user, or of one host over tcp; 0: any number */
+    uint64_t requests_per_second;  /* of one connection; 0: any number */
     uint32_t batch_requests;       /* requests of one launch, >= 1, at most FC_BATCH_REQUESTS_MAX */
     uint64_t slow_request_ns;      /* what takes so long is logged; 0: nothing is */
 } fc_service_tunables;
@@ -56,6 +59,7 @@ typedef struct fc_service_config {
     uint64_t arena_bytes_per_peer;  /* of one connection's arenas */
     uint64_t device_arena_bytes;    /* of all device arenas; 0, or an engine without device memory: there are none */
     uint64_t device_arena_bytes_per_peer;
+    fc_access access; /* who may connect over UNIX sockets */
     fc_service_tunables tunables;
     fc_service_on_event on_event; /* may be NULL */
     void *event_context;
@@ -120,6 +124,10 @@ typedef struct fc_reply_sink {
      * (fc_request.reply_fds), which stay the request's. */
     bool is_local;
 } fc_reply_sink;
+
+/* A connection has come; before its first message. FC_UNAUTHORIZED: it may not be here; FC_BUSY: its user has too many;
+ * FC_NO_MEMORY: all of these are logged, and it is to be closed. After FC_OK fc_service_peer_gone() ends it. */
+fc_status fc_service_peer_open(fc_service *service, uint64_t peer, const fc_peer_identity *who);
 
 /* Takes a message. request: fc_request_init()ed memory of the transport, not in use; it and bytes must stay until
  * send() or drop() was called (request until fc_service_sent()). peer names the connection, never 0. */

@@ -220,19 +220,32 @@ free_slot:
 
 /* --- connections -------------------------------------------------------------------------------------------------- */
 
+/* Refusals are counted where they are decided. */
+static bool may_open(fc_transport *transport, nng_pipe pipe)
+{
+    const fc_peer_identity who = fc_nng_listener_identify(pipe);
+    if (atomic_load(&transport->phase) != PHASE_OPEN) {
+        fc_stats_add(transport->stats, FC_COUNT_PIPES_REFUSED, 1);
+        return false;
+    }
+    return fc_service_peer_open(transport->config.service, (uint64_t)nng_pipe_id(pipe), &who) == FC_OK;
+}
+
 static void on_pipe_opening(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     fc_transport *transport = argument;
     (void)event;
-    uint64_t *sent = NULL;
-    if (atomic_load(&transport->phase) == PHASE_OPEN) {
-        pthread_mutex_lock(&transport->pipes_lock);
-        sent = fc_id_table_put(&transport->sent, (uint64_t)nng_pipe_id(pipe));
-        transport->opened_count += sent != NULL;
-        pthread_mutex_unlock(&transport->pipes_lock);
+    if (!may_open(transport, pipe)) {
+        nng_pipe_close(pipe);
+        return;
     }
+    pthread_mutex_lock(&transport->pipes_lock);
+    const uint64_t *sent = fc_id_table_put(&transport->sent, (uint64_t)nng_pipe_id(pipe));
+    transport->opened_count += sent != NULL;
+    pthread_mutex_unlock(&transport->pipes_lock);
     if (sent == NULL) {
         fc_stats_add(transport->stats, FC_COUNT_PIPES_REFUSED, 1);
+        fc_service_peer_gone(transport->config.service, (uint64_t)nng_pipe_id(pipe));
         nng_pipe_close(pipe);
         return;
     }
@@ -557,8 +570,13 @@ fc_status fc_transport_listen(fc_transport *transport, const char *url, char out
     }
     nng_listener listener;
     fc_status st = fc_nng_listener_open(transport->socket, url, transport->config.ipc_mode, &listener, out_reason);
-    if (st == FC_OK && is_ipc && (st = fc_nng_listener_fix_probe(url + 6, out_reason)) != FC_OK)
-        nng_listener_close(listener);
+    if (st == FC_OK && is_ipc) {
+        st = fc_ipc_give(url + 6, transport->config.ipc_owner, out_reason);
+        if (st == FC_OK)
+            st = fc_nng_listener_fix_probe(url + 6, out_reason);
+        if (st != FC_OK)
+            nng_listener_close(listener);
+    }
     if (st != FC_OK) {
         fc_ipc_claim_release(&claim);
         return st;

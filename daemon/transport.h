@@ -10,15 +10,17 @@
 #ifndef FC_DAEMON_TRANSPORT_H
 #define FC_DAEMON_TRANSPORT_H
 
+#include "daemon/access.h"
 #include "daemon/service.h"
 
 typedef struct fc_transport fc_transport;
 
 typedef struct fc_transport_config {
-    fc_service *service;       /* borrowed until close */
-    uint64_t message_bytes;    /* larger messages cut the connection they come on */
-    uint32_t ipc_mode;         /* permissions of ipc socket files, such as 0660; 0: as the umask says */
-    uint32_t pipes_leaked_max; /* raise FC_EVENT_PIPES_LEAKED past this many; 0: never */
+    fc_service *service;              /* borrowed until close */
+    uint64_t message_bytes;           /* larger messages cut the connection they come on */
+    uint32_t ipc_mode;                /* permissions of ipc socket files, such as 0660; 0: as the umask says */
+    const fc_socket_owner *ipc_owner; /* of those; borrowed until close; NULL: whoever the process is */
+    uint32_t pipes_leaked_max;        /* raise FC_EVENT_PIPES_LEAKED past this many; 0: never */
 } fc_transport_config;
 
 /* Opens the socket and its contexts; nobody can connect yet. FC_NO_MEMORY, FC_INTERNAL. */

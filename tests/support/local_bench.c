@@ -11,6 +11,11 @@
 
 void local_bench_open(local_bench *b)
 {
+    local_bench_open_with(b, &(local_bench_options){.requests_per_second = 0});
+}
+
+void local_bench_open_with(local_bench *b, const local_bench_options *options)
+{
     fc_reason reason = {""};
     service_bench_prepare(&b->service);
     fc_service_config config = service_bench_config(&b->service);
@@ -18,6 +23,9 @@ void local_bench_open(local_bench *b)
     config.arena_bytes_per_peer = LOCAL_BENCH_PEER_BYTES;
     config.device_arena_bytes = LOCAL_BENCH_ARENA_BYTES;
     config.device_arena_bytes_per_peer = LOCAL_BENCH_PEER_BYTES;
+    config.access = options->access;
+    config.tunables.connections_per_uid = options->connections_per_uid;
+    config.tunables.requests_per_second = options->requests_per_second;
     service_bench_open_with(&b->service, &config);
     snprintf(b->directory, sizeof b->directory, "/tmp/fc-local-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(b->directory));

@@ -19,6 +19,13 @@ typedef struct local_bench {
 
 void local_bench_open(local_bench *b);
 
+/* With who may come, and how much; zeros: anybody, any number. */
+typedef struct local_bench_options {
+    fc_access access;
+    uint64_t connections_per_uid, requests_per_second;
+} local_bench_options;
+void local_bench_open_with(local_bench *b, const local_bench_options *options);
+
 /* Lets go what the engine holds and ends everything; the folder must be empty then. */
 void local_bench_close(local_bench *b);
 

@@ -1,0 +1,30 @@
+/* See refusals.h. */
+#include "daemon/refusals.h"
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+
+static const char *why(fc_status status)
+{
+    switch (status) {
+    case FC_UNAUTHORIZED:
+        return "neither allow-uid nor allow-gid names it";
+    case FC_BUSY:
+        return "connections-per-uid";
+    default:
+        return fc_status_name(status);
+    }
+}
+
+void fc_refusals_log(fc_refusals *refusals, const fc_peer_identity *who, fc_status status)
+{
+    uint64_t now_ns = fc_clock_now_ns(), last_ns = atomic_load(&refusals->logged_ns);
+    atomic_fetch_add(&refusals->count, 1);
+    if ((last_ns != 0 && fc_clock_elapsed_ns(last_ns, now_ns) < FC_NS_PER_S) ||
+        !atomic_compare_exchange_strong(&refusals->logged_ns, &last_ns, now_ns))
+        return;
+    fc_log(FC_LOG_WARN, "peer_refused", fc_log_text("why", why(status)),
+           fc_log_int("uid", who->is_local ? (int64_t)who->uid : -1),
+           fc_log_int("gid", who->is_local ? (int64_t)who->gid : -1),
+           fc_log_uint("since_last", atomic_exchange(&refusals->count, 0)));
+}

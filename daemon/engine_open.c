@@ -50,7 +50,8 @@ static fc_status open_kind(fc_engine_kind kind, const fc_options *options, fc_op
                                           .lane_staging_bytes = options->lane_staging_bytes,
                                           .lane_segments = (uint32_t)options->batch_entries,
                                           .lane_jobs = FC_BATCH_REQUESTS_MAX,
-                                          .spin_us = (uint32_t)options->spin_us}};
+                                          .spin_us = (uint32_t)options->spin_us,
+                                          .scrubs = options->scrub}};
     fc_status st = fc_engine_load(kind, options->cuda_engine, &opened.ops, out_reason);
     if (st != FC_OK)
         return st;

@@ -380,6 +380,22 @@ static fc_status run_batch(fc_engine_lane *lane, batch *b, fc_reason *out_reason
     return st;
 }
 
+/* Clears what the launch left in the lane's memory. What it leaves in its callers' memory is theirs. */
+static fc_status scrub(fc_engine_lane *lane, const batch *b, const fc_engine_job *jobs, fc_reason *out_reason)
+{
+    size_t workspace_bytes = 0;
+    for (uint32_t i = 0; i < b->job_count; i++)
+        workspace_bytes += jobs[i].plan.workspace_bytes;
+    memset(lane->staging, 0, b->layout.end);
+    lane->has_head = false;
+    cudaError_t error = cudaMemsetAsync(lane->d_buffer, 0, b->layout.end, lane->stream);
+    if (error == cudaSuccess && workspace_bytes > 0)
+        error = cudaMemsetAsync(lane->d_workspace, 0, workspace_bytes, lane->stream);
+    if (error == cudaSuccess)
+        error = cudaStreamSynchronize(lane->stream);
+    return error == cudaSuccess ? FC_OK : settle(lane, error, "scrubbing", out_reason);
+}
+
 fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count,
                            fc_engine_timing *out_timing, fc_reason *out_reason)
 {
@@ -396,13 +412,17 @@ fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint
     if (b.launch.block_count == 0) /* no queries at all */
         return FC_OK;
     st = run_batch(lane, &b, out_reason);
-    if (st != FC_OK)
-        return st;
-    *out_timing = (fc_engine_timing){.copy_in_us = elapsed_us(lane, MARK_START),
-                                     .kernel_us = elapsed_us(lane, MARK_COPIED_IN),
-                                     .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
-    unpack(lane, &b);
-    return FC_OK;
+    if (st == FC_OK) {
+        *out_timing = (fc_engine_timing){.copy_in_us = elapsed_us(lane, MARK_START),
+                                         .kernel_us = elapsed_us(lane, MARK_COPIED_IN),
+                                         .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
+        unpack(lane, &b);
+    }
+    if (lane->engine->config.scrubs && st != FC_DEVICE_LOST) {
+        fc_status scrubbed = scrub(lane, &b, jobs, out_reason);
+        st = st == FC_OK ? scrubbed : st;
+    }
+    return st;
 }
 
 /* --- opening and closing ---------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
-#define FC_ENGINE_ABI_VERSION 5
+#define FC_ENGINE_ABI_VERSION 6
 
 typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;
@@ -27,6 +27,7 @@ typedef struct fc_engine_config {
     uint32_t lane_segments;    /* batch entries one launch may hold */
     uint32_t lane_jobs;        /* jobs one launch may hold */
     uint32_t spin_us;          /* how long a lane waits awake for the device before it sleeps */
+    bool scrubs;               /* after each launch, clear what it left in the lane's memory, before lane_run returns */
 } fc_engine_config;
 
 typedef struct fc_engine_info {

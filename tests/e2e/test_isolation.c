@@ -319,7 +319,7 @@ int main(void)
     memset(marks, MARK, sizeof marks);
     Suite *suite = suite_create("isolation");
     TCase *core = fc_e2e_case(suite, "core");
-    tcase_add_loop_test(core, messages_hold_nothing_of_others, 0, 2);
+    tcase_add_loop_test(core, messages_hold_nothing_of_others, 0, 4);
     tcase_add_test(core, arenas_hold_nothing_of_others);
     return fc_e2e_main(suite);
 }

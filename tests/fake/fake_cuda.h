@@ -55,4 +55,8 @@ void fake_cuda_reset(void);
 typedef unsigned long (*fake_cuda_launches_fn)(unsigned *out_last_segments);
 unsigned long fake_cuda_launches(unsigned *out_last_segments);
 
+/* Live allocations of the runtime's own, device and pinned, that hold these bytes somewhere. */
+typedef unsigned long (*fake_cuda_holders_fn)(const void *bytes, unsigned long size_bytes);
+unsigned long fake_cuda_holders(const void *bytes, unsigned long size_bytes);
+
 #endif

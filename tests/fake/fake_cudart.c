@@ -363,6 +363,18 @@ cudaError_t cudaMallocHost(void **pointer, size_t bytes)
     return leave(error);
 }
 
+EXPORT unsigned long fake_cuda_holders(const void *bytes, unsigned long size_bytes)
+{
+    unsigned long count = 0;
+    lock();
+    for (int i = 0; i < MAX_BLOCKS; i++) {
+        const block *b = &fake.blocks[i];
+        count += b->bytes != NULL && !b->is_foreign && memmem(b->bytes, b->size, bytes, size_bytes) != NULL;
+    }
+    unlock();
+    return count;
+}
+
 EXPORT void *fake_cuda_allocate(unsigned long bytes, void **out_bytes)
 {
     char *real = NULL;

@@ -37,6 +37,7 @@ cuda_fake cuda_fake_load(const char *file)
     fake.ops = entry();
     *(void **)&fake.break_call = symbol(object, "fake_cuda_fail");
     *(void **)&fake.live = symbol(object, "fake_cuda_live");
+    *(void **)&fake.holders = symbol(object, "fake_cuda_holders");
     *(void **)&fake.machine = symbol(object, "fake_cuda_machine");
     *(void **)&fake.reset = symbol(object, "fake_cuda_reset");
     *(void **)&fake.launches = symbol(object, "fake_cuda_launches");

@@ -19,6 +19,7 @@ typedef struct cuda_fake {
     fake_cuda_copied_fn copied;
     fake_cuda_allocate_fn allocate;
     fake_cuda_release_fn release;
+    fake_cuda_holders_fn holders;
 } cuda_fake;
 
 /* Loads build/tests/FILE; ends the program where there is none. */

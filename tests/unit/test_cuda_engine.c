@@ -430,6 +430,49 @@ START_TEST(every_cuda_call_may_fail)
 }
 END_TEST
 
+/* --- scrubbing ---------------------------------------------------------------------------------------------------- */
+
+/* Runs a job full of a mark; `call` fails (0: none). Returns how much of the lane's memory still holds the mark. */
+static unsigned long marks_left(bool scrubs, unsigned long call)
+{
+    enum { MARK = 0x5a };
+    uint8_t mark[16];
+    rig r;
+    made_job made;
+    fc_reason reason = {""};
+    fc_engine_timing timing;
+    fc_engine_config config = CONFIG;
+    config.scrubs = scrubs;
+    memset(mark, MARK, sizeof mark);
+    ck_assert_int_eq(rig_open(&r, &fake, &config, &reason), FC_OK);
+    make_job(&made, &ROWS[0], FC_KERNEL_BASELINE, &fake, r.engine);
+    split_by_hand(&made, 3, 1);
+    const fc_problem *p = &made.job.problem;
+    size_t q_bytes = 2u * (size_t)(p->batch * p->q_heads * p->q_len * p->head_dim);
+    size_t k_bytes = 2u * (size_t)(p->batch * p->kv_heads * p->kv_len * p->head_dim);
+    memset((void *)(uintptr_t)made.job.tensors.q, MARK, q_bytes);
+    memset((void *)(uintptr_t)made.job.tensors.k, MARK, k_bytes);
+    memset((void *)(uintptr_t)made.job.tensors.v, MARK, k_bytes);
+    fake.break_call(call, CUDA_OUT_OF_MEMORY, 0);
+    fc_status st = fake.ops->lane_run(r.lane, &made.job, 1, &timing, &reason);
+    fake.break_call(0, 0, 0);
+    ck_assert(call > 0 || st == FC_OK);
+    unsigned long left = fake.holders(mark, sizeof mark);
+    free_job(&made);
+    rig_close(&r, &fake);
+    return left;
+}
+
+START_TEST(a_lane_that_scrubs_keeps_nothing)
+{
+    ck_assert_uint_ge(marks_left(false, 0), 2); /* staging and device */
+    ck_assert_uint_eq(marks_left(true, 0), 0);
+    /* Nor of a launch that failed in its first calls: later ones are the scrubbing's own. */
+    for (unsigned long call = 1; call <= 4; call++)
+        ck_assert_msg(marks_left(true, call) == 0, "call %lu", call);
+}
+END_TEST
+
 int main(void)
 {
     fake = cuda_fake_load(CUDA_FAKE);
@@ -447,6 +490,7 @@ int main(void)
     tcase_add_test(tests, a_build_for_other_gpus_does_without_hopper);
     tcase_add_test(tests, the_engine_says_what_it_is);
     tcase_add_loop_test(tests, every_cuda_call_may_fail, 0, sizeof FAILURES / sizeof *FAILURES);
+    tcase_add_test(tests, a_lane_that_scrubs_keeps_nothing);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

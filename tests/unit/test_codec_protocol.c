@@ -194,6 +194,17 @@ static fc_wire_attend every_key_attend(void)
                             .deadline_us = 250000};
 }
 
+static const uint64_t ARENA = 7640891576956012808u;
+
+static fc_wire_attend arena_attend(void)
+{
+    fc_wire_attend attend = {.window_left = -1, .window_right = -1, .out_at = {true, ARENA, 1572864}};
+    fc_wire_tensor *tensors[] = {&attend.q, &attend.k, &attend.v};
+    for (uint64_t i = 0; i < 3; i++)
+        *tensors[i] = (fc_wire_tensor){FC_F16, 4, {1, 8, 512, 64}, NULL, 524288, .place = {true, ARENA, i * 524288}};
+    return attend;
+}
+
 typedef struct request_row {
     const char *name;
     fc_wire_request request;
@@ -218,6 +229,13 @@ static size_t make_requests(request_row rows[REQUESTS_MAX])
         "attend-every-key-request", {.id = 4294967299, .op = FC_OP_ATTEND, .attend = every_key_attend()}, true};
     rows[count++] = (request_row){"cancel-request", {.id = 3, .op = FC_OP_CANCEL, .cancel_target = 2}, true};
     rows[count++] = (request_row){"stats-request", {.id = 9, .op = FC_OP_STATS}, true};
+    rows[count++] =
+        (request_row){"arena-create-request",
+                      {.id = 10, .op = FC_OP_ARENA_CREATE, .arena_bytes = 4000000, .arena_kind = FC_ARENA_DEVICE},
+                      true};
+    rows[count++] =
+        (request_row){"attend-arena-request", {.id = 11, .op = FC_OP_ATTEND, .attend = arena_attend()}, true};
+    rows[count++] = (request_row){"arena-destroy-request", {.id = 12, .op = FC_OP_ARENA_DESTROY, .arena = ARENA}, true};
     rows[count++] = (request_row){"drain-request", {.id = 1, .op = FC_OP_DRAIN}, true};
     rows[count++] =
         (request_row){"log-level-request", {.id = 2, .op = FC_OP_LOG_LEVEL, .word = fc_wire_text_make("debug")}, true};
@@ -226,13 +244,22 @@ static size_t make_requests(request_row rows[REQUESTS_MAX])
     return count;
 }
 
+static void assert_same_place(const fc_wire_place *got, const fc_wire_place *want)
+{
+    ck_assert_int_eq(got->is_set, want->is_set);
+    if (want->is_set)
+        ck_assert(got->arena == want->arena && got->offset == want->offset);
+}
+
 static void assert_same_tensor(const fc_wire_tensor *got, const fc_wire_tensor *want)
 {
     ck_assert_int_eq(got->dtype, want->dtype);
     ck_assert_uint_eq(got->rank, want->rank);
     ck_assert_mem_eq(got->shape, want->shape, got->rank * sizeof got->shape[0]);
     ck_assert_uint_eq(got->data_bytes, want->data_bytes);
-    ck_assert_mem_eq(got->data, want->data, got->data_bytes);
+    assert_same_place(&got->place, &want->place);
+    if (!want->place.is_set)
+        ck_assert_mem_eq(got->data, want->data, got->data_bytes);
 }
 
 static void assert_same_attend(const fc_wire_attend *got, const fc_wire_attend *want)
@@ -255,6 +282,8 @@ static void assert_same_attend(const fc_wire_attend *got, const fc_wire_attend *
     }
     ck_assert(same_text(got->kernel, want->kernel));
     ck_assert_int_eq(got->wants_lse, want->wants_lse);
+    assert_same_place(&got->out_at, &want->out_at);
+    assert_same_place(&got->lse_at, &want->lse_at);
     ck_assert_uint_eq(got->deadline_us, want->deadline_us);
 }
 
@@ -274,6 +303,9 @@ START_TEST(golden_requests_say_what_they_are_said_to)
         ck_assert_uint_eq(got.id, rows[i].request.id);
         ck_assert_int_eq(got.op, rows[i].request.op);
         ck_assert_uint_eq(got.cancel_target, rows[i].request.cancel_target);
+        ck_assert_uint_eq(got.arena_bytes, rows[i].request.arena_bytes);
+        ck_assert_int_eq(got.arena_kind, rows[i].request.arena_kind);
+        ck_assert_uint_eq(got.arena, rows[i].request.arena);
         ck_assert(same_text(got.word, rows[i].request.word));
         if (got.op == FC_OP_ATTEND)
             assert_same_attend(&got.attend, &rows[i].request.attend);
@@ -347,6 +379,16 @@ static fc_wire_reply stats_reply(void)
     return reply;
 }
 
+static fc_wire_reply arena_reply(void)
+{
+    fc_wire_reply reply = {.id = 10, .body = FC_BODY_ARENA};
+    reply.arena.id = ARENA;
+    reply.arena.bytes = 4194304;
+    reply.arena.is_device = true;
+    memcpy(reply.arena.uuid, "\x0f\x8f\xad\x5b\xd9\xcb\x46\x9f\xa1\x65\x70\x86\x77\x28\x95\x0e", FC_UUID_BYTES);
+    return reply;
+}
+
 typedef struct reply_row {
     const char *name;
     fc_wire_reply reply;
@@ -363,6 +405,7 @@ static size_t make_replies(reply_row rows[16])
     rows[count++] = (reply_row){
         "cancelled-reply", {.id = 2, .status = FC_CANCELLED, .error = fc_wire_text_make("taken back by the caller")}};
     rows[count++] = (reply_row){"stats-reply", stats_reply()};
+    rows[count++] = (reply_row){"arena-create-reply", arena_reply()};
     rows[count++] = (reply_row){"busy-reply",
                                 {.id = 2,
                                  .status = FC_BUSY,
@@ -430,6 +473,8 @@ START_TEST(golden_replies_say_what_they_are_said_to)
             assert_same_attend_reply(&got, want);
         if (got.body == FC_BODY_HELLO)
             assert_same_hello(&got.hello, &want->hello);
+        if (got.body == FC_BODY_ARENA)
+            ck_assert_mem_eq(&got.arena, &want->arena, sizeof got.arena);
         if (got.body == FC_BODY_STATS)
             assert_same_stats(&got.stats, &want->stats);
         ck_assert_int_eq(fc_codec_encode_reply(want, buffer, sizeof buffer, &size), FC_OK);

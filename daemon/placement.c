@@ -11,15 +11,22 @@ typedef struct piece {
     uint8_t *begin; /* once resolved; NULL: not in an arena */
 } piece;
 
-static fc_status resolve_piece(fc_arena_store *store, uint64_t peer, piece *p, fc_arena **out_arena,
-                               fc_reason *out_reason)
+/* The arena a piece names: most requests have all five in one, and that is asked for once. NULL: there is none. */
+static fc_arena *find_arena(fc_arena_store *store, uint64_t peer, const piece *pieces, int index,
+                            fc_arena *const *arenas)
+{
+    for (int i = 0; i < index; i++)
+        if (arenas[i] != NULL && pieces[i].place->arena == pieces[index].place->arena)
+            return arenas[i];
+    return fc_arena_acquire(store, peer, pieces[index].place->arena);
+}
+
+static fc_status resolve_piece(piece *p, const fc_arena *arena, fc_reason *out_reason)
 {
     uint64_t end;
-    fc_arena *arena = fc_arena_acquire(store, peer, p->place->arena);
     if (arena == NULL)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s.arena: this connection has no arena %llu", p->name,
                        (unsigned long long)p->place->arena);
-    *out_arena = arena;
     if (p->place->offset % FC_ARENA_ALIGNMENT != 0)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s.offset: %llu is not a multiple of %d", p->name,
                        (unsigned long long)p->place->offset, FC_ARENA_ALIGNMENT);
@@ -85,8 +92,10 @@ fc_status fc_placement_resolve(fc_arena_store *store, uint64_t peer, bool is_loc
     memset(out_placement, 0, sizeof *out_placement);
     for (int i = 0; i < FC_PLACE_COUNT; i++) {
         fc_status st = check_channel(&pieces[i], is_local, store != NULL, out_reason);
-        if (st == FC_OK && pieces[i].place->is_set)
-            st = resolve_piece(store, peer, &pieces[i], &out_placement->arenas[i], out_reason);
+        if (st == FC_OK && pieces[i].place->is_set) {
+            out_placement->arenas[i] = find_arena(store, peer, pieces, i, out_placement->arenas);
+            st = resolve_piece(&pieces[i], out_placement->arenas[i], out_reason);
+        }
         if (st != FC_OK)
             return st;
     }
@@ -110,7 +119,12 @@ fc_status fc_placement_resolve(fc_arena_store *store, uint64_t peer, bool is_loc
 
 void fc_placement_release(fc_placement *placement)
 {
-    for (int i = 0; i < FC_PLACE_COUNT; i++)
-        fc_arena_release(placement->arenas[i]);
+    for (int i = 0; i < FC_PLACE_COUNT; i++) {
+        bool is_held_once = true;
+        for (int earlier = 0; earlier < i; earlier++)
+            is_held_once = is_held_once && placement->arenas[earlier] != placement->arenas[i];
+        if (is_held_once)
+            fc_arena_release(placement->arenas[i]);
+    }
     memset(placement, 0, sizeof *placement);
 }

@@ -12,7 +12,7 @@
 enum { FC_PLACE_Q, FC_PLACE_K, FC_PLACE_V, FC_PLACE_OUT, FC_PLACE_LSE, FC_PLACE_COUNT };
 
 typedef struct fc_placement {
-    fc_arena *arenas[FC_PLACE_COUNT]; /* NULL: not in one */
+    fc_arena *arenas[FC_PLACE_COUNT]; /* NULL: not in one. Each is held once, whatever lies there */
     fc_memory_places places;          /* what memory they are, for the engine */
     uint8_t *out;                     /* NULL: goes into the reply */
     float *lse;                       /* likewise */

@@ -395,7 +395,7 @@ $(BUILD)/bench/gpu_floors_fake: $(patsubst %.c,$(OBJ)/fake/%.o,tests/bench/gpu_f
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lm
 
-bench-service: all $(BENCH_BIN) ## time the service beside its floors and a Python gRPC peer (BENCH_PYTHON: one that has torch and grpcio)
+bench-service: all $(BENCH_BIN) ## time the service beside its floors and a Python gRPC peer (BENCH_PYTHON: one that has torch, grpcio, protobuf)
 	@tests/bench/bench_service.py --build $(BUILD) --out docs/bench --readme README.md --peer-python $(BENCH_PYTHON)
 
 # The runs of tests/bench/test_service.py want what no GPU is needed for.

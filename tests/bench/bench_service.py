@@ -5,7 +5,7 @@ bench_service.py --build build --out docs/bench [--engine cuda] [--peer-python p
 
 Writes OUT/service_ENGINE.json, raw figures, and what service_report.py makes of them: the table it prints, the chart beside
 the JSON and, from a GPU, README's block. A part that fails is named in it under "failed", one the build at hand lacks or that the time no longer allows under "skipped", and the
-rest goes on; the file is written anew after each part. Needs Python alone; the peer (grpc_peer.py) torch and grpcio.
+rest goes on; the file is written anew after each part. Needs Python alone; the peer (grpc_peer.py) torch, grpcio and protobuf.
 """
 import argparse
 import json
@@ -333,7 +333,7 @@ def main():
     parser.add_argument("--gpu-floors", default="gpu_floors", help="the program of that name in BUILD/bench")
     parser.add_argument("--seconds", type=float, default=1, help="of each load (default 1)")
     parser.add_argument("--budget", type=float, default=140, help="seconds after which no further part begins (default 140)")
-    parser.add_argument("--peer-python", help="a Python that has torch and grpcio; without it the peer is left out")
+    parser.add_argument("--peer-python", help="a Python that has torch, grpcio and protobuf; without it the peer is left out")
     parser.add_argument("--quick", action="store_true", help="a tenth of a second each, fewer clients: to see that it runs")
     args = parser.parse_args()
     if args.engine == "auto":

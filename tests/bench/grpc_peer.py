@@ -4,8 +4,13 @@
 grpc_peer.py serve B,H,S,D                      prints its address, then answers until its standard input ends
 grpc_peer.py drive ADDRESS B,H,S,D CLIENTS SECONDS   prints a JSON object of what that many clients see, a process each
 
-A request is the bytes of q, k and v in f16, one behind the other, and the reply those of the output: less than what a
-service would have to say in practice, and no protobuf around it. Needs grpcio; the server torch and numpy, too.
+The messages are what protoc would make of
+
+    message Request { bytes q = 1; bytes k = 2; bytes v = 3; repeated int32 shape = 4; }
+    message Reply { bytes out = 1; }
+
+made here at run time. Every client is a process with a channel of its own. Needs grpcio, protobuf and numpy; the server
+torch, too.
 """
 import json
 import multiprocessing
@@ -15,6 +20,22 @@ import time
 METHOD = "/flashcore.Peer/Attend"
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 WORKERS = 16
+
+
+def messages():
+    """The classes of Request and Reply."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="peer.proto", package="flashcore", syntax="proto3")
+    for name, fields in (("Request", ("q", "k", "v", "shape")), ("Reply", ("out",))):
+        message = file.message_type.add(name=name)
+        for number, field in enumerate(fields, 1):
+            is_shape = field == "shape"
+            message.field.add(name=field, number=number, type=kinds.TYPE_INT32 if is_shape else kinds.TYPE_BYTES,
+                              label=kinds.LABEL_REPEATED if is_shape else kinds.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return [message_factory.GetMessageClass(pool.FindMessageTypeByName("flashcore." + name)) for name in ("Request", "Reply")]
 
 
 def sides(text):
@@ -32,16 +53,22 @@ def serve(shape):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     warnings.filterwarnings("ignore", message="The given buffer is not writable")
 
+    request_class, reply_class = messages()
+
     @torch.inference_mode()
     def attend(request, _context):
-        q, k, v = torch.frombuffer(request, dtype=torch.float16).view(3, *shape).to(device)
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v).cpu().numpy().tobytes()
+        q, k, v = (torch.frombuffer(data, dtype=torch.float16).reshape(tuple(request.shape)).to(device)
+                   for data in (request.q, request.k, request.v))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return reply_class(out=out.cpu().numpy().tobytes())
 
-    count = shape[0] * shape[1] * shape[2] * shape[3]
-    attend(bytes(6 * count), None)  # what PyTorch sets up at the first call is not a client's to wait for
+    # What PyTorch sets up at the first call is not a client's to wait for.
+    zeros = bytes(2 * shape[0] * shape[1] * shape[2] * shape[3])
+    attend(request_class(q=zeros, k=zeros, v=zeros, shape=shape), None)
     service, method = METHOD.strip("/").split("/")
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=WORKERS), options=OPTIONS)
-    handlers = {method: grpc.unary_unary_rpc_method_handler(attend)}
+    handlers = {method: grpc.unary_unary_rpc_method_handler(
+        attend, request_deserializer=request_class.FromString, response_serializer=reply_class.SerializeToString)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -55,17 +82,25 @@ def serve(shape):
 
 def ask_for(address, shape, seconds, gate, results):
     import grpc
-    count = shape[0] * shape[1] * shape[2] * shape[3]
-    request, times = bytes(bytearray(range(48, 64)) * (3 * count // 8)), []
+    import numpy
+    request_class, reply_class = messages()
+    random, times = numpy.random.default_rng(1), []
+    q, k, v = (random.standard_normal(shape, dtype=numpy.float32).astype(numpy.float16) for _ in range(3))
+
+    def ask(call):
+        reply = call(request_class(q=q.tobytes(), k=k.tobytes(), v=v.tobytes(), shape=shape), wait_for_ready=True, timeout=60)
+        return numpy.frombuffer(reply.out, dtype=numpy.float16).reshape(shape)
+
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
-        call = channel.unary_unary(METHOD)
+        call = channel.unary_unary(METHOD, request_serializer=request_class.SerializeToString,
+                                   response_deserializer=reply_class.FromString)
         for _ in range(3):
-            if len(call(request, wait_for_ready=True, timeout=60)) != 2 * count:
-                raise RuntimeError("a reply of the wrong size")
+            if not numpy.isfinite(ask(call)).all():
+                raise RuntimeError("a reply that cannot be right")
         gate.wait(60)
         begin = now = time.perf_counter()
         while now < begin + seconds:
-            call(request, timeout=60)
+            ask(call)
             times.append(time.perf_counter() - now)
             now += times[-1]
     results.put(times)

@@ -315,6 +315,15 @@ def has_gpu(args):
                                                timeout=60, env=environment_of(args)).returncode == 0
 
 
+def throttled_us():
+    """How long the machine has held this group of processes back, by its quota of processors; None: it does not say."""
+    try:
+        words = pathlib.Path("/sys/fs/cgroup/cpu.stat").read_text().split()
+        return int(words[words.index("throttled_usec") + 1])
+    except (OSError, ValueError):
+        return None
+
+
 def processor():
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -343,7 +352,10 @@ def main():
               "floors": {"echo": {}}, "daemon": {}, "service": [], "peer": {}, "failed": [], "skipped": []}
     with tempfile.TemporaryDirectory(prefix="bench-service.") as folder:
         bench = Bench(args, pathlib.Path(folder), report)
+        before_us = throttled_us()
         bench.run()
+        report["throttled_us"] = None if before_us is None else throttled_us() - before_us
+        bench.save()
     service_report.publish(bench.path, bench.path.with_suffix(".svg"), args.readme if args.engine == "cuda" else None)
 
 

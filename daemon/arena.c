@@ -1,6 +1,8 @@
 /* See arena.h. */
 #include "daemon/arena.h"
 
+#include "daemon/bus_guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -48,6 +50,7 @@ fc_status fc_arena_memory_open(size_t size_bytes, fc_arena_memory *out_memory, f
         return fc_fail(status_of(error), out_reason, "an arena of %zu bytes: %s", whole_bytes, strerror(error));
     }
     madvise(base, whole_bytes, MADV_DONTDUMP);
+    fc_bus_guard_add(base, whole_bytes);
     *out_memory = (fc_arena_memory){.base = base, .size_bytes = whole_bytes, .fd = fd, .lifeline_fd = -1};
     return FC_OK;
 }
@@ -94,14 +97,26 @@ static void close_device(const fc_arena_memory *memory)
     memory->ops->memory_close(memory->engine, &device);
 }
 
+/* Page by page where the guard put some of its own, which cannot be given back so. */
+static void empty(const fc_arena_memory *memory)
+{
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    if (madvise(memory->base, memory->size_bytes, MADV_REMOVE) == 0)
+        return;
+    for (size_t at = 0; at < memory->size_bytes; at += page_bytes)
+        (void)madvise(memory->base + at, page_bytes, MADV_REMOVE);
+}
+
 static void close_host(const fc_arena_memory *memory, bool empties)
 {
     if (memory->ops != NULL)
         memory->ops->memory_unregister(memory->engine, memory->base);
     if (empties && memory->base != NULL)
-        (void)madvise(memory->base, memory->size_bytes, MADV_REMOVE);
-    if (memory->base != NULL)
+        empty(memory);
+    if (memory->base != NULL) {
+        fc_bus_guard_remove(memory->base);
         munmap(memory->base, memory->size_bytes);
+    }
     if (memory->fd >= 0)
         close(memory->fd);
 }

@@ -1,5 +1,6 @@
 /* flashcored: wires options, engine, service, transport and loop together, and chooses the exit code. */
 #include "daemon/access.h"
+#include "daemon/bus_guard.h"
 #include "daemon/certificates.h"
 #include "daemon/deadman.h"
 #include "daemon/engine_open.h"
@@ -312,6 +313,8 @@ int main(int argc, char **argv)
     }
     fc_log_start(STDERR_FILENO, p.options.log_level);
     signal(SIGPIPE, SIG_IGN);
+    if (!fc_bus_guard_start())
+        fc_log(FC_LOG_WARN, "arenas_unguarded", fc_log_text("why", "no handler for SIGBUS"));
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes: arenas are files, and too large is an error */
     return show(&p.options) ? FC_EXIT_OK : serve(&p);
 }

@@ -306,8 +306,7 @@ static void welcome(fc_local *local, listener *via, int fd)
                      fc_service_peer_open(local->config.service, id, &who) == FC_OK; /* which counts those it refuses */
     if (is_let_in && begin_connection(local, via, id, fd))
         return;
-    if (is_let_in)
-        fc_service_peer_gone(local->config.service, id);
+    fc_service_peer_gone(local->config.service, id); /* also one that never was */
     fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, is_refusing || is_let_in);
     close(fd);
 }

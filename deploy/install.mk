@@ -29,11 +29,12 @@ INSTALL_ROWS = \
     0644:deploy/flashcored-devices.service:$(UNITDIR)/flashcored-devices.service \
     0644:deploy/flashcored.sysusers:$(LIBDIR)/sysusers.d/flashcored.conf \
     0644:deploy/flashcored.tmpfiles:$(LIBDIR)/tmpfiles.d/flashcored.conf \
+    $(foreach file,$(wildcard deploy/prometheus/*),0644:$(file):$(PREFIX)/share/flashcored/$(notdir $(file))) \
     $(foreach page,$(wildcard docs/man/*.1),0644:$(page):$(MANDIR)/man1/$(notdir $(page))) \
     $(foreach page,$(wildcard docs/man/*.8),0644:$(page):$(MANDIR)/man8/$(notdir $(page)))
 
 # Folders of our own, and such as a prefix may not have had before us: removed when they are empty.
-INSTALL_FOLDERS = $(ENGINE_DIR) $(dir $(CONFIG)) $(UNITDIR) $(dir $(UNITDIR)) $(LIBDIR)/sysusers.d \
+INSTALL_FOLDERS = $(ENGINE_DIR) $(PREFIX)/share/flashcored $(dir $(CONFIG)) $(UNITDIR) $(dir $(UNITDIR)) $(LIBDIR)/sysusers.d \
                   $(LIBDIR)/tmpfiles.d $(LIBDIR)/pkgconfig
 
 define split_row

@@ -56,7 +56,9 @@ bool fc_doc_metrics(void)
          "but one\n"
          "with a GPU is absent elsewhere. `flashcorectl stats` shows the same numbers under the same names without "
          "prefix,\n"
-         "`_total` and base units (`launch_us` for `flashcored_launch_seconds_total`).\n"
+         "`_total` and base units (`launch_us` for `flashcored_launch_seconds_total`). docs/runbook.md says what to do "
+         "about\n"
+         "them; deploy/prometheus/ has alert rules and a Grafana dashboard.\n"
          "\n"
          "| name | type | labels | meaning |\n"
          "|---|---|---|---|");

@@ -87,6 +87,48 @@ START_TEST(every_line_of_the_sample_is_right)
 }
 END_TEST
 
+/* Whoever is told to look at a metric finds it: what these files name is in docs/metrics.md. */
+static const char *const NAMING[] = {"docs/runbook.md", "deploy/prometheus/flashcored.rules.yml",
+                                     "deploy/prometheus/flashcored.dashboard.json"};
+
+static bool is_documented(const char *page, const char *name)
+{
+    static const char *const endings[] = {"", "_bucket", "_sum", "_count"};
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        size_t bytes = strlen(name), ending_bytes = strlen(endings[i]);
+        char row[128];
+        if (bytes <= ending_bytes || strcmp(name + bytes - ending_bytes, endings[i]) != 0)
+            continue;
+        snprintf(row, sizeof row, "| `%.*s` | %s", (int)(bytes - ending_bytes), name, i > 0 ? "histogram" : "");
+        if (strstr(page, row) != NULL)
+            return true;
+    }
+    return false;
+}
+
+START_TEST(every_metric_that_is_named_exists)
+{
+    static char page[FILE_BYTES], text[FILE_BYTES];
+    static const char *const beginnings[] = {"flashcored_", "process_"};
+    int count = 0;
+    FILE *file = fopen("docs/metrics.md", "r");
+    read_all(file, page);
+    fclose(file);
+    file = fopen(NAMING[_i], "r");
+    read_all(file, text);
+    fclose(file);
+    for (int b = 0; b < 2; b++) {
+        for (const char *found = strstr(text, beginnings[b]); found != NULL; found = strstr(found + 1, beginnings[b])) {
+            char name[64];
+            snprintf(name, sizeof name, "%.*s", (int)strspn(found, "abcdefghijklmnopqrstuvwxyz0123456789_"), found);
+            ck_assert_msg(is_documented(page, name), "%s names %s, which is no metric", NAMING[_i], name);
+            count++;
+        }
+    }
+    ck_assert_int_gt(count, 10);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("docs");
@@ -94,6 +136,7 @@ int main(void)
     tcase_add_loop_test(made, what_is_made_from_the_table_is_up_to_date, 0, (int)(sizeof ROWS / sizeof ROWS[0]));
     tcase_add_test(made, the_sample_changes_nothing);
     tcase_add_test(made, every_line_of_the_sample_is_right);
+    tcase_add_loop_test(made, every_metric_that_is_named_exists, 0, (int)(sizeof NAMING / sizeof NAMING[0]));
     suite_add_tcase(suite, made);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -468,9 +468,8 @@ static int wait_for_events(const fc_local *local, struct epoll_event *events)
 {
     while (fc_clock_now_ns() < local->awake_until_ns) {
         int count = epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, 0);
-        if (count != 0)
+        if (count != 0 || sched_yield() != 0)
             return count;
-        sched_yield();
     }
     return epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, local->accept_again_ns != 0 ? RETRY_MS : -1);
 }

@@ -259,6 +259,7 @@ class Bench:
             arena = [path for path in self.paths if path[0] == "arena"]
             for shape in CPU_SHAPES:
                 self.closed(daemon, arena, (1,), shape, on="cpu engine")
+            self.closed(daemon, arena, (1,), MAIN, "--spin-us", 100 * AWAKE_US, on="cpu engine", spin="the client awake too")
         finally:
             daemon.stop()
 

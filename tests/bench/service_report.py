@@ -124,7 +124,8 @@ def host_targets(f):
     for row in f.report["service"]:
         if row.get("on") == "cpu engine":
             parts = row["mean_parts_us"]
-            yield Target("CPU engine, arena, S%s: service over kernel time" % row["shape"].split(",")[2],
+            awake = ", " + row["spin"] if "spin" in row else ""
+            yield Target("CPU engine, arena, S%s%s: service over kernel time" % (row["shape"].split(",")[2], awake),
                          over(parts["total"], parts["kernel"]), 1.05, True, "x", "")
     bare = f.hop()
     yield Target("ping, local channel, 16 in flight: throughput", f.hop("ping_pipelined", "per_second"), 100000, False, "/s", "")

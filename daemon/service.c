@@ -118,6 +118,13 @@ static fc_status create_arenas(fc_service *service)
     return fc_arena_store_create(&store, &service->stats, on_arena_made, service, &service->arenas);
 }
 
+/* What several requests may have together: all a lane has room for, or what the engine does best with. */
+static size_t launch_bytes(const fc_service *service)
+{
+    size_t room = service->config.engine_config.lane_staging_bytes, best = service->info.launch_bytes;
+    return best > 0 && best < room ? best : room;
+}
+
 static fc_dispatch_limits dispatch_limits(const fc_service *service)
 {
     const fc_service_tunables *tunables = &service->config.tunables;
@@ -130,7 +137,7 @@ static fc_dispatch_limits dispatch_limits(const fc_service *service)
         .inflight_per_peer = tunables->inflight_per_peer,
         .batch = {.requests = tunables->batch_requests,
                   .segments = service->config.engine_config.lane_segments,
-                  .staging_bytes = service->config.engine_config.lane_staging_bytes},
+                  .staging_bytes = launch_bytes(service)},
         .lane_count = service->lane_count,
         .spin_ns = service->config.engine_config.spin_us * FC_NS_PER_US,
     };

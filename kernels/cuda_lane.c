@@ -28,8 +28,9 @@ enum { TICKETS_BYTES = FC_LAUNCH_TICKETS_MAX * sizeof(uint32_t) };
  * piece is waited for; smaller ones cost more calls than they save. */
 enum { PIECE_BYTES = 512 << 10 };
 
-/* Between them lie the copies in, the kernel and the copies out. */
-typedef enum mark { MARK_START, MARK_COPIED_IN, MARK_COMPUTED, MARK_COPIED_OUT, MARK_COUNT } mark;
+/* Ends of the copies in, of the kernel and of the copies out. Each costs a launch about a microsecond, on the device or
+ * before it gets to work, so there is none at the start: that is when the processor asked for the first copy. */
+typedef enum mark { MARK_COPIED_IN, MARK_COMPUTED, MARK_COPIED_OUT, MARK_COUNT } mark;
 
 struct fc_engine_lane {
     fc_engine *engine;
@@ -45,6 +46,7 @@ struct fc_engine_lane {
     fc_cuda_job *jobs;
     cudaStream_t stream;
     cudaEvent_t marks[MARK_COUNT];
+    cudaEvent_t alarm; /* wakes who sleeps */
 };
 
 /* A launch laid out in the buffers. Of the pinned buffer, [sent, packed) waits to be sent. */
@@ -53,6 +55,7 @@ typedef struct batch {
     fc_cuda_layout layout;
     uint32_t job_count;
     size_t sent, packed;
+    uint64_t begin_ns, end_ns; /* as the processor saw them */
 } batch;
 
 size_t fc_cuda_staging_bytes(const fc_engine *engine, const fc_problem *problem, const fc_memory_places *places)
@@ -198,6 +201,13 @@ static fc_status clean_tickets(fc_engine_lane *lane, fc_reason *out_reason)
     return FC_OK;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* --- copies in ---------------------------------------------------------------------------------------------------- */
 
 static cudaError_t fetch(fc_engine_lane *lane, size_t offset, const char *from, size_t bytes)
@@ -251,9 +261,8 @@ static cudaError_t pack_tensor(fc_engine_lane *lane, batch *b, const fc_cuda_ten
 
 static fc_status copy_in(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
 {
-    cudaError_t error = cudaEventRecord(lane->marks[MARK_START], lane->stream);
-    if (error == cudaSuccess)
-        error = fetch_direct(lane, b);
+    b->begin_ns = now_ns();
+    cudaError_t error = fetch_direct(lane, b);
     for (uint32_t i = 0; i < b->job_count; i++) {
         for (int j = 0; j < FC_CUDA_INPUTS && error == cudaSuccess; j++) {
             const fc_cuda_tensor *t = &lane->jobs[i].tensors[j];
@@ -317,27 +326,26 @@ static fc_status copy_out(fc_engine_lane *lane, const batch *b, fc_reason *out_r
     return error == cudaSuccess ? FC_OK : settle(lane, error, "copying out", out_reason);
 }
 
-static uint64_t now_us(void)
+static cudaError_t sleep_until_end(fc_engine_lane *lane)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    cudaError_t error = cudaEventRecord(lane->alarm, lane->stream);
+    return error == cudaSuccess ? cudaEventSynchronize(lane->alarm) : error;
 }
 
 /* Awake for a while, then asleep: to be woken costs about as much as the whole launch may take. */
-static fc_status wait_for_end(fc_engine_lane *lane, fc_reason *out_reason)
+static fc_status wait_for_end(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
 {
-    cudaEvent_t end = lane->marks[MARK_COPIED_OUT];
-    uint64_t deadline_us = now_us() + lane->engine->config.spin_us;
+    uint64_t deadline_ns = now_ns() + (uint64_t)lane->engine->config.spin_us * 1000;
     cudaError_t error = cudaErrorNotReady;
-    while (error == cudaErrorNotReady && now_us() < deadline_us) {
-        error = cudaEventQuery(end);
+    while (error == cudaErrorNotReady && now_ns() < deadline_ns) {
+        error = cudaEventQuery(lane->marks[MARK_COPIED_OUT]);
         if (error == cudaErrorNotReady)
             sched_yield(); /* to whoever brings the next request, where cores are few */
     }
     (void)cudaGetLastError(); /* which "not ready" became, and the next launch would be told of */
     if (error == cudaErrorNotReady)
-        error = cudaEventSynchronize(end);
+        error = sleep_until_end(lane);
+    b->end_ns = now_ns();
     return error == cudaSuccess ? FC_OK : settle(lane, error, "waiting for the answer", out_reason);
 }
 
@@ -349,6 +357,13 @@ static double elapsed_us(const fc_engine_lane *lane, mark from)
         return 1000.0 * (double)ms;
     (void)cudaGetLastError();
     return 0;
+}
+
+/* What the processor waited for, and was neither kernel nor copy out. */
+static double copy_in_us(const batch *b, const fc_engine_timing *rest)
+{
+    double us = (double)(b->end_ns - b->begin_ns) / 1000 - rest->kernel_us - rest->copy_out_us;
+    return us > 0 ? us : 0;
 }
 
 static void unpack(const fc_engine_lane *lane, const batch *b)
@@ -374,7 +389,7 @@ static fc_status run_batch(fc_engine_lane *lane, batch *b, fc_reason *out_reason
     if (st == FC_OK)
         st = copy_out(lane, b, out_reason);
     if (st == FC_OK)
-        st = wait_for_end(lane, out_reason);
+        st = wait_for_end(lane, b, out_reason);
     if (st == FC_OK)
         lane->has_head = true;
     return st;
@@ -413,9 +428,9 @@ fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint
         return FC_OK;
     st = run_batch(lane, &b, out_reason);
     if (st == FC_OK) {
-        *out_timing = (fc_engine_timing){.copy_in_us = elapsed_us(lane, MARK_START),
-                                         .kernel_us = elapsed_us(lane, MARK_COPIED_IN),
-                                         .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
+        out_timing->kernel_us = elapsed_us(lane, MARK_COPIED_IN);
+        out_timing->copy_out_us = elapsed_us(lane, MARK_COMPUTED);
+        out_timing->copy_in_us = copy_in_us(&b, out_timing);
         unpack(lane, &b);
     }
     if (lane->engine->config.scrubs && st != FC_DEVICE_LOST) {
@@ -430,6 +445,8 @@ fc_status fc_cuda_lane_run(fc_engine_lane *lane, const fc_engine_job *jobs, uint
 /* Releases whatever of a lane exists, the lane too. Errors change nothing any more. */
 static void release(fc_engine_lane *lane)
 {
+    if (lane->alarm != NULL)
+        (void)cudaEventDestroy(lane->alarm);
     for (int i = 0; i < MARK_COUNT; i++) {
         if (lane->marks[i] != NULL)
             (void)cudaEventDestroy(lane->marks[i]);
@@ -464,8 +481,9 @@ static cudaError_t acquire(fc_engine_lane *lane)
     if (error == cudaSuccess)
         error = cudaMalloc((void **)&lane->d_tickets, TICKETS_BYTES);
     for (int i = 0; i < MARK_COUNT && error == cudaSuccess; i++)
-        error =
-            cudaEventCreateWithFlags(&lane->marks[i], i == MARK_COPIED_OUT ? cudaEventBlockingSync : cudaEventDefault);
+        error = cudaEventCreateWithFlags(&lane->marks[i], cudaEventDefault);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&lane->alarm, cudaEventBlockingSync | cudaEventDisableTiming);
     return error;
 }
 

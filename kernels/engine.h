@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* Raised with every change to a struct or function below: a daemon refuses a shared object of another version. */
-#define FC_ENGINE_ABI_VERSION 6
+#define FC_ENGINE_ABI_VERSION 7
 
 typedef struct fc_engine fc_engine;
 typedef struct fc_engine_lane fc_engine_lane;
@@ -37,6 +37,7 @@ typedef struct fc_engine_info {
     bool has_kernel[FC_KERNEL_COUNT];
     fc_kernel default_kernel;    /* what auto means on this engine; FC_KERNEL_AUTO: that depends on the problem */
     uint32_t lane_count;         /* the engine's own choice: CPU 1, CUDA 2 to 4 */
+    size_t launch_bytes;         /* beyond so many staging bytes more jobs only make a launch longer; 0: never */
     size_t memory_granule_bytes; /* sizes of fc_engine_memory are multiples of it; 0: there is none to be had, */
     char memory_why[96];         /* and why */
     uint8_t device_uuid[16];     /* names the device in every process that sees it; zeroes for the CPU */
@@ -75,7 +76,8 @@ typedef struct fc_engine_job {
     fc_memory_places places;
 } fc_engine_job;
 
-/* Microseconds of one launch, the same for every request in it. */
+/* Microseconds of one launch, the same for every request in it: kernel and copy_out as the device saw them, copy_in the
+ * rest of what it took. */
 typedef struct fc_engine_timing {
     double copy_in_us, kernel_us, copy_out_us;
 } fc_engine_timing;

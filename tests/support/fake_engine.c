@@ -123,6 +123,7 @@ static void describe(const fc_engine *engine, fc_engine_info *out_info)
         .has_kernel = {[FC_KERNEL_CPU] = true},
         .default_kernel = FC_KERNEL_CPU,
         .lane_count = fake_of(engine)->lane_count,
+        .launch_bytes = fake_of(engine)->launch_bytes,
         .memory_granule_bytes = FAKE_ENGINE_GRANULE,
         .device_uuid = "fake device 012",
     };

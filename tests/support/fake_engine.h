@@ -24,6 +24,7 @@ typedef struct fake_engine {
     pthread_cond_t changed;
     uint32_t lane_count;  /* what describe says */
     size_t staging_bytes; /* what each job needs */
+    size_t launch_bytes;  /* what describe says */
     fc_status lane_open_status;
     fc_status launch_status; /* of launches from now on */
     bool answers_v;          /* out is v's first bytes, as one key alone would have it, instead of the fill */

@@ -85,6 +85,32 @@ START_TEST(a_launch_respects_the_lanes_memory)
 }
 END_TEST
 
+/* What needs more than the engine does well with at once goes alone, and is not refused for it. */
+START_TEST(a_launch_is_no_longer_than_the_engine_likes)
+{
+    static const struct {
+        size_t staging_bytes, launch_bytes;
+        uint32_t together;
+    } ROWS[] = {{200, 0, 3}, {200, 600, 3}, {200, 599, 2}, {400, 500, 1}, {600, 500, 1}, {200, 5000, 3}};
+    service_bench b;
+    service_bench_prepare(&b);
+    b.engine.staging_bytes = ROWS[_i].staging_bytes;
+    b.engine.launch_bytes = ROWS[_i].launch_bytes;
+    fc_service_config config = service_bench_config(&b);
+    service_bench_open_with(&b, &config);
+    fake_engine_hold(&b.engine);
+    service_bench_attend(&b, 1, 7);
+    fake_engine_await_launches(&b.engine, 1);
+    for (int i = 2; i <= 4; i++)
+        service_bench_attend(&b, i, 7);
+    fake_engine_release_all(&b.engine);
+    for (int i = 1; i <= 4; i++)
+        service_bench_expect(&b, i, FC_OK);
+    ck_assert_uint_eq(b.engine.job_counts[1], ROWS[_i].together);
+    service_bench_close(&b);
+}
+END_TEST
+
 START_TEST(past_the_queue_it_is_busy_at_once)
 {
     service_bench b;
@@ -383,6 +409,7 @@ int main(void)
     tcase_add_test(queueing, what_waits_together_runs_together);
     tcase_add_test(queueing, lanes_that_are_awake_take_what_comes);
     tcase_add_test(queueing, a_launch_respects_the_lanes_memory);
+    tcase_add_loop_test(queueing, a_launch_is_no_longer_than_the_engine_likes, 0, 6);
     tcase_add_test(queueing, past_the_queue_it_is_busy_at_once);
     tcase_add_test(queueing, past_the_queues_bytes_it_is_busy);
     tcase_add_test(queueing, a_peer_has_its_share_and_no_more);

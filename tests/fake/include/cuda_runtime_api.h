@@ -43,6 +43,7 @@ enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriv
 #define cudaStreamNonBlocking 0x01
 #define cudaEventDefault 0x00
 #define cudaEventBlockingSync 0x01
+#define cudaEventDisableTiming 0x02
 #define cudaHostRegisterDefault 0x00
 #define cudaDeviceScheduleBlockingSync 0x04
 #define cudaInitDeviceFlagsAreValid 0x01

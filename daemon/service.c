@@ -148,6 +148,8 @@ static void state_limits(fc_service *service, const fc_dispatch_limits *limits)
     fc_stats_set(&service->stats, FC_GAUGE_QUEUE_LIMIT, limits->queue_requests);
     fc_stats_set(&service->stats, FC_GAUGE_QUEUE_LIMIT_BYTES, limits->queue_bytes);
     fc_stats_set(&service->stats, FC_GAUGE_ARENA_LIMIT_BYTES, service->config.arena_bytes);
+    fc_stats_set(&service->stats, FC_GAUGE_DEVICE_ARENA_LIMIT_BYTES,
+                 has_device_arenas(service) ? service->config.device_arena_bytes : 0);
 }
 
 static fc_status start_lanes(fc_service *service, uint32_t count, fc_reason *out_reason)

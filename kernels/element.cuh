@@ -121,4 +121,29 @@ static __device__ __forceinline__ void fc_store_eight(float *to, const float (&f
     reinterpret_cast<float4 *>(to)[1] = make_float4(from[4], from[5], from[6], from[7]);
 }
 
+/* Four elements: one access. */
+struct alignas(8) fc_four_halves {
+    __half2 pair[2];
+};
+
+struct alignas(8) fc_four_bfloats {
+    __nv_bfloat162 pair[2];
+};
+
+static __device__ __forceinline__ void fc_store_four(__half *to, float4 four)
+{
+    *reinterpret_cast<fc_four_halves *>(to) = {{__floats2half2_rn(four.x, four.y), __floats2half2_rn(four.z, four.w)}};
+}
+
+static __device__ __forceinline__ void fc_store_four(__nv_bfloat16 *to, float4 four)
+{
+    *reinterpret_cast<fc_four_bfloats *>(to) = {
+        {__floats2bfloat162_rn(four.x, four.y), __floats2bfloat162_rn(four.z, four.w)}};
+}
+
+static __device__ __forceinline__ void fc_store_four(float *to, float4 four)
+{
+    *reinterpret_cast<float4 *>(to) = four;
+}
+
 #endif

@@ -29,29 +29,42 @@ static __device__ __forceinline__ fc_partial_sums fc_partial_sums_of(const float
     return {pair.x, pair.y};
 }
 
-/* Eight columns of a row, complete in this block but not yet divided by the sum of weights: the answer, or where the
- * keys are split a part of the partial result. */
+/* Sums over a row's keys, before and after they are seen as relative to one logit. */
+static __device__ __forceinline__ float4 fc_scaled(float4 a, float factor)
+{
+    return make_float4(a.x * factor, a.y * factor, a.z * factor, a.w * factor);
+}
+
+static __device__ __forceinline__ float4 fc_fma_four(float4 a, float factor, float4 b)
+{
+    return make_float4(fmaf(a.x, factor, b.x), fmaf(a.y, factor, b.y), fmaf(a.z, factor, b.z), fmaf(a.w, factor, b.w));
+}
+
+/* Four columns of a row that nothing is added to any more: what belongs into out, and with column 0 the LSE. */
+template <typename T>
+static __device__ __forceinline__ void fc_row_put(const fc_work &work, const fc_scoring &scoring, int32_t row,
+                                                  int column, fc_partial_sums all, float4 total)
+{
+    fc_store_four(fc_work_out<T>(work, row) + column, fc_scaled(total, fc_softmax_inverse(all.sum)));
+    if (column == 0)
+        *fc_work_lse(work, row) = fc_softmax_lse(scoring, all.largest, all.sum);
+}
+
+/* Four columns of a row, complete in this block: the answer, or where the keys are split a part of the partial result.
+ */
 template <typename T>
 static __device__ __forceinline__ void fc_merge_put(const fc_device_launch &launch, const fc_work &work,
                                                     const fc_scoring &scoring, int32_t row, int column,
-                                                    fc_partial_sums all, float (&total)[8])
+                                                    fc_partial_sums all, float4 total)
 {
-    if (work.segment->split_count > 1) {
-        float *partial = fc_work_partial(launch, work, work.split, row);
-#pragma unroll
-        for (int i = 0; i < 8; i += 2)
-            *reinterpret_cast<float2 *>(partial + column + i) = make_float2(total[i], total[i + 1]);
-        if (column == 0)
-            fc_partial_put_sums(partial, launch.head_dim, all);
+    if (work.segment->split_count == 1) {
+        fc_row_put<T>(work, scoring, row, column, all, total);
         return;
     }
-    const float inverse = fc_softmax_inverse(all.sum);
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        total[i] *= inverse;
-    fc_store_eight(fc_work_out<T>(work, row) + column, total);
+    float *partial = fc_work_partial(launch, work, work.split, row);
+    *reinterpret_cast<float4 *>(partial + column) = total;
     if (column == 0)
-        *fc_work_lse(work, row) = fc_softmax_lse(scoring, all.largest, all.sum);
+        fc_partial_put_sums(partial, launch.head_dim, all);
 }
 
 /* True in the one block of the tile whose siblings have all left their partial results. For all threads of the block,
@@ -60,43 +73,50 @@ static __device__ __forceinline__ bool fc_merge_is_last(const fc_device_launch &
 {
     __shared__ uint32_t drawn;
     const uint32_t last = work.segment->split_count - 1;
-    __threadfence();
-    __syncthreads();
+    __syncthreads(); /* what one thread releases then is what all have written */
     if (threadIdx.x == 0)
-        drawn = atomicInc(launch.tickets + work.ticket, last); /* wraps to 0 after `last` */
+        drawn = fc_ptx_draw(launch.tickets + work.ticket, last); /* wraps to 0 after `last` */
     __syncthreads();
-    __threadfence();
     return drawn == last;
 }
 
-/* Eight columns of one row, over all splits; not yet divided by the sum of weights. */
+/* Four columns of one row, over all splits, in their order; not yet divided by the sum of weights. */
 static __device__ __forceinline__ fc_partial_sums fc_merge_piece(const fc_device_launch &launch, const fc_work &work,
                                                                  const fc_scoring &scoring, int32_t row, int column,
-                                                                 float (&total)[8])
+                                                                 float4 &total)
 {
+    constexpr uint32_t GROUP = 8; /* splits whose loads are under way together */
     const fc_segment &segment = *work.segment;
     const uint32_t splits = segment.split_count;
-    const int head_dim = launch.head_dim;
-    const int64_t stride = (int64_t)segment.q_heads * segment.q_len * FC_PARTIAL_FLOATS(head_dim);
-    const float *first = fc_work_partial(launch, work, 0, row);
+    const int64_t stride = (int64_t)segment.q_heads * segment.q_len * FC_PARTIAL_FLOATS(launch.head_dim);
+    const float *from = fc_work_partial(launch, work, 0, row);
     fc_partial_sums all = {-INFINITY, 0.0f};
-#pragma unroll 8 /* the loads of several splits are under way together */
-    for (uint32_t split = 0; split < splits; split++)
-        all.largest = fmaxf(all.largest, fc_partial_sums_of(first + split * stride, head_dim).largest);
-#pragma unroll 4
-    for (uint32_t split = 0; split < splits; split++) {
-        const float *partial = first + split * stride;
-        const fc_partial_sums part = fc_partial_sums_of(partial, head_dim);
-        const bool is_empty = part.sum == 0.0f;
-        const float rescale = fc_softmax_rescale(scoring, part.largest, all.largest);
-        all.sum = fmaf(part.sum, rescale, all.sum);
+#pragma unroll 1
+    for (uint32_t first = 0; first < splits; first += GROUP) {
+        fc_partial_sums parts[GROUP];
+        float4 values[GROUP];
+        float largest = all.largest;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float2 pair = make_float2(0.0f, 0.0f);
-            if (!is_empty)
-                pair = __ldcg(reinterpret_cast<const float2 *>(partial + column) + i);
-            total[2 * i] = fmaf(pair.x, rescale, total[2 * i]);
-            total[2 * i + 1] = fmaf(pair.y, rescale, total[2 * i + 1]);
+        for (uint32_t i = 0; i < GROUP; i++) {
+            const float *partial = from + min(first + i, splits - 1) * stride; /* one that is there */
+            parts[i] = fc_partial_sums_of(partial, launch.head_dim);
+            values[i] = __ldcg(reinterpret_cast<const float4 *>(partial + column));
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < GROUP; i++) {
+            if (first + i >= splits || parts[i].sum == 0.0f) /* values may be anything */
+                parts[i] = {-INFINITY, 0.0f};
+            largest = fmaxf(largest, parts[i].largest);
+        }
+        const float before = fc_softmax_rescale(scoring, all.largest, largest);
+        all = {largest, all.sum * before};
+        total = fc_scaled(total, before);
+#pragma unroll
+        for (uint32_t i = 0; i < GROUP; i++) {
+            const float rescale = fc_softmax_rescale(scoring, parts[i].largest, largest);
+            all.sum = fmaf(parts[i].sum, rescale, all.sum);
+            if (parts[i].sum != 0.0f)
+                total = fc_fma_four(values[i], rescale, total);
         }
     }
     return all;
@@ -107,17 +127,13 @@ template <typename T>
 static __device__ __forceinline__ void fc_merge_rows(const fc_device_launch &launch, const fc_work &work,
                                                      const fc_scoring &scoring)
 {
-    const int pieces = launch.head_dim / 8;
+    const int pieces = launch.head_dim / 4;
+#pragma unroll 1
     for (int i = threadIdx.x; i < work.row_count * pieces; i += blockDim.x) {
-        const int row = i / pieces, column = i % pieces * 8;
-        float total[8] = {};
+        const int row = i / pieces, column = i % pieces * 4;
+        float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         const fc_partial_sums all = fc_merge_piece(launch, work, scoring, row, column, total);
-        const float inverse = fc_softmax_inverse(all.sum);
-        for (int j = 0; j < 8; j++)
-            total[j] *= inverse;
-        fc_store_eight(fc_work_out<T>(work, row) + column, total);
-        if (column == 0)
-            *fc_work_lse(work, row) = fc_softmax_lse(scoring, all.largest, all.sum);
+        fc_row_put<T>(work, scoring, row, column, all, total);
     }
 }
 

@@ -35,6 +35,15 @@ static __device__ __forceinline__ uint32_t fc_ptx_shared_address(const void *poi
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
+/* atomicInc(): counts up from 0 to `last`, then starts again; returns what was there. Releases what this thread knows of
+ * (behind a barrier: what its block has written) and acquires what those before it released. */
+static __device__ __forceinline__ uint32_t fc_ptx_draw(uint32_t *counter, uint32_t last)
+{
+    uint32_t drawn;
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(drawn) : "l"(counter), "r"(last) : "memory");
+    return drawn;
+}
+
 /* --- copies from global to shared memory ------------------------------------------------------------------------ */
 
 /* 16 bytes, past the L1 cache; only the first `bytes` (0 to 16) are read, the rest become 0. With bytes == 0 `from`

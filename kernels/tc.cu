@@ -322,15 +322,14 @@ template <typename S>
 __device__ void write_rows(const Shared<S> &shared, const fc_device_launch &launch, const fc_scoring &scoring,
                            const fc_work &work)
 {
-    const int pieces = launch.head_dim / EIGHT;
+    const int pieces = launch.head_dim / 4;
     for (int i = threadIdx.x; i < work.row_count * pieces; i += S::THREADS) {
-        const int row = i / pieces, d = i % pieces * EIGHT, warp = row / SIDE * S::KEY_WARPS;
-        float total[EIGHT] = {};
+        const int row = i / pieces, d = i % pieces * 4, warp = row / SIDE * S::KEY_WARPS;
+        float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
         for (int part = 0; part < S::KEY_WARPS; part++) {
-#pragma unroll
-            for (int c = 0; c < EIGHT; c++)
-                total[c] += shared.totals[warp + part][row % SIDE * S::TOTALS_PITCH + d + c];
+            const float *more = &shared.totals[warp + part][row % SIDE * S::TOTALS_PITCH + d];
+            total = fc_fma_four(total, 1.0f, make_float4(more[0], more[1], more[2], more[3]));
         }
         fc_merge_put<typename S::T>(launch, work, scoring, row, d, shared.all[row], total);
     }

@@ -321,12 +321,12 @@ template <typename S>
 __device__ void write_rows(const Shared<S> &shared, const fc_device_launch &launch, const fc_scoring &scoring,
                            const fc_work &work)
 {
-    const int pieces = launch.head_dim / EIGHT;
+    const int pieces = launch.head_dim / 4;
     for (int i = threadIdx.x; i < work.row_count * pieces; i += S::THREADS) {
-        const int row = i / pieces, d = i % pieces * EIGHT;
+        const int row = i / pieces, d = i % pieces * 4;
         const int warp = row / S::WARP_ROWS * S::KEY_WARPS, r = row % S::WARP_ROWS;
         fc_partial_sums all = {-INFINITY, 0.0f};
-        float total[EIGHT] = {};
+        float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
         for (int part = 0; part < S::KEY_WARPS; part++)
             all.largest = fmaxf(all.largest, shared.largest[warp + part][r]);
@@ -334,9 +334,8 @@ __device__ void write_rows(const Shared<S> &shared, const fc_device_launch &laun
         for (int part = 0; part < S::KEY_WARPS; part++) {
             const float rescale = fc_softmax_rescale(scoring, shared.largest[warp + part][r], all.largest);
             all.sum = fmaf(shared.sums[warp + part][r], rescale, all.sum);
-#pragma unroll
-            for (int c = 0; c < EIGHT; c++)
-                total[c] = fmaf(shared.totals[warp + part][r][d + c], rescale, total[c]);
+            const float *more = &shared.totals[warp + part][r][d];
+            total = fc_fma_four(make_float4(more[0], more[1], more[2], more[3]), rescale, total);
         }
         fc_merge_put<typename S::T>(launch, work, scoring, row, d, all, total);
     }

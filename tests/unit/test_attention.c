@@ -380,7 +380,7 @@ END_TEST
 
 START_TEST(splits_get_tickets_and_workspace)
 {
-    const uint64_t row = (8 + 2) * sizeof(float);
+    const uint64_t row = FC_PARTIAL_FLOATS(8) * sizeof(float);
     fc_plan plan = {.q_tile_rows = 16, .head_dim = 8};
     fc_segment s[4] = {
         {.q_heads = 2, .q_len = 17, .packed_heads = 1, .split_count = 3},

@@ -17,6 +17,11 @@ static __device__ __forceinline__ float fc_ptx_ex2(float x)
     return y < 0x1p-126f ? 0.0f : y; /* NaN stays */
 }
 
+static __device__ __forceinline__ uint32_t fc_ptx_draw(uint32_t *counter, uint32_t last)
+{
+    return atomicInc(counter, last);
+}
+
 static __device__ __forceinline__ unsigned char *fc_ptx_dynamic_shared()
 {
     return emulate::dynamic_shared();

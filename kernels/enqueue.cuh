@@ -13,6 +13,7 @@ struct fc_device_launch {
     char *workspace;
     uint32_t *tickets;
     const char *descriptors;
+    fc_segment first_segment; /* segments[0]: where there is but one, nobody has to ask memory for it */
 };
 
 typedef void (*fc_device_kernel)(const fc_device_launch launch);
@@ -42,7 +43,8 @@ static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid,
                                  launch->plan.head_dim,
                                  static_cast<char *>(launch->d_workspace),
                                  launch->d_tickets,
-                                 static_cast<const char *>(launch->d_descriptors)};
+                                 static_cast<const char *>(launch->d_descriptors),
+                                 launch->segments[0]};
     void *arguments[] = {&argument};
     const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void *>(kernel), dim3(grid.blocks),
                                                dim3(grid.threads), arguments, grid.dynamic_shared_bytes, stream);
@@ -56,6 +58,31 @@ static inline fc_status fc_enqueue_of_dtype(const fc_device_kernel (&kernels)[FC
     if ((unsigned)launch->plan.dtype >= FC_DTYPE_COUNT)
         return FC_INTERNAL;
     return fc_enqueue(kernels[launch->plan.dtype], {q_tile_rows, launch->block_count, threads, 0}, launch, stream);
+}
+
+/* A kernel compiled for one tile shape: a row of a rung's table. */
+struct fc_variant {
+    int head_dim; /* the widest it does */
+    uint32_t q_tile_rows;
+    unsigned threads;
+    fc_device_kernel kernels[FC_DTYPE_COUNT]; /* in the order of fc_dtype; NULL: not of this type */
+    size_t shared_bytes[FC_DTYPE_COUNT];
+};
+
+/* For kernels that come in variants, and do one block of work a block. */
+template <size_t COUNT>
+static inline fc_status fc_enqueue_variant(const fc_variant (&variants)[COUNT], const fc_launch *launch,
+                                           cudaStream_t stream)
+{
+    const fc_plan &plan = launch->plan;
+    if (plan.variant >= COUNT || (unsigned)plan.dtype >= FC_DTYPE_COUNT)
+        return FC_INTERNAL;
+    const fc_variant &variant = variants[plan.variant];
+    if (variant.kernels[plan.dtype] == NULL || plan.head_dim > variant.head_dim)
+        return FC_INTERNAL;
+    return fc_enqueue(variant.kernels[plan.dtype],
+                      {variant.q_tile_rows, launch->block_count, variant.threads, variant.shared_bytes[plan.dtype]},
+                      launch, stream);
 }
 
 #endif

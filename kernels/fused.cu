@@ -26,6 +26,7 @@
  */
 #include "kernels/cuda_launch.h"
 #include "kernels/enqueue.cuh"
+#include "kernels/fused_copy.cuh"
 #include "kernels/fused_end.cuh"
 #include "kernels/fused_shape.cuh"
 #include "kernels/fused_softmax.cuh"
@@ -37,78 +38,11 @@ namespace
 
 using namespace fused;
 
-/* --- copies into shared memory ---------------------------------------------------------------------------------- */
-
-/* Rows [first, first + ROWS) of `from`, zero from row `count` on and in columns from head_dim on. There is a row 0. A
- * thread copies the same piece of every PASS-th row. */
-template <typename T, typename S, int ROWS>
-__device__ __forceinline__ void copy_rows(uint32_t to, const T *from, int64_t stride, int32_t first, int32_t count,
-                                          int head_dim)
-{
-    using Tile = fc_mma_tile<S::HEAD_DIM>;
-    constexpr int PASS = S::THREADS / Tile::PIECES, PASSES = (ROWS + PASS - 1) / PASS;
-    static_assert(S::THREADS % Tile::PIECES == 0 && (ROWS % PASS == 0 || ROWS < PASS), "whole passes");
-    const int row = threadIdx.x / Tile::PIECES, piece = threadIdx.x % Tile::PIECES;
-    const bool is_column = piece * FC_PIECE_ELEMENTS < head_dim;
-    const uint32_t bytes = is_column ? FC_PIECE_BYTES : 0;
-    if (ROWS < PASS && row >= ROWS)
-        return;
-    from += is_column ? piece * FC_PIECE_ELEMENTS : 0;
-    if (first + ROWS <= count) {
-        const T *source = from + (first + row) * stride;
-#pragma unroll
-        for (int i = 0; i < PASSES; i++) {
-            fc_ptx_cp_async_16(to + Tile::offset(row + i * PASS, piece), source, bytes);
-            source += PASS * stride;
-        }
-        return;
-    }
-#pragma unroll 1
-    for (int i = 0; i < PASSES; i++) {
-        const int32_t at = first + row + i * PASS;
-        fc_ptx_cp_async_16(to + Tile::offset(row + i * PASS, piece), from + min(at, count - 1) * stride,
-                           at < count ? bytes : 0);
-    }
-}
-
-template <typename T, typename S> __device__ void copy_query(uint32_t to, const Block<T> &block)
-{
-    using Tile = fc_mma_tile<S::HEAD_DIM>;
-    const fc_work &work = block.work;
-    if (work.segment->packed_heads == 1) {
-        copy_rows<T, S, S::ROWS>(to, fc_work_q<T>(work, 0), work.segment->q_token_stride, 0, work.row_count,
-                                 block.head_dim);
-        return;
-    }
-#pragma unroll 1
-    for (int index = threadIdx.x; index < S::ROWS * Tile::PIECES; index += S::THREADS) {
-        const int row = index / Tile::PIECES, piece = index % Tile::PIECES;
-        const bool is_column = piece * FC_PIECE_ELEMENTS < block.head_dim;
-        const T *source =
-            fc_work_q<T>(work, min(row, work.row_count - 1)) + (is_column ? piece * FC_PIECE_ELEMENTS : 0);
-        fc_ptx_cp_async_16(to + Tile::offset(row, piece), source,
-                           row < work.row_count && is_column ? FC_PIECE_BYTES : 0);
-    }
-}
-
-/* Group g of copies: K of step g and V of the step before, which are both used in round g. */
-template <typename T, typename S>
-__device__ __forceinline__ void copy_group(uint32_t shared, const Block<T> &block, int32_t group)
-{
-    if (group < block.steps)
-        copy_rows<T, S, S::STEP>(shared + group % S::STAGES * S::TILE_BYTES, block.k, block.k_stride, group * S::STEP,
-                                 block.count, block.head_dim);
-    if (group >= 1 && group <= block.steps)
-        copy_rows<T, S, S::STEP>(shared + S::V_OFFSET + (group - 1) % S::STAGES * S::TILE_BYTES, block.v,
-                                 block.v_stride, (group - 1) * S::STEP, block.count, block.head_dim);
-    fc_ptx_cp_async_commit();
-}
-
 /* --- products --------------------------------------------------------------------------------------------------- */
 
 /* An operand of 16 rows and 16 columns. */
 template <typename S>
-__device__ __forceinline__ void get_query(const Query<S> &query, uint32_t shared, fc_mma_lane lane, int m, int column,
+__device__ __forceinline__ void get_query(const Query<S> &query, uint32_t lane, int m, int column,
                                           uint32_t (&operand)[4])
 {
     if constexpr (S::HOLDS_Q) {
@@ -116,44 +50,65 @@ __device__ __forceinline__ void get_query(const Query<S> &query, uint32_t shared
         for (int i = 0; i < 4; i++)
             operand[i] = query.held[column][m][i];
     } else {
-        fc_ptx_ldmatrix_x4(operand, fc_mma_address<S::HEAD_DIM>(shared + S::Q_OFFSET, lane, m, column));
+        fc_ptx_ldmatrix_x4(operand, fc_mma_address<S::HEAD_DIM>(lane, m, column));
     }
 }
 
+/* logits += Q K^T, which are 0 before. */
 template <typename T, typename S>
-__device__ __forceinline__ void multiply_keys(const Query<S> &query, uint32_t shared, uint32_t k, const Lane &lane,
-                                              Logits<S> &logits)
+__device__ __forceinline__ void multiply_keys(const Query<S> &query, uint32_t q, uint32_t k, Logits<S> &logits)
 {
-    /* Columns innermost when the query is held: a finished group of keys' largest logits hide behind the next group. */
+    /* Columns innermost when the query is held: a finished group of keys hides behind the next group. */
     constexpr int GROUP = S::HOLDS_Q && S::KEY_STEPS % 2 == 0 ? 2 : S::KEY_STEPS;
+    /* A product waits for the one before it into the same sum; where a warp has few sums, odd columns get their own. */
+    constexpr bool HAS_ODD = S::M * S::N <= 2;
+    Logits<S> odd = {};
 #pragma unroll
     for (int first = 0; first < S::KEY_STEPS; first += GROUP) {
 #pragma unroll
         for (int column = 0; column < S::COLUMN_STEPS; column++) {
-            uint32_t q[S::M][4];
+            Logits<S> &sums = HAS_ODD && column % 2 == 1 ? odd : logits;
+            uint32_t a[S::M][4];
 #pragma unroll
             for (int m = 0; m < S::M; m++)
-                get_query<S>(query, shared, lane.q, m, column, q[m]);
+                get_query<S>(query, q, m, column, a[m]);
 #pragma unroll
             for (int key = first; key < first + GROUP; key++) {
                 uint32_t b[4];
-                fc_ptx_ldmatrix_x4(b, fc_mma_address<S::HEAD_DIM>(k, lane.k, key, column));
+                fc_ptx_ldmatrix_x4(b, fc_mma_address<S::HEAD_DIM>(k, key, column));
 #pragma unroll
                 for (int m = 0; m < S::M; m++) {
-                    fc_ptx_mma<T>(logits[m][2 * key], q[m], b[0], b[1]);
-                    fc_ptx_mma<T>(logits[m][2 * key + 1], q[m], b[2], b[3]);
+                    fc_ptx_mma<T>(sums[m][2 * key], a[m], b[0], b[1]);
+                    fc_ptx_mma<T>(sums[m][2 * key + 1], a[m], b[2], b[3]);
                 }
             }
         }
     }
+    if constexpr (HAS_ODD) {
+#pragma unroll
+        for (int n = 0; n < S::N; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                logits[0][n][i] += odd[0][n][i];
+        }
+    }
+}
+
+/* The logits of a step once more: weights, of no use as it turned out, have taken their places. */
+template <typename T, typename S>
+__device__ __forceinline__ void repeat_keys(const Query<S> &query, uint32_t q, uint32_t k, Logits<S> &logits,
+                                            Sums<S> &sums)
+{
+    clear<S>(logits, sums);
+    multiply_keys<T, S>(query, q, k, logits);
 }
 
 /* Weights of 16 keys times 16 columns of V. */
 template <typename T, typename S>
-__device__ __forceinline__ void multiply_values(State<S> &state, uint32_t v, fc_mma_lane lane, int key, int column)
+__device__ __forceinline__ void multiply_values(State<S> &state, uint32_t v, int key, int column)
 {
     uint32_t b[4];
-    fc_ptx_ldmatrix_x4_trans(b, fc_mma_address<S::HEAD_DIM>(v, lane, key, column));
+    fc_ptx_ldmatrix_x4_trans(b, fc_mma_address<S::HEAD_DIM>(v, key, column));
 #pragma unroll
     for (int m = 0; m < S::M; m++) {
         fc_ptx_mma<T>(state.out[m][2 * column], state.weights[key][m], b[0], b[1]);
@@ -163,26 +118,25 @@ __device__ __forceinline__ void multiply_values(State<S> &state, uint32_t v, fc_
 
 /* --- a round ---------------------------------------------------------------------------------------------------- */
 
-template <typename T, typename S>
-__device__ __forceinline__ void run_values(State<S> &state, uint32_t v, fc_mma_lane lane)
+template <typename T, typename S> __device__ __forceinline__ void run_values(State<S> &state, uint32_t v)
 {
 #pragma unroll
     for (int key = 0; key < S::KEY_STEPS; key++) {
 #pragma unroll
         for (int column = 0; column < S::COLUMN_STEPS; column++)
-            multiply_values<T, S>(state, v, lane, key, column);
+            multiply_values<T, S>(state, v, key, column);
     }
 }
 
 template <typename T, typename S>
-__device__ __forceinline__ void run_weights(State<S> &state, float factor, Logits<S> &logits)
+__device__ __forceinline__ void run_weights(State<S> &state, Sums<S> &sums, float factor, Logits<S> &logits)
 {
 #pragma unroll
     for (int key = 0; key < S::KEY_STEPS; key++) {
 #pragma unroll
         for (int m = 0; m < S::M; m++) {
-            weigh<S>(state, factor, logits, m, 2 * key);
-            weigh<S>(state, factor, logits, m, 2 * key + 1);
+            weigh<S>(state, sums, factor, logits, m, 2 * key);
+            weigh<S>(state, sums, factor, logits, m, 2 * key + 1);
         }
         round_weights<T, S>(state, logits, key);
     }
@@ -191,18 +145,17 @@ __device__ __forceinline__ void run_weights(State<S> &state, float factor, Logit
 /* Both: products of the step before among the weights of this one. The weights of 16 keys are rounded once the products
  * with those they replace have been issued. */
 template <typename T, typename S>
-__device__ __forceinline__ void run_fused(State<S> &state, uint32_t v, fc_mma_lane lane, float factor,
-                                          Logits<S> &logits)
+__device__ __forceinline__ void run_fused(State<S> &state, Sums<S> &sums, uint32_t v, float factor, Logits<S> &logits)
 {
     constexpr int UNITS = 2 * S::M; /* of 16 rows and 8 keys, a step of 16 keys */
 #pragma unroll
     for (int key = 0; key < S::KEY_STEPS; key++) {
 #pragma unroll
         for (int column = 0; column < S::COLUMN_STEPS; column++) {
-            multiply_values<T, S>(state, v, lane, key, column);
+            multiply_values<T, S>(state, v, key, column);
 #pragma unroll
             for (int unit = column * UNITS / S::COLUMN_STEPS; unit < (column + 1) * UNITS / S::COLUMN_STEPS; unit++)
-                weigh<S>(state, factor, logits, unit / 2, 2 * key + unit % 2);
+                weigh<S>(state, sums, factor, logits, unit / 2, 2 * key + unit % 2);
         }
         round_weights<T, S>(state, logits, key);
     }
@@ -228,101 +181,116 @@ template <typename S> __device__ void start_state(State<S> &state)
     }
 }
 
-template <typename S> __device__ __forceinline__ void read_query(Query<S> &query, uint32_t shared, fc_mma_lane lane)
+template <typename S> __device__ __forceinline__ void read_query(Query<S> &query, uint32_t q)
 {
     if constexpr (S::HOLDS_Q) {
 #pragma unroll
         for (int column = 0; column < S::COLUMN_STEPS; column++) {
 #pragma unroll
             for (int m = 0; m < S::M; m++)
-                fc_ptx_ldmatrix_x4(query.held[column][m],
-                                   fc_mma_address<S::HEAD_DIM>(shared + S::Q_OFFSET, lane, m, column));
+                fc_ptx_ldmatrix_x4(query.held[column][m], fc_mma_address<S::HEAD_DIM>(q, m, column));
         }
     }
 }
 
-/* Starts the copies of the query and of the first steps, and reads the query as soon as it is there. */
+/* Starts the copies of the query and of the first stages. A query that has to be read first is. */
 template <typename T, typename S>
-__device__ __forceinline__ void start_copies(Query<S> &query, uint32_t shared, const Block<T> &block, const Lane &lane)
+__device__ __forceinline__ void start_copies(Query<S> &query, Copies<T> &copies, uint32_t shared, const Block<T> &block,
+                                             uint32_t q)
 {
     copy_query<T, S>(shared + S::Q_OFFSET, block);
-    copy_group<T, S>(shared, block, 0);
+    copy_first<T, S>(copies, block);
     if constexpr (S::READS_Q_FIRST) {
         fc_ptx_cp_async_wait<0>();
         __syncthreads();
-        read_query<S>(query, shared, lane.q);
+        read_query<S>(query, q);
         __syncthreads();
     }
-    for (int group = 1; group < S::STAGES - 1; group++)
-        copy_group<T, S>(shared, block, group);
-    if constexpr (S::HOLDS_Q && !S::READS_Q_FIRST) {
+#pragma unroll
+    for (int stage = 1; stage < S::STAGES - 1; stage++)
+        copy_stage<T, S>(copies, block, stage * S::STEPS, stage * S::STAGE_BYTES);
+}
+
+/* Waits for the query where nothing else does, and reads it as soon as it is there. */
+template <typename S> __device__ __forceinline__ void await_query(Query<S> &query, uint32_t q)
+{
+    constexpr bool IS_READ_HERE = S::HOLDS_Q && !S::READS_Q_FIRST;
+    if constexpr (IS_READ_HERE || S::COPIES_ALONE) {
         fc_ptx_cp_async_wait<S::STAGES - 2>();
         __syncthreads();
-        read_query<S>(query, shared, lane.q);
+    }
+    if constexpr (IS_READ_HERE) {
+        read_query<S>(query, q);
+        if constexpr (S::COPIES_ALONE)
+            __syncthreads(); /* V comes to where it was, and its copies wait for no other warp */
     }
 }
 
-template <typename S> __device__ Lane lane_make(int warp_row, int key_warp)
+template <typename S> __device__ Lane lane_make(uint32_t shared, int warp_row, int key_warp)
 {
     constexpr int ROW_BYTES = fc_mma_tile<S::HEAD_DIM>::ROW_BYTES;
-    Lane lane = {fc_mma_lane_make<S::HEAD_DIM>(true), fc_mma_lane_make<S::HEAD_DIM>(false),
-                 fc_mma_lane_make<S::HEAD_DIM>(false)};
-    lane.k.row_bytes += key_warp * S::KEYS * ROW_BYTES;
-    lane.v.row_bytes += key_warp * S::KEYS * ROW_BYTES;
-    lane.q.row_bytes += warp_row * ROW_BYTES;
-    return lane;
+    const uint32_t by_rows = fc_mma_lane<S::HEAD_DIM>(false), keys = key_warp * S::KEYS * ROW_BYTES;
+    return {fc_ptx_keep(shared + fc_mma_lane<S::HEAD_DIM>(true) + keys),
+            fc_ptx_keep(shared + S::V_OFFSET + by_rows + keys), shared + S::Q_OFFSET + by_rows + warp_row * ROW_BYTES};
 }
 
-/* Everything of a warp's rows and keys. Round j makes the logits and weights of step j and adds the values of step
- * j - 1. */
+/* Everything of a warp's rows and keys. Step j makes its own logits and weights, and adds the values of step j - 1. */
 template <typename T, typename S>
-__device__ __forceinline__ void run_rounds(State<S> &state, uint32_t shared, const Block<T> &block, int warp_row,
-                                           int key_warp)
+__device__ __forceinline__ void run_steps(State<S> &state, uint32_t shared, const Block<T> &block, int warp_row,
+                                          int key_warp)
 {
-    __shared__ Reach reaches[S::THREADS / 32]; /* read again every step: registers are scarce */
-    Reach &reach = reaches[threadIdx.x / 32];
-    const Lane lane = lane_make<S>(warp_row, key_warp);
+    const Lane lane = lane_make<S>(shared, warp_row, key_warp);
     const float factor = fc_softmax_factor(block.scoring);
     const int32_t steps = block.steps;
+    Copies<T> copies = copies_make<T, S>(shared, block, key_warp);
     Query<S> query;
 
-    start_copies<T, S>(query, shared, block, lane);
-    if (threadIdx.x % 32 == 0)
-        reach = reach_of_warp<T, S>(block, warp_row, key_warp);
+    start_copies<T, S>(query, copies, shared, block, lane.q);
+    const Reach reach = reach_of_warp<T, S>(block, warp_row, key_warp);
+    await_query<S>(query, lane.q);
+    bool is_settled = false; /* logits are dot products, and every row that sees a key has a reference near 0 */
+    uint32_t stage = 0;      /* bytes to the stage */
 #pragma unroll 1
     for (int32_t step = 0; step <= steps; step++) {
-        fc_ptx_cp_async_wait<S::STAGES - 2>();
-        __syncthreads();
-        copy_group<T, S>(shared, block, step + S::STAGES - 1);
-        const uint32_t k = shared + step % S::STAGES * S::TILE_BYTES;
-        const uint32_t v = shared + S::V_OFFSET + (step + S::STAGES - 1) % S::STAGES * S::TILE_BYTES;
-        bool has_weights = is_within(step - 1, reach.first, reach.count); /* of the step before */
+        const bool is_first = step % S::STEPS == 0;
+        const uint32_t tile = stage + step % S::STEPS * S::TILE_BYTES;
+        const uint32_t before = stage == 0 ? (S::STAGES - 1) * S::STAGE_BYTES : stage - S::STAGE_BYTES;
+        if (is_first)
+            await_copies<S, S::STAGES - 2>();
+        if (step % S::STEPS == S::STEPS - 1)
+            stage = stage == (S::STAGES - 1) * S::STAGE_BYTES ? 0 : stage + S::STAGE_BYTES;
+        const int32_t ahead = step + (S::STAGES - 1) * S::STEPS;
+        const bool has_weights = is_within(step - 1, reach.first, reach.count); /* of the step before */
         if (!is_within(step, reach.first, reach.count)) {
+            if (is_first)
+                copy_stage<T, S>(copies, block, ahead, before);
             if (has_weights)
-                run_values<T, S>(state, v, lane.v);
+                run_values<T, S>(state, lane.v + tile);
             continue;
         }
         Logits<S> logits = {};
-        multiply_keys<T, S>(query, shared, k, lane, logits);
+        Sums<S> sums = {};
+        multiply_keys<T, S>(query, lane.q, lane.k + tile, logits);
+        if (is_first) /* behind the products, which then wait for no copy's address */
+            copy_stage<T, S>(copies, block, ahead, before);
         const bool is_inner = is_within(step, reach.inner_first, reach.inner_count);
-        if (has_outgrown<S>(state, factor, logits) | !is_inner | !reach.is_settled) { /* no branches but this one */
-            if (has_weights)
-                run_values<T, S>(state, v, lane.v);
-            has_weights = false;
-            if (block.scoring.softcap > 0.0f)
-                cap_logits<S>(block.scoring, logits);
-            if (!is_inner)
-                mask_logits<S>(block.work, warp_row, block.begin + step * S::STEP + key_warp * S::KEYS, logits);
-            const bool is_settled = renew<S>(state, block.scoring, factor, logits);
-            __syncwarp(); /* all have read what stands there */
-            if (threadIdx.x % 32 == 0)
-                reach.is_settled = is_settled;
-            __syncwarp();
+        if (is_inner && is_settled) { /* a step before has settled it, so there are weights */
+            run_fused<T, S>(state, sums, lane.v + tile, factor, logits);
+            if (!has_outgrown<S>(sums)) {
+                add_sums<S>(state, sums);
+                continue;
+            }
+            repeat_keys<T, S>(query, lane.q, lane.k + tile, logits, sums);
+        } else if (has_weights) {
+            run_values<T, S>(state, lane.v + tile);
         }
-        if (has_weights)
-            run_fused<T, S>(state, v, lane.v, factor, logits);
-        else
-            run_weights<T, S>(state, factor, logits);
+        if (block.scoring.softcap > 0.0f)
+            cap_logits<S>(block.scoring, logits);
+        if (!is_inner)
+            mask_logits<S>(block.work, warp_row, block.begin + step * S::STEP + key_warp * S::KEYS, logits);
+        is_settled = renew<S>(state, block.scoring, factor, logits, has_weights);
+        run_weights<T, S>(state, sums, factor, logits);
+        add_sums<S>(state, sums);
     }
 }
 
@@ -336,15 +304,12 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     const int warp_row = warp % S::ROW_WARPS * S::WARP_ROWS, key_warp = warp / S::ROW_WARPS;
     State<S> state;
 
-    if (warp == 0) {
-        const Block<T> made = block_make<T, S>(launch);
-        if (threadIdx.x == 0)
-            block = made;
-    }
+    if (warp == 0)
+        block_make<T, S>(block, launch);
     __syncthreads();
     start_state<S>(state);
     if (block.steps > 0)
-        run_rounds<T, S>(state, fc_ptx_shared_address(shared), block, warp_row, key_warp);
+        run_steps<T, S>(state, fc_ptx_shared_address(shared), block, warp_row, key_warp);
     gather_sums<S>(state);
     fc_ptx_cp_async_wait<0>();
     __syncthreads(); /* K and V have been read: shared memory is free */
@@ -365,36 +330,24 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
 
 /* --- the table -------------------------------------------------------------------------------------------------- */
 
-struct Variant {
-    fc_device_kernel kernels[2]; /* f16, bf16 */
-    uint32_t q_tile_rows;
-    unsigned threads;
-    int head_dim, shared_bytes;
-};
-
-template <typename S> constexpr Variant variant_of()
+template <typename S> constexpr fc_variant variant_of()
 {
-    return {
-        {fused_kernel<__half, S>, fused_kernel<__nv_bfloat16, S>}, S::ROWS, S::THREADS, S::HEAD_DIM, S::SHARED_BYTES};
+    return {S::HEAD_DIM,
+            S::ROWS,
+            S::THREADS,
+            {fused_kernel<__half, S>, fused_kernel<__nv_bfloat16, S>},
+            {S::SHARED_BYTES, S::SHARED_BYTES}};
 }
 
-const Variant VARIANTS[] = {
+const fc_variant VARIANTS[] = {
 #define FC_FUSED_ROW(...) variant_of<Shape<__VA_ARGS__>>(),
 #include "kernels/fused.def"
 #undef FC_FUSED_ROW
 };
 
-constexpr uint32_t VARIANT_COUNT = sizeof VARIANTS / sizeof *VARIANTS;
-
 } // namespace
 
 extern "C" fc_status fc_cuda_fused_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    const fc_plan &plan = launch->plan;
-    if (plan.variant >= VARIANT_COUNT || plan.dtype > FC_BF16 || plan.head_dim > VARIANTS[plan.variant].head_dim)
-        return FC_INTERNAL;
-    const Variant &variant = VARIANTS[plan.variant];
-    return fc_enqueue(variant.kernels[plan.dtype],
-                      {variant.q_tile_rows, launch->block_count, variant.threads, (size_t)variant.shared_bytes}, launch,
-                      stream);
+    return fc_enqueue_variant(VARIANTS, launch, stream);
 }

@@ -41,35 +41,27 @@ template <int HEAD_DIM> struct fc_mma_tile {
     }
 };
 
-/* What a lane adds to find its row of an operand. Matrices of an ldmatrix.x4 come from 16 rows x 16 columns; lanes of
- * matrix i give the rows of
+/* How far from a tile's start a lane finds its row of the operand at row 0, column 0. Matrices of an ldmatrix.x4 come
+ * from 16 rows x 16 columns; lanes of matrix i give the rows of
  *     by columns: half i / 2 of the rows, half i % 2 of the columns   (K: b0 and b1 of 8 keys, then of the next 8)
  *     by rows:    half i % 2 of the rows, half i / 2 of the columns   (Q: a0 to a3; V transposed: b0 and b1 of 8
  * columns, then of the next 8) */
-struct fc_mma_lane {
-    uint32_t row_bytes; /* of the lane's row */
-    uint32_t twist;     /* its half and swizzle, times the piece's size */
-};
-
-template <int HEAD_DIM> static __device__ __forceinline__ fc_mma_lane fc_mma_lane_make(bool is_by_columns)
+template <int HEAD_DIM> static __device__ __forceinline__ uint32_t fc_mma_lane(bool is_by_columns)
 {
     const int lane = threadIdx.x % 32, matrix = lane / 8;
     const int row = lane % 8 + (is_by_columns ? matrix / 2 : matrix % 2) * 8;
-    const uint32_t half = is_by_columns ? matrix % 2 : matrix / 2;
-    fc_mma_lane at;
-    at.row_bytes = row * fc_mma_tile<HEAD_DIM>::ROW_BYTES;
-    at.twist = (half ^ fc_mma_tile<HEAD_DIM>::swizzle(row)) * FC_PIECE_BYTES;
-    return at;
+    return fc_mma_tile<HEAD_DIM>::offset(row, is_by_columns ? matrix % 2 : matrix / 2);
 }
 
-/* The address of the lane's row of the 16 x 16 elements at row 16 * row_step, column 16 * column_step. */
+/* The address of the lane's row of the 16 x 16 elements at row 16 * row_step, column 16 * column_step. lane: the same
+ * at row 0, column 0. Tiles start at multiples of 128 bytes, so the swizzled bits of a column are bits of the address.
+ */
 template <int HEAD_DIM>
-static __device__ __forceinline__ uint32_t fc_mma_address(uint32_t tile, fc_mma_lane at, int row_step, int column_step)
+static __device__ __forceinline__ uint32_t fc_mma_address(uint32_t lane, int row_step, int column_step)
 {
     constexpr uint32_t TWISTED = fc_mma_tile<HEAD_DIM>::SWIZZLE_BITS * FC_PIECE_BYTES;
     const uint32_t column = column_step * 2 * FC_PIECE_BYTES;
-    return tile + at.row_bytes + ((column & TWISTED) ^ at.twist) + (column & ~TWISTED) +
-           row_step * 16 * fc_mma_tile<HEAD_DIM>::ROW_BYTES;
+    return (lane ^ (column & TWISTED)) + (column & ~TWISTED) + row_step * 16 * fc_mma_tile<HEAD_DIM>::ROW_BYTES;
 }
 
 /* Two numbers rounded to T, as operands hold them. */

@@ -5,7 +5,7 @@
  *
  *     static const fc_tile TC_TILES[] = {
  *     #define FC_TC_ROW(head_dim, row_warps, key_warps, warp_keys, blocks_per_processor) \
- *         {head_dim, 16 * (row_warps), (key_warps) * (warp_keys), blocks_per_processor},
+ *         {head_dim, 16 * (row_warps), (key_warps) * (warp_keys), blocks_per_processor, 0},
  *     #include "kernels/tc.def"
  *     #undef FC_TC_ROW
  *     };
@@ -31,34 +31,35 @@
 #define AMPERE_OR_LATER .capability_least = 80, .capability_most = FC_CAPABILITY_ANY
 #define HOPPER_ONLY .capability_least = 90, .capability_most = 99
 
-static const fc_tile CPU_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_CPU_Q, 64, 1}};
-static const fc_tile BASELINE_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_BASELINE_Q, 32, 16}};
-static const fc_tile VEC_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_VEC_Q, 128, 3}};
+static const fc_tile CPU_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_CPU_Q, 64, 1, 0}};
+static const fc_tile BASELINE_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_BASELINE_Q, 32, 16, 0}};
+static const fc_tile VEC_TILES[] = {{FC_HEAD_DIM_MAX, FC_TILE_VEC_Q, 128, 3, 0}};
 
 static const fc_tile WARP_TILES[] = {
 #define FC_WARP_ROW(head_dim, warp_rows, row_warps, key_warps, kv_tile_tokens, blocks_per_processor)                   \
-    {head_dim, (warp_rows) * (row_warps), kv_tile_tokens, blocks_per_processor},
+    {head_dim, (warp_rows) * (row_warps), kv_tile_tokens, blocks_per_processor, 0},
 #include "kernels/warp.def"
 #undef FC_WARP_ROW
 };
 
 static const fc_tile TC_TILES[] = {
 #define FC_TC_ROW(head_dim, row_warps, key_warps, warp_keys, blocks_per_processor)                                     \
-    {head_dim, 16 * (row_warps), (key_warps) * (warp_keys), blocks_per_processor},
+    {head_dim, 16 * (row_warps), (key_warps) * (warp_keys), blocks_per_processor, 0},
 #include "kernels/tc.def"
 #undef FC_TC_ROW
 };
 
-/* Row i of fused.def is variant i. */
+/* Row i of fused.def is variant i. Shared memory: stages of K and V, and a query that is not held. */
 static const fc_tile FUSED_TILES[] = {
-#define FC_FUSED_ROW(head_dim, warp_rows, row_warps, key_warps, keys, stages, holds_q, blocks_per_sm)                  \
-    {head_dim, (warp_rows) * (row_warps), (keys) * (key_warps), blocks_per_sm},
+#define FC_FUSED_ROW(head_dim, warp_rows, row_warps, key_warps, keys, steps, stages, holds_q, blocks_per_sm)           \
+    {head_dim, (warp_rows) * (row_warps), (keys) * (key_warps), blocks_per_sm,                                         \
+     2 * (head_dim) * (2 * (stages) * (steps) * (keys) * (key_warps) + ((holds_q) ? 0 : (warp_rows) * (row_warps)))},
 #include "kernels/fused.def"
 #undef FC_FUSED_ROW
 };
 
 static const fc_tile HOPPER_TILES[] = {
-#define FC_HOPPER_ROW(head_dim, consumers, keys, stages) {head_dim, 64 * (consumers), keys, 1},
+#define FC_HOPPER_ROW(head_dim, consumers, keys, stages) {head_dim, 64 * (consumers), keys, 1, 0},
 #include "kernels/hopper.def"
 #undef FC_HOPPER_ROW
 };

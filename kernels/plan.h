@@ -11,7 +11,8 @@ typedef struct fc_tile {
     int32_t head_dim;             /* the widest it does; narrower ones are padded */
     int32_t q_tile_rows;          /* query rows of a block */
     int32_t kv_tile_tokens;       /* keys of one step of a block */
-    int32_t blocks_per_processor; /* that run at the same time */
+    int32_t blocks_per_processor; /* that run at the same time, as far as registers go */
+    int32_t shared_bytes;         /* of a block; 0: never what limits how many run */
 } fc_tile;
 
 /* How fast a rung is, roughly: enough to tell its own tiles and split counts from each other. All for one processor. */

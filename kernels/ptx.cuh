@@ -22,6 +22,14 @@ static __device__ __forceinline__ float fc_ptx_ex2(float x)
     return y;
 }
 
+/* 1 / x, 1 unit in the last place; exact for 1. */
+static __device__ __forceinline__ float fc_ptx_rcp(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The block's dynamic shared memory, 1024-byte aligned. */
 static __device__ __forceinline__ unsigned char *fc_ptx_dynamic_shared()
 {
@@ -35,8 +43,15 @@ static __device__ __forceinline__ uint32_t fc_ptx_shared_address(const void *poi
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
-/* atomicInc(): counts up from 0 to `last`, then starts again; returns what was there. Releases what this thread knows of
- * (behind a barrier: what its block has written) and acquires what those before it released. */
+/* x, of which the compiler cannot know how it was made: it keeps the register instead of making x anew at every use. */
+static __device__ __forceinline__ uint32_t fc_ptx_keep(uint32_t x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+/* atomicInc(): counts up from 0 to `last`, then starts again; returns what was there. Releases what this thread knows
+ * of (behind a barrier: what its block has written) and acquires what those before it released. */
 static __device__ __forceinline__ uint32_t fc_ptx_draw(uint32_t *counter, uint32_t last)
 {
     uint32_t drawn;
@@ -47,10 +62,10 @@ static __device__ __forceinline__ uint32_t fc_ptx_draw(uint32_t *counter, uint32
 /* --- copies from global to shared memory ------------------------------------------------------------------------ */
 
 /* 16 bytes, past the L1 cache; only the first `bytes` (0 to 16) are read, the rest become 0. With bytes == 0 `from`
- * must still be an address that exists. */
+ * must still be an address that exists. What is near may come to the L2 cache with it. */
 static __device__ __forceinline__ void fc_ptx_cp_async_16(uint32_t to, const void *from, uint32_t bytes)
 {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
 /* Closes this thread's group of copies; empty groups count too. */

@@ -409,22 +409,18 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
         fc_merge_rows<typename S::T>(launch, work, job.scoring);
 }
 
-struct Variant {
-    int head_dim;
-    uint32_t q_tile_rows;
-    unsigned threads;
-    size_t shared_bytes;
-    fc_device_kernel f16, bf16;
-};
-
-template <typename Half, typename Bfloat> constexpr Variant variant_of()
+template <typename Half, typename Bfloat> constexpr fc_variant variant_of()
 {
     static_assert(sizeof(Shared<Half>) <= 99 * 1024, "a block of an L4");
     static_assert(sizeof(Shared<Half>) == sizeof(Shared<Bfloat>), "one figure for both");
-    return {Half::COLUMNS, Half::ROWS, Half::THREADS, sizeof(Shared<Half>), tc_kernel<Half>, tc_kernel<Bfloat>};
+    return {Half::COLUMNS,
+            Half::ROWS,
+            Half::THREADS,
+            {tc_kernel<Half>, tc_kernel<Bfloat>},
+            {sizeof(Shared<Half>), sizeof(Shared<Half>)}};
 }
 
-const Variant VARIANTS[] = {
+const fc_variant VARIANTS[] = {
 #define FC_TC_ROW(...) variant_of<Tile<__half, __VA_ARGS__>, Tile<__nv_bfloat16, __VA_ARGS__>>(),
 #include "kernels/tc.def"
 #undef FC_TC_ROW
@@ -434,12 +430,5 @@ const Variant VARIANTS[] = {
 
 extern "C" fc_status fc_cuda_tc_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    const fc_plan &plan = launch->plan;
-    if (plan.variant >= sizeof VARIANTS / sizeof *VARIANTS || (plan.dtype != FC_F16 && plan.dtype != FC_BF16) ||
-        plan.head_dim > VARIANTS[plan.variant].head_dim)
-        return FC_INTERNAL;
-    const Variant &variant = VARIANTS[plan.variant];
-    return fc_enqueue(plan.dtype == FC_F16 ? variant.f16 : variant.bf16,
-                      {variant.q_tile_rows, launch->block_count, variant.threads, variant.shared_bytes}, launch,
-                      stream);
+    return fc_enqueue_variant(VARIANTS, launch, stream);
 }

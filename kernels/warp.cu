@@ -388,15 +388,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
         fc_merge_rows<typename S::T>(launch, work, job.scoring);
 }
 
-struct Variant {
-    int head_dim;
-    uint32_t q_tile_rows;
-    unsigned threads;
-    fc_device_kernel kernels[FC_DTYPE_COUNT]; /* in the order of fc_dtype */
-    size_t shared_bytes[FC_DTYPE_COUNT];
-};
-
-template <typename Half, typename Bfloat, typename Float> constexpr Variant variant_of()
+template <typename Half, typename Bfloat, typename Float> constexpr fc_variant variant_of()
 {
     static_assert(sizeof(Shared<Half>) <= 99 * 1024 && sizeof(Shared<Float>) <= 99 * 1024, "a block of an L4");
     return {Half::COLUMNS,
@@ -406,7 +398,7 @@ template <typename Half, typename Bfloat, typename Float> constexpr Variant vari
             {sizeof(Shared<Half>), sizeof(Shared<Bfloat>), sizeof(Shared<Float>)}};
 }
 
-const Variant VARIANTS[] = {
+const fc_variant VARIANTS[] = {
 #define FC_WARP_ROW(...)                                                                                               \
     variant_of<Tile<__half, __VA_ARGS__>, Tile<__nv_bfloat16, __VA_ARGS__>, Tile<float, __VA_ARGS__>>(),
 #include "kernels/warp.def"
@@ -417,11 +409,5 @@ const Variant VARIANTS[] = {
 
 extern "C" fc_status fc_cuda_warp_launch(const fc_launch *launch, cudaStream_t stream)
 {
-    const fc_plan &plan = launch->plan;
-    if (plan.variant >= sizeof VARIANTS / sizeof *VARIANTS || (unsigned)plan.dtype >= FC_DTYPE_COUNT ||
-        plan.head_dim > VARIANTS[plan.variant].head_dim)
-        return FC_INTERNAL;
-    const Variant &variant = VARIANTS[plan.variant];
-    const fc_grid grid = {variant.q_tile_rows, launch->block_count, variant.threads, variant.shared_bytes[plan.dtype]};
-    return fc_enqueue(variant.kernels[plan.dtype], grid, launch, stream);
+    return fc_enqueue_variant(VARIANTS, launch, stream);
 }

@@ -51,15 +51,17 @@ static __device__ __forceinline__ fc_work fc_work_make(const fc_segment &segment
                                                        bool is_longest_first)
 {
     const uint32_t rows = (uint32_t)segment.q_len * segment.packed_heads;
-    const uint32_t tiles = (rows + q_tile_rows - 1) / q_tile_rows, packs = segment.q_heads / segment.packed_heads;
+    const uint32_t tiles = (rows + q_tile_rows - 1) / q_tile_rows;
+    const uint32_t packs = (uint32_t)segment.q_heads / (uint32_t)segment.packed_heads;
     const uint32_t tile_index = segment.split_count == 1 ? index : index / segment.split_count; /* divisions are slow */
     const uint32_t pack = is_longest_first ? tile_index % packs : tile_index / tiles;
     const uint32_t tile = is_longest_first ? tiles - 1 - tile_index / packs : tile_index % tiles;
     fc_work work;
     work.segment = &segment;
     work.q_head = (int32_t)pack * segment.packed_heads;
-    work.kv_head =
-        segment.q_heads == segment.kv_heads ? work.q_head : work.q_head / (segment.q_heads / segment.kv_heads);
+    work.kv_head = segment.q_heads == segment.kv_heads
+                       ? work.q_head
+                       : (int32_t)((uint32_t)work.q_head / ((uint32_t)segment.q_heads / (uint32_t)segment.kv_heads));
     work.first_row = (int32_t)(tile * q_tile_rows);
     work.row_count = min((int32_t)q_tile_rows, (int32_t)rows - work.first_row);
     work.split = index - tile_index * segment.split_count;
@@ -83,25 +85,43 @@ static __device__ __forceinline__ fc_work fc_work_find_longest_first(const fc_de
     return fc_work_make(*segment, block - segment->first_block, q_tile_rows, segment->key_end_offset < FC_OFFSET_OPEN);
 }
 
-/* The same, for a whole warp: sooner found among many segments. */
-static __device__ __forceinline__ fc_work fc_work_find_by_warp(const fc_device_launch &launch, uint32_t block,
-                                                               uint32_t q_tile_rows)
+/* A copy of the segment that the block belongs to, in shared memory, for a whole warp: one round trip to global memory
+ * among up to 32 segments and another for the segment, none where there is but one. */
+static __device__ __forceinline__ void fc_work_get_segment(fc_segment &to, const fc_device_launch &launch,
+                                                           uint32_t block)
 {
-    const fc_segment *segment = launch.segments + fc_work_segment_by_warp(launch.segments, launch.segment_count, block);
-    return fc_work_make(*segment, block - segment->first_block, q_tile_rows, segment->key_end_offset < FC_OFFSET_OPEN);
+    constexpr int WORDS = sizeof(fc_segment) / sizeof(uint64_t);
+    static_assert(sizeof(fc_segment) % sizeof(uint64_t) == 0 && WORDS <= 32, "a word a lane");
+    const uint32_t word = threadIdx.x % 32;
+    uint64_t *const words = reinterpret_cast<uint64_t *>(&to);
+    if (launch.segment_count > 1) {
+        const uint32_t index = fc_work_segment_by_warp(launch.segments, launch.segment_count, block);
+        if (word < WORDS)
+            words[word] = reinterpret_cast<const uint64_t *>(launch.segments + index)[word];
+    } else if (word < WORDS) {
+        words[word] = reinterpret_cast<const uint64_t *>(&launch.first_segment)[word];
+    }
+    __syncwarp();
+}
+
+/* Block `index` of a segment, in an order that ends with little work where later rows see more keys. */
+static __device__ __forceinline__ fc_work fc_work_make_any(const fc_segment &segment, uint32_t index,
+                                                           uint32_t q_tile_rows)
+{
+    return fc_work_make(segment, index, q_tile_rows, segment.key_end_offset < FC_OFFSET_OPEN);
 }
 
 /* Where nothing is packed, nothing is divided: twenty instructions saved, for every row a thread addresses. */
 static __device__ __forceinline__ int32_t fc_work_token(const fc_work &work, int32_t row)
 {
-    const int32_t packed = work.segment->packed_heads, index = work.first_row + row;
-    return packed == 1 ? index : index / packed;
+    const uint32_t packed = work.segment->packed_heads, index = work.first_row + row;
+    return (int32_t)(packed == 1 ? index : index / packed);
 }
 
 static __device__ __forceinline__ int32_t fc_work_head(const fc_work &work, int32_t row)
 {
-    const int32_t packed = work.segment->packed_heads, index = work.first_row + row;
-    return work.q_head + (packed == 1 ? 0 : index % packed);
+    const uint32_t packed = work.segment->packed_heads, index = work.first_row + row;
+    return work.q_head + (int32_t)(packed == 1 ? 0 : index % packed);
 }
 
 /* The addresses of row `row` of the tile: its query, its output, its LSE. */

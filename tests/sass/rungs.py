@@ -190,9 +190,9 @@ class Tc(Tiled):
 
 class Fused(Tiled):
     name = "fused"
-    cold_lines = re.compile(r"to = fc_work_out<T>\(work, warp_row \+ row\)")  # packed heads
     # Behind one branch and not taken within a sequence, or taken by its first and last step alone.
-    cold = Tiled.cold + ("renew", "mask_logits", "cap_logits", "run_weights", "run_values", "leave_rows")
+    cold = Tiled.cold + ("repeat_keys", "renew", "subtract", "rescale_sums", "find_largest", "mask_logits", "cap_logits",
+                         "run_weights", "run_values", "leave_rows", "fc_work_segment_by_warp")
 
     @property
     def tile_rows(self):
@@ -204,17 +204,16 @@ class Fused(Tiled):
 
     @property
     def dynamic_shared(self):
-        tile = self.tile_keys * self.row.head_dim * 2
+        tile = self.row.steps * self.tile_keys * self.row.head_dim * 2
         query = self.tile_rows * self.row.head_dim * 2
         parts = self.row.key_warps * self.tile_rows * (8 + (self.row.head_dim + 8) * 4)
         stages = 2 * self.row.stages * tile
         return max(stages, (tile if self.row.holds_q else stages) + query, parts if self.row.key_warps > 1 else query)
 
     def trips(self):
-        # copy_rows' loop is for the last keys, copy_query's for packed heads; send_rows' first for what its second leaves.
-        rows = self.row.warp_rows * self.problem.head_dim // 8 // 32
-        return {"copy_rows": [0], "copy_query": [0], "write_parts": [self.pieces_a_thread(self.tile_rows)],
-                "send_rows": [0, max(1, rows // 4)]}
+        # copy_rows' loop is for the last keys; those of copy_query and send_rows for packed heads and the last rows.
+        return {"copy_rows": [0], "copy_query": [0], "send_rows": [0],
+                "write_parts": [2 * self.pieces_a_thread(self.tile_rows)]}
 
 
 RUNGS = {rung.name: rung for rung in (Baseline, Vec, Warp, Tc, Fused)}

@@ -190,7 +190,7 @@ END_TEST
 /* --- shapes ----------------------------------------------------------------------------------------------------- */
 
 /* A rung with everything: two widths, three tiles in the first. */
-static const fc_tile TILES[] = {{64, 128, 64, 1}, {64, 64, 64, 1}, {64, 16, 64, 4}, {128, 64, 32, 1}};
+static const fc_tile TILES[] = {{64, 128, 64, 1, 0}, {64, 64, 64, 1, 0}, {64, 16, 64, 4, 0}, {128, 64, 32, 1, 0}};
 static const fc_rung RUNG = {.capability_least = 80,
                              .capability_most = FC_CAPABILITY_ANY,
                              .dtypes = 7,
@@ -352,7 +352,7 @@ END_TEST
 /* One tile alone, so that only the splits are chosen. */
 static fc_plan plan_of(fc_problem p, double split_ns)
 {
-    static const fc_tile TILE[] = {{64, 16, 64, 2}};
+    static const fc_tile TILE[] = {{64, 16, 64, 2, 0}};
     fc_rung rung = RUNG;
     fc_plan plan = {.head_dim = 64};
     rung.tiles = TILE;
@@ -403,6 +403,25 @@ START_TEST(parts_are_not_too_short)
             ck_assert(plan.split_count == 1 || (uint32_t)(p.kv_len + 63) / 64 / plan.split_count >= FC_SPLIT_STEPS_MIN);
         }
     }
+}
+END_TEST
+
+/* Of two tiles that differ in shared memory alone, the first where both fit as often, else the one that fits more
+ * often. */
+START_TEST(shared_memory_counts)
+{
+    static const fc_tile TILES_BY_SHARED[] = {{64, 64, 64, 2, 64 << 10}, {64, 64, 64, 2, 40 << 10}};
+    fc_problem p = good_problem();
+    fc_rung rung = RUNG;
+    fc_plan plan;
+    rung.tiles = TILES_BY_SHARED;
+    rung.tile_count = 2;
+    p.q_heads = p.kv_heads = 32;
+    p.q_len = p.kv_len = 4096;
+    ck_assert_int_eq(fc_plan_shape(&rung, &H100, &p, NULL, &plan, NULL), FC_OK);
+    ck_assert_uint_eq(plan.variant, 0);
+    ck_assert_int_eq(fc_plan_shape(&rung, &L4, &p, NULL, &plan, NULL), FC_OK);
+    ck_assert_uint_eq(plan.variant, 1);
 }
 END_TEST
 
@@ -465,6 +484,7 @@ int main(void)
     tcase_add_test(tests, a_rung_refuses_what_it_has_not);
     tcase_add_loop_test(tests, splits_fill_the_device, 0, sizeof SPLITS / sizeof *SPLITS);
     tcase_add_test(tests, parts_are_not_too_short);
+    tcase_add_test(tests, shared_memory_counts);
     tcase_add_test(tests, packing_may_be_bound_to_divisors);
     tcase_add_test(tests, tiles_may_be_meant_for_some);
     suite_add_tcase(suite, tests);

@@ -17,6 +17,11 @@ static __device__ __forceinline__ float fc_ptx_ex2(float x)
     return y < 0x1p-126f ? 0.0f : y; /* NaN stays */
 }
 
+static __device__ __forceinline__ float fc_ptx_rcp(float x)
+{
+    return 1.0f / x;
+}
+
 static __device__ __forceinline__ uint32_t fc_ptx_draw(uint32_t *counter, uint32_t last)
 {
     return atomicInc(counter, last);
@@ -30,6 +35,11 @@ static __device__ __forceinline__ unsigned char *fc_ptx_dynamic_shared()
 static __device__ __forceinline__ uint32_t fc_ptx_shared_address(const void *pointer)
 {
     return emulate::shared_address(pointer, "fc_ptx_shared_address");
+}
+
+static __device__ __forceinline__ uint32_t fc_ptx_keep(uint32_t x)
+{
+    return x;
 }
 
 static __device__ __forceinline__ void fc_ptx_cp_async_16(uint32_t to, const void *from, uint32_t bytes)

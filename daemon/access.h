@@ -38,6 +38,12 @@ static inline uint64_t fc_peer_owner(const fc_peer_identity *who)
     return who->is_local ? 1ull << 32 | who->uid : 1ull << 63 | who->host;
 }
 
+/* Was that number made of a host, so that its connections came over tcp? */
+static inline bool fc_peer_owner_is_remote(uint64_t owner)
+{
+    return owner >> 63 != 0;
+}
+
 /* Who sockets in the file system belong to. */
 typedef struct fc_socket_owner {
     uid_t uid; /* (uid_t)-1: whoever the process is */

@@ -91,6 +91,7 @@ fc_status fc_dispatch_open_peer(fc_dispatch *dispatch, uint64_t peer, uint64_t o
     pthread_mutex_lock(&dispatch->lock);
     uint64_t most = dispatch->limits.connections_per_owner;
     fc_status st = fc_peers_open(&dispatch->peers, peer, owner, most > 0 ? most : UINT64_MAX);
+    fc_stats_set(dispatch->stats, FC_GAUGE_PIPES_TCP, dispatch->peers.remote_count);
     pthread_mutex_unlock(&dispatch->lock);
     return st;
 }
@@ -100,7 +101,7 @@ fc_status fc_dispatch_check_rate(fc_dispatch *dispatch, const fc_request *reques
 {
     uint64_t wait_ns = 0;
     uint64_t per_second = atomic_load_explicit(&dispatch->requests_per_second, memory_order_relaxed);
-    if (per_second == 0)
+    if (per_second == 0 || request->own_stats != NULL) /* the self-test is nobody's */
         return FC_OK;
     pthread_mutex_lock(&dispatch->lock);
     fc_peer *peer = fc_peers_enter(&dispatch->peers, request->item.peer, request->received_ns);
@@ -322,6 +323,7 @@ fc_request *fc_dispatch_drop_peer(fc_dispatch *dispatch, uint64_t peer)
     pthread_mutex_lock(&dispatch->lock);
     fc_queue_item *dropped = fc_queue_drop_peer(&dispatch->queue, peer);
     fc_peers_close(&dispatch->peers, peer);
+    fc_stats_set(dispatch->stats, FC_GAUGE_PIPES_TCP, dispatch->peers.remote_count);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     pthread_mutex_unlock(&dispatch->lock);
     return fc_request_of(dropped);

@@ -1,6 +1,8 @@
 /* See peers.h. */
 #include "daemon/peers.h"
 
+#include "daemon/access.h"
+
 #include <stdlib.h>
 
 static void *find(const fc_id_table *table, uint64_t id)
@@ -116,6 +118,7 @@ fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64
     peer->share.owner = &owner->share;
     owner->share.peer_count += peer->is_active;
     owner->connection_count++;
+    peers->remote_count += fc_peer_owner_is_remote(owner_key);
     return FC_OK;
 }
 
@@ -126,6 +129,7 @@ void fc_peers_close(fc_peers *peers, uint64_t id)
         return;
     peer->is_open = false;
     peer->owner->connection_count--;
+    peers->remote_count -= fc_peer_owner_is_remote(peer->owner->key);
     free_if_done(peers, peer);
 }
 

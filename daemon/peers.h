@@ -32,6 +32,7 @@ typedef struct fc_peers {
     fc_id_table peers, owners; /* their addresses */
     fc_peer *first_active, *last_active;
     uint32_t active_count;
+    uint32_t remote_count; /* opened and not closed, of owners on other machines or over tcp */
 } fc_peers;
 
 #define FC_PEERS_ACTIVE_NS 1000000000ull

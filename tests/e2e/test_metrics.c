@@ -73,6 +73,40 @@ START_TEST(requests_are_counted_and_timed)
 }
 END_TEST
 
+START_TEST(connections_are_counted_by_their_way_in)
+{
+    const char *urls[] = {daemon_under_test.ipc_url, daemon_under_test.tcp_url};
+    flashcore_client *clients[2];
+    for (int i = 0; i < 2; i++) {
+        clients[i] = fc_job_client(&urls[i], 1);
+        ck_assert_int_eq(flashcore_ping(clients[i], 0, NULL), FLASHCORE_OK);
+    }
+    fc_scrape_await(address, "flashcored_pipes", 1);
+    ck_assert_double_eq(value_of("flashcored_pipes_tcp"), 1);
+    flashcore_client_destroy(clients[1]);
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    while (value_of("flashcored_pipes_tcp") > 0)
+        ck_assert(fc_e2e_now_us() < end_us);
+    flashcore_client_destroy(clients[0]);
+}
+END_TEST
+
+/* A limit of clients' is none of the self-test's. */
+START_TEST(it_stays_ready_whatever_clients_may_do)
+{
+    const char *args[] = {
+        "--metrics", address, "--ready-timeout", "1s", "--requests-per-second", "1", "--inflight-per-peer", "1", NULL};
+    fc_e2e_stop(&daemon_under_test);
+    fc_e2e_place(&daemon_under_test);
+    fc_scrape_address(&daemon_under_test, address);
+    fc_e2e_launch(&daemon_under_test, args);
+    fc_e2e_wait_notify(&daemon_under_test, "READY=1");
+    fc_scrape_await(address, "flashcored_probes_total", 6);
+    ck_assert_double_eq(value_of("flashcored_probes_failed_total"), 0);
+    ck_assert_double_eq(value_of("flashcored_ready"), 1);
+}
+END_TEST
+
 /* What a scrape tells is in docs/metrics.md, by name; the tests run in the repository's root. */
 START_TEST(every_metric_is_documented)
 {
@@ -328,6 +362,8 @@ int main(void)
     TCase *told = fc_e2e_case(suite, "told");
     tcase_add_checked_fixture(told, set_up, tear_down);
     tcase_add_test(told, requests_are_counted_and_timed);
+    tcase_add_test(told, connections_are_counted_by_their_way_in);
+    tcase_add_test(told, it_stays_ready_whatever_clients_may_do);
     tcase_add_test(told, every_metric_is_documented);
     tcase_add_test(told, it_is_healthy);
     tcase_add_test(told, it_is_ready_once_it_has_computed);

@@ -5,26 +5,49 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 
+#include <dirent.h>
+#include <netinet/in.h>
 #include <nng/nng.h>
 #include <nng/supplemental/tls/engine.h>
 #include <pthread.h>
-#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* Refusals are logged so often at most: strangers must not fill the log. The counter has all. */
 #define LOG_EVERY_NS (1 * FC_NS_PER_S)
+
+/* Connections whose handshake goes on: so many, for so long. Strangers make them, too. */
+#define HANDSHAKES_MAX 256
+#define HANDSHAKE_NS (10 * FC_NS_PER_S)
+
+/* How far one piece of nng's memory has been read into, or written from. */
+typedef struct progress {
+    const uint8_t *bytes; /* NULL: none */
+    size_t done_bytes;
+} progress;
+
+struct nng_tls_engine_conn {
+    fc_tls_session *session; /* NULL: was never opened */
+    bool is_refusal_noted;
+    progress reading, writing;
+
+    /* current.lock, while in current.shaking. */
+    bool is_shaking;
+    uint64_t begun_ns;
+    nng_sockaddr peer;
+    nng_tls_engine_conn *previous, *next;
+};
 
 static struct {
     pthread_mutex_t lock;
     fc_tls *tls;
     fc_stats *stats;
     uint64_t logged_ns;
+    nng_tls_engine_conn *shaking;
+    uint32_t shaking_count;
 } current = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-struct nng_tls_engine_conn {
-    fc_tls_session *session;
-    void *wire; /* nng's */
-    bool is_refusal_noted;
-};
 
 struct nng_tls_engine_config {
     char unused; /* what there is to configure is in `current` */
@@ -59,14 +82,44 @@ static ssize_t wire_write(void *context, const void *bytes, size_t size_bytes)
     return error == 0 ? (ssize_t)size_bytes : error == NNG_EAGAIN ? 0 : -1;
 }
 
+/* Under the lock. */
+static void begin_shaking(nng_tls_engine_conn *conn, void *wire)
+{
+    conn->is_shaking = true;
+    conn->begun_ns = fc_clock_now_ns();
+    if (nng_stream_get_addr(wire, NNG_OPT_REMADDR, &conn->peer) != 0)
+        conn->peer.s_family = NNG_AF_UNSPEC; /* it is gone already */
+    conn->previous = NULL;
+    conn->next = current.shaking;
+    if (conn->next != NULL)
+        conn->next->previous = conn;
+    current.shaking = conn;
+    current.shaking_count++;
+}
+
+static void end_shaking(nng_tls_engine_conn *conn)
+{
+    if (!conn->is_shaking)
+        return;
+    pthread_mutex_lock(&current.lock);
+    conn->is_shaking = false;
+    *(conn->previous != NULL ? &conn->previous->next : &current.shaking) = conn->next;
+    if (conn->next != NULL)
+        conn->next->previous = conn->previous;
+    current.shaking_count--;
+    pthread_mutex_unlock(&current.lock);
+}
+
 static int open_connection(nng_tls_engine_conn *conn, void *wire, nng_tls_engine_config *config)
 {
     fc_tls_wire functions = {.read = wire_read, .write = wire_write, .context = wire};
     fc_status st = FC_UNAUTHORIZED;
     (void)config;
     pthread_mutex_lock(&current.lock);
-    if (current.tls != NULL)
+    if (current.tls != NULL && current.shaking_count < HANDSHAKES_MAX)
         st = fc_tls_session_open(current.tls, NULL, &functions, &conn->session);
+    if (st == FC_OK)
+        begin_shaking(conn, wire);
     pthread_mutex_unlock(&current.lock);
     return st == FC_OK ? 0 : st == FC_NO_MEMORY ? NNG_ENOMEM : NNG_EPEERAUTH;
 }
@@ -74,6 +127,7 @@ static int open_connection(nng_tls_engine_conn *conn, void *wire, nng_tls_engine
 /* Also one that was never opened. */
 static void free_connection(nng_tls_engine_conn *conn)
 {
+    end_shaking(conn);
     fc_tls_session_close(conn->session);
     conn->session = NULL;
 }
@@ -107,6 +161,8 @@ static void note_refusal(nng_tls_engine_conn *conn)
  * would take it for the listener's end. */
 static int code_of(nng_tls_engine_conn *conn, ssize_t result)
 {
+    if (conn->is_shaking && fc_tls_is_established(conn->session))
+        end_shaking(conn);
     if (result > 0)
         return 0;
     if (result == 0)
@@ -120,20 +176,33 @@ static int shake_hands(nng_tls_engine_conn *conn)
     return code_of(conn, fc_tls_handshake(conn->session));
 }
 
+/* Moves all of it, over as many calls as it takes: nng comes back with the same bytes as long as it is told to wait. A
+ * part would do; but nng 1.5 hangs for good on a connection that is closed between two parts of a message, so there are
+ * as few as can be. */
+static int move_all(nng_tls_engine_conn *conn, progress *at, const uint8_t *bytes, size_t size_bytes, bool is_reading)
+{
+    ssize_t moved = 1;
+    if (at->bytes != bytes)
+        *at = (progress){.bytes = bytes};
+    while (at->done_bytes < size_bytes && moved > 0) {
+        uint8_t *next = (uint8_t *)(uintptr_t)bytes + at->done_bytes;
+        size_t left = size_bytes - at->done_bytes;
+        moved = is_reading ? fc_tls_read(conn->session, next, left) : fc_tls_write(conn->session, next, left);
+        at->done_bytes += moved > 0 ? (size_t)moved : 0;
+    }
+    if (moved > 0)
+        at->bytes = NULL;
+    return code_of(conn, moved);
+}
+
 static int receive(nng_tls_engine_conn *conn, uint8_t *bytes, size_t *size_bytes)
 {
-    ssize_t got = fc_tls_read(conn->session, bytes, *size_bytes);
-    if (got > 0)
-        *size_bytes = (size_t)got;
-    return code_of(conn, got);
+    return move_all(conn, &conn->reading, bytes, *size_bytes, true);
 }
 
 static int send_bytes(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *size_bytes)
 {
-    ssize_t put = fc_tls_write(conn->session, bytes, *size_bytes);
-    if (put > 0)
-        *size_bytes = (size_t)put;
-    return code_of(conn, put);
+    return move_all(conn, &conn->writing, bytes, *size_bytes, false);
 }
 
 static bool is_verified(nng_tls_engine_conn *conn)
@@ -208,6 +277,57 @@ static const nng_tls_engine ENGINE = {.version = NNG_TLS_ENGINE_VERSION,
                                       .conn_ops = &CONN_OPS,
                                       .name = "flashcored",
                                       .description = "OpenSSL, certificates replaceable"};
+
+/* --- handshakes that do not end ----------------------------------------------------------------------------------- */
+
+static bool is_peer(const struct sockaddr_storage *socket_peer, const nng_sockaddr *peer)
+{
+    const struct sockaddr_in *v4 = (const void *)socket_peer;
+    const struct sockaddr_in6 *v6 = (const void *)socket_peer;
+    if (peer->s_family == NNG_AF_INET)
+        return v4->sin_family == AF_INET && v4->sin_port == peer->s_in.sa_port &&
+               v4->sin_addr.s_addr == peer->s_in.sa_addr;
+    return peer->s_family == NNG_AF_INET6 && v6->sin6_family == AF_INET6 && v6->sin6_port == peer->s_in6.sa_port &&
+           memcmp(&v6->sin6_addr, peer->s_in6.sa_addr, sizeof v6->sin6_addr) == 0;
+}
+
+/* nng does not tell which descriptor a connection has; its peer's address does. */
+static void cut_peers(const nng_sockaddr *peers, size_t count)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
+        struct sockaddr_storage peer;
+        socklen_t peer_bytes = sizeof peer;
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        if (fd <= STDERR_FILENO || getpeername(fd, (struct sockaddr *)&peer, &peer_bytes) != 0)
+            continue;
+        for (size_t i = 0; i < count; i++)
+            if (is_peer(&peer, &peers[i]))
+                shutdown(fd, SHUT_RDWR);
+    }
+    if (folder != NULL)
+        closedir(folder);
+}
+
+void fc_nng_tls_tick(uint64_t now_ns)
+{
+    nng_sockaddr peers[HANDSHAKES_MAX];
+    size_t count = 0;
+    pthread_mutex_lock(&current.lock);
+    for (nng_tls_engine_conn *conn = current.shaking; conn != NULL && count < HANDSHAKES_MAX; conn = conn->next) {
+        if (fc_clock_elapsed_ns(conn->begun_ns, now_ns) < HANDSHAKE_NS)
+            continue;
+        conn->begun_ns = now_ns; /* it takes a moment to go; counted once */
+        peers[count++] = conn->peer;
+    }
+    if (current.stats != NULL)
+        fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, count);
+    pthread_mutex_unlock(&current.lock);
+    if (count > 0)
+        cut_peers(peers, count);
+}
+
+/* --- the certificates in effect ----------------------------------------------------------------------------------- */
 
 static void set(fc_tls *tls, fc_stats *stats)
 {

@@ -18,6 +18,10 @@ void fc_nng_tls_start(fc_tls *tls, fc_stats *stats);
 /* Takes tls over: connections that come from now on get it, those that are there keep what they have. */
 void fc_nng_tls_replace(fc_tls *tls);
 
+/* Every second or so: cuts connections that have not finished their handshake within 10 s. nng 1.5's own limit does not
+ * end a connection that waits for its peer's first bytes. */
+void fc_nng_tls_tick(uint64_t now_ns);
+
 /* No connection comes any more. Also without a start. */
 void fc_nng_tls_stop(void);
 

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/nng_listener.h"
 #include "daemon/nng_listener_fix.h"
+#include "daemon/nng_tls.h"
 #include "daemon/request.h"
 
 #include <malloc.h>
@@ -373,6 +374,8 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
     nng_stat *root = NULL;
     cut_who_does_not_read(transport, now_ns);
     end_forgotten(transport);
+    if (transport->has_tls)
+        fc_nng_tls_tick(now_ns);
     pthread_mutex_lock(&transport->pipes_lock);
     bool is_closing = transport->closing.count > 0;
     pthread_mutex_unlock(&transport->pipes_lock);

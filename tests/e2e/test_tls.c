@@ -4,10 +4,13 @@
 #include "tests/e2e/job.h"
 #include "tests/support/certs.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -128,18 +131,37 @@ START_TEST(strangers_stay_out_and_are_told_why)
 }
 END_TEST
 
-/* Who speaks no TLS, or greets and leaves, does no harm. */
+/* Says nothing. */
+static int connect_to(uint16_t port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* Who speaks no TLS, or nothing at all, does no harm, and is not put up with for long. */
 START_TEST(others_do_no_harm)
 {
+    enum { SILENT = 300 }; /* more than may be at their handshake at once */
     secured s;
     start(&s);
     char plain[FC_E2E_PATH_BYTES];
     snprintf(plain, sizeof plain, "tcp://127.0.0.1:%u", (unsigned)s.port);
+    int silent[SILENT];
+    for (int i = 0; i < SILENT; i++)
+        silent[i] = connect_to(s.port);
     for (int i = 0; i < 50; i++) {
         fc_bytes garbage = {0};
         fc_pack_attend(&garbage, 1);
         close(fc_raw_ask(plain, &garbage));
         fc_bytes_fini(&garbage);
+    }
+    for (int i = 0; i < SILENT; i++) {
+        ck_assert_msg(fc_raw_wait_closed(silent[i], 30000), "%d is still there", i);
+        close(silent[i]);
     }
     flashcore_client *client = make_client(&s, s.ours.ca_path, &s.client, 0);
     ck_assert_msg(flashcore_ping(client, 0, NULL) == FLASHCORE_OK, "%s", flashcore_last_error());
@@ -225,8 +247,13 @@ START_TEST(killed_peers_are_noticed)
         ck_assert_int_eq(kill(pid, SIGKILL), 0);
         ck_assert_int_eq(fc_e2e_reap(pid, FC_E2E_STEP_MS), -SIGKILL);
     }
-    fc_job_wait_counter_down(watcher, "pipes", 1);
-    fc_job_wait_counter_down(watcher, "pipes_leaked", 0);
+    /* All are ended, or nng hung on one, which is counted. Either way others are served, and the daemon can leave. */
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(20000) * 1000u;
+    while (fc_job_counter(watcher, "pipes") > 1 && fc_job_counter(watcher, "pipes_leaked") == 0)
+        ck_assert_msg(fc_e2e_now_us() < end_us, "connections are neither ended nor counted");
+    flashcore_client *client = make_client(&s, s.ours.ca_path, &s.client, 0);
+    ck_assert_msg(flashcore_ping(client, 0, NULL) == FLASHCORE_OK, "%s", flashcore_last_error());
+    flashcore_client_destroy(client);
     flashcore_client_destroy(watcher);
     stop(&s);
 }

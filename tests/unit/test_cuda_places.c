@@ -247,6 +247,26 @@ START_TEST(segments_are_sent_when_they_change)
 }
 END_TEST
 
+/* Launches that repeat one have no marks of their own, but for some; all have times. */
+START_TEST(repeats_are_timed_like_the_first)
+{
+    rig r;
+    made_job made;
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, NULL), FC_OK);
+    make_job(&made, &ROW, FC_KERNEL_VEC, &fake, r.engine);
+    for (int i = 0; i < 40; i++) {
+        fc_engine_timing timing = {0};
+        made.job.problem.scale = i < 35 ? 0.125f : 0.25f;
+        ck_assert_int_eq(fake.ops->lane_run(r.lane, &made.job, 1, &timing, NULL), FC_OK);
+        ck_assert_double_eq(timing.kernel_us, 250);
+        ck_assert_double_eq(timing.copy_out_us, 250);
+    }
+    check_answer(&made.job, 0);
+    free_job(&made);
+    rig_close(&r, &fake);
+}
+END_TEST
+
 /* Tensors on the device are used where they lie; a caller's own lse is brought to it. */
 START_TEST(what_is_on_the_device_stays_there)
 {
@@ -275,6 +295,7 @@ START_TEST(what_is_on_the_device_stays_there)
             fake_cuda_copies before = fake.copied();
             ck_assert_int_eq(fake.ops->lane_run(r.lane, &job, 1, &timing, NULL), FC_OK);
             check_answer(&seen, 0);
+            ck_assert_double_eq(timing.copy_in_us, 0);
             check_copies(before, "on the device", !again, !has_lse);
         }
     }
@@ -392,6 +413,7 @@ int main(void)
     tcase_add_test(tests, gaps_of_alignment_travel_with_inputs);
     tcase_add_test(tests, neighbouring_regions_are_apart);
     tcase_add_test(tests, segments_are_sent_when_they_change);
+    tcase_add_test(tests, repeats_are_timed_like_the_first);
     tcase_add_test(tests, what_is_on_the_device_stays_there);
     tcase_add_test(tests, what_lies_badly_on_the_device_is_refused);
     tcase_add_test(tests, all_kinds_share_a_launch);

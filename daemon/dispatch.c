@@ -19,7 +19,7 @@ struct fc_dispatch {
     atomic_uint_fast64_t open_count; /* requests begun and not ended */
     atomic_int phase;                /* written under the lock */
     atomic_uint_fast64_t requests_per_second;
-    atomic_uint_fast64_t news_count; /* grows, under the lock, with all that a waiting lane is waiting for */
+    atomic_uint_fast64_t news_count; /* grows after all that a waiting lane is waiting for */
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
@@ -55,7 +55,11 @@ fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, 
     dispatch->limits = *limits;
     atomic_init(&dispatch->requests_per_second, limits->requests_per_second);
     dispatch->request_ns = FIRST_REQUEST_NS;
-    pthread_mutex_init(&dispatch->lock, NULL);
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP); /* held for less than sleeping takes */
+    pthread_mutex_init(&dispatch->lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
     pthread_cond_init(&dispatch->work, NULL);
     fc_queue_init(&dispatch->queue, limits->queue_requests, limits->queue_bytes);
     dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
@@ -223,12 +227,12 @@ fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_
     if (st == FC_BUSY)
         *out_retry_after_us = retry_after_us(dispatch);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
-    if (st == FC_OK)
-        atomic_fetch_add(&dispatch->news_count, 1);
     /* A lane that is awake sees it by itself, and is spared the call that wakes another. */
     bool needs_waking = dispatch->sleeping_lanes > 0 && dispatch->queue.count > dispatch->watching_lanes;
     pthread_mutex_unlock(&dispatch->lock);
-    /* Outside, so that the lane does not wake up only to wait for the lock. */
+    /* Outside, so that the lane does not see it, or wake up, only to wait for the lock. */
+    if (st == FC_OK)
+        atomic_fetch_add(&dispatch->news_count, 1);
     if (st == FC_OK && needs_waking)
         pthread_cond_signal(&dispatch->work);
     return st;

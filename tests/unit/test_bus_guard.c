@@ -15,7 +15,6 @@ static size_t page_bytes;
 /* Mapped, and then without a page behind it. */
 static uint8_t *hollow(void)
 {
-    page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     int fd = memfd_create("hollow", MFD_CLOEXEC);
     ck_assert_int_eq(ftruncate(fd, (off_t)(PAGES * page_bytes)), 0);
     uint8_t *base = mmap(NULL, PAGES * page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -108,8 +107,10 @@ END_TEST
 
 int main(void)
 {
+    page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     Suite *suite = suite_create("bus_guard");
     TCase *core = tcase_create("core");
+    tcase_set_timeout(core, 60);
     tcase_add_test(core, guarded_memory_reads_zeros_and_can_be_written);
     tcase_add_loop_test_raise_signal(core, anything_else_ends_as_ever, SIGBUS, 0, 3);
     tcase_add_test(core, threads_may_touch_it_together);

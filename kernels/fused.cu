@@ -12,10 +12,10 @@
  * What keeps the tensor cores busy:
  *   - The products P V of a step are issued among the exponentials of the next one (run_fused()), so that either hides
  *     the other even within a warp; products Q K^T of one warp overlap with the exponentials of the others.
- *   - A row's largest logit is not followed. Weights are relative to a reference, which moves only when a step's
- * weights outgrow it (FlashAttention-4 lets them, up to a bound, too): they stay far below what the type holds, and the
- *     relative precision of a weight does not depend on its size. Whether one did the sum of the step's weights tells,
- *     one vote a step; the step is then done again, from Q K^T.
+ *   - A row's largest logit is not followed. Weights are relative to a reference, which moves only when those of a
+ *     step outgrow it (FlashAttention-4 lets them, up to a bound, too): they stay far below what the type holds, and
+ *     the relative precision of a weight does not depend on its size. Whether one did the sum of the step's weights
+ *     tells, one vote a step; the step is then done again, from Q K^T.
  *   - K and V of later steps are under way (cp.async) while one step is worked on, their copies started behind a step's
  *     products; one barrier for one or two steps, none where a warp's keys are its own.
  *   - Tiles that all rows of the warp see entirely know no masks; masks, moved references, softcap and logits too

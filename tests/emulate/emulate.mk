@@ -32,8 +32,9 @@ $(EMULATE_OBJ)/%.o: %.c $(FLAGS_STAMP)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(EMULATE_CPPFLAGS) $(CPPFLAGS) $(filter-out -fPIC,$(CFLAGS)) -fno-pie $(OPENMP) -MMD -MP -c $< -o $@
 
+# driver_types.c compares with the real cuda.h, of which there is a part here.
 EMULATE_COMMON_OBJ := $(EMULATE_SRC:%=$(EMULATE_OBJ)/%.o) \
-                      $(patsubst %.c,$(EMULATE_OBJ)/%.o,$(GPU_TEST_SRC) $(EMULATE_HOST_SRC))
+                      $(patsubst %.c,$(EMULATE_OBJ)/%.o,$(filter-out %/driver_types.c,$(GPU_TEST_SRC)) $(EMULATE_HOST_SRC))
 
 $(EMULATE)/test_kernels: $(CUDA_SRC:%=$(EMULATE_OBJ)/%.o) $(EMULATE_COMMON_OBJ)
 	@mkdir -p $(@D)

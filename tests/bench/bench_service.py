@@ -342,7 +342,7 @@ def main():
     parser.add_argument("--library-path", help="a folder of shared libraries that the build needs and this machine lacks")
     parser.add_argument("--gpu-floors", default="gpu_floors", help="the program of that name in BUILD/bench")
     parser.add_argument("--seconds", type=float, default=1, help="of each load (default 1)")
-    parser.add_argument("--budget", type=float, default=140, help="seconds after which no further part begins (default 140)")
+    parser.add_argument("--budget", type=float, default=240, help="seconds after which no further part begins (default 240)")
     parser.add_argument("--peer-python", help="a Python that has torch, grpcio and protobuf; without it the peer is left out")
     parser.add_argument("--quick", action="store_true", help="a tenth of a second each, fewer clients: to see that it runs")
     args = parser.parse_args()

@@ -41,30 +41,49 @@ namespace
 
 #ifdef FC_PTX_HOPPER
 
-constexpr int FIRST_TOKEN = 1;           /* named barrier; 0 is __syncthreads() */
+/* Named barriers; 0 is __syncthreads(). */
+constexpr int FIRST_TOKEN = 1;           /* one a consumer */
 constexpr float WEIGHT_LOG2_MOST = 8.0f; /* of weights, relative to the row's largest logit */
+
+/* Consumers take turns from so many steps on. In short pieces one would wait for another that ends or begins one. */
+constexpr int32_t TURNS_FROM = 16;
 
 /* --- a consumer: a warpgroup ------------------------------------------------------------------------------------- */
 
 /* A thread's two rows of the 64, GROUP_ROWS / 8 apart. */
 constexpr int THREAD_ROWS = 2;
 
-/* Where the thread is: row and column of its first logit within the warpgroup's. */
+/* Where the thread is: its warpgroup's share of the tile; row and column of its first logit within it. */
 struct Place {
-    int consumer, warp, lane;
+    int consumer, row_group, key_group, lane;
     int32_t row; /* of the tile; the other one is 8 below */
     int column;
 };
 
-__device__ __forceinline__ Place place_of_thread()
+template <typename Shape> __device__ __forceinline__ Place place_of_thread()
 {
     Place p;
     p.consumer = __shfl_sync(~0u, (int)threadIdx.x / WARPGROUP - 1, 0); /* the compiler sees: the same in a warp */
-    p.warp = (int)threadIdx.x / 32 % WARPS;
+    p.row_group = p.consumer % Shape::ROW_GROUPS;
+    p.key_group = p.consumer / Shape::ROW_GROUPS;
     p.lane = (int)threadIdx.x % 32;
-    p.row = p.consumer * GROUP_ROWS + p.warp * 16 + p.lane / 4;
+    p.row = p.row_group * GROUP_ROWS + (int)threadIdx.x / 32 % WARPS * 16 + p.lane / 4;
     p.column = p.lane % 4 * 2;
     return p;
+}
+
+/* A consumer's part of an item. Groups of keys take every other step. */
+struct Turn {
+    uint32_t count; /* the item's number */
+    uint32_t at;    /* of the first step, among all that went through the rings */
+    int32_t step;   /* the first, which is the highest; below 0: there is none */
+    bool is_idle;   /* none of the rows is there */
+};
+
+__device__ __forceinline__ Turn make_turn(const Item &item, uint32_t count, uint32_t steps_before, const Place &place)
+{
+    return {count, steps_before + place.key_group, item.steps - 1 - place.key_group,
+            place.row_group * GROUP_ROWS >= item.row_count};
 }
 
 /* What the thread's rows see and have seen. */
@@ -76,36 +95,26 @@ struct Rows {
 };
 
 /* Rows past the tile's last are taken for it. */
-__device__ __forceinline__ Rows make_rows(const fc_work &work, const Place &place)
+__device__ __forceinline__ Rows make_rows(const Item &item, const Place &place)
 {
-    const int32_t last = work.row_count - 1, first_row = min(place.consumer * GROUP_ROWS, last);
+    const int32_t last = item.row_count - 1, first_row = min(place.row_group * GROUP_ROWS, last);
     Rows rows;
     for (int i = 0; i < THREAD_ROWS; i++) {
-        rows.begin[i] = fc_work_begin(work, min(place.row + 8 * i, last));
-        rows.end[i] = fc_work_end(work, min(place.row + 8 * i, last));
+        rows.begin[i] = key_begin(item, min(place.row + 8 * i, last));
+        rows.end[i] = key_end(item, min(place.row + 8 * i, last));
         rows.largest[i] = -INFINITY;
         rows.sum[i] = 0.0f;
     }
-    rows.all_begin = fc_work_begin(work, min(first_row + GROUP_ROWS - 1, last));
-    rows.all_end = fc_work_end(work, first_row);
+    rows.all_begin = key_begin(item, min(first_row + GROUP_ROWS - 1, last));
+    rows.all_end = key_end(item, first_row);
     return rows;
-}
-
-__device__ __forceinline__ Rows nothing_seen()
-{
-    return {{0, 0}, {0, 0}, 0, 0, {-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-}
-
-__device__ __forceinline__ fc_scoring scoring_of(const fc_work &work)
-{
-    return fc_scoring_make(work.segment->scale, work.segment->softcap);
 }
 
 /* Gives a stage back, or the query: this warp's tensor cores have read it. */
 __device__ __forceinline__ void release(const uint64_t &empty, const Place &place)
 {
     if (place.lane == 0)
-        fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&empty));
+        arrive(empty);
 }
 
 template <int N> __device__ __forceinline__ void keep(float (&values)[N])
@@ -155,10 +164,11 @@ __device__ __forceinline__ void start_values(float (&out)[Shape::HEAD_DIM / 2], 
     fc_ptx_wgmma_commit();
 }
 
-template <typename Shape>
-__device__ __forceinline__ void finish_values(float (&out)[Shape::HEAD_DIM / 2], Weights<Shape> &weights)
+/* Waits for what start_values() started; PENDING groups that were started later may still be under way. */
+template <typename Shape, int PENDING>
+__device__ __forceinline__ void finish_values(float (&out)[Shape::VALUES], Weights<Shape> &weights)
 {
-    fc_ptx_wgmma_wait<0>();
+    fc_ptx_wgmma_wait<PENDING>();
     keep(out);
 #pragma unroll
     for (int step = 0; step < Shape::KEYS / STEP_COLUMNS; step++) {
@@ -177,14 +187,17 @@ __device__ __forceinline__ void cap_and_mask(float (&logits)[N], const fc_scorin
         for (int i = 0; i < N; i++)
             logits[i] = fc_logit(scoring, logits[i]);
     }
-    if (key >= rows.all_begin && key + 2 * N <= rows.all_end)
-        return;
+    if (key + 2 * N > rows.all_end) {
+        const int32_t end[THREAD_ROWS] = {rows.end[0] - key - column, rows.end[1] - key - column};
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        const int32_t at = key + column + i / 4 * 8 + i % 2;
-        const int row = i % 4 / 2;
-        if (at < rows.begin[row] || at >= rows.end[row])
-            logits[i] = -INFINITY;
+        for (int i = 0; i < N; i++)
+            logits[i] = i / 4 * 8 + i % 2 >= end[i % 4 / 2] ? -INFINITY : logits[i];
+    }
+    if (key < rows.all_begin) {
+        const int32_t begin[THREAD_ROWS] = {rows.begin[0] - key - column, rows.begin[1] - key - column};
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            logits[i] = i / 4 * 8 + i % 2 < begin[i % 4 / 2] ? -INFINITY : logits[i];
     }
 }
 
@@ -279,91 +292,119 @@ __device__ __forceinline__ uint32_t is_negative(const Rows &rows)
 }
 
 /* The token of the right to start products: goes round among the consumers. */
-template <typename Shape> __device__ __forceinline__ void take_token(const Place &place)
+template <typename Shape> __device__ __forceinline__ bool takes_turns(const Item &item)
 {
-    if constexpr (Shape::CONSUMERS > 1)
+    return Shape::KEY_GROUPS == 1 && Shape::CONSUMERS > 1 && item.steps >= TURNS_FROM;
+}
+
+template <typename Shape> __device__ __forceinline__ void take_token(const Place &place, bool takes_turns)
+{
+    if (takes_turns)
         fc_ptx_bar_sync(FIRST_TOKEN + place.consumer, 2 * WARPGROUP);
 }
 
-template <typename Shape> __device__ __forceinline__ void pass_token(const Place &place)
+template <typename Shape> __device__ __forceinline__ void pass_token(const Place &place, bool takes_turns)
 {
-    if constexpr (Shape::CONSUMERS > 1)
+    if (takes_turns)
         fc_ptx_bar_arrive(FIRST_TOKEN + (place.consumer + 1) % Shape::CONSUMERS, 2 * WARPGROUP);
 }
 
-/* Zeroes values that no row of the tile sees: a weight of 0 does not make 0 of a NaN. All consumers share the work. */
-template <typename Shape> __device__ __forceinline__ void clear_unseen(unsigned char (&v)[Shape::KV_BYTES], int keys)
+/* Zeroes values that no row of the tile sees: a weight of 0 does not make 0 of a NaN. All consumers that read them
+ * share the work. */
+template <typename Shape>
+__device__ __forceinline__ void clear_unseen(unsigned char (&v)[Shape::KV_BYTES], int keys, const Place &place)
 {
-    constexpr int THREADS = Shape::CONSUMERS * WARPGROUP, PIECES = BOX_ROW_BYTES / (int)sizeof(uint4);
-    for (int i = (int)threadIdx.x - WARPGROUP; i < keys * PIECES * Shape::BOXES; i += THREADS) {
+    constexpr int THREADS = Shape::ROW_GROUPS * WARPGROUP, PIECES = BOX_ROW_BYTES / (int)sizeof(uint4);
+    const int thread = place.row_group * WARPGROUP + (int)threadIdx.x % WARPGROUP;
+    for (int i = thread; i < keys * PIECES * Shape::BOXES; i += THREADS) {
         const int box = i / (keys * PIECES), piece = i % (keys * PIECES);
         *reinterpret_cast<uint4 *>(&v[box * Shape::KV_BOX_BYTES + piece * (int)sizeof(uint4)]) = make_uint4(0, 0, 0, 0);
     }
     fc_ptx_fence_proxy_async();
-    fc_ptx_bar_sync(FIRST_TOKEN + Shape::CONSUMERS, THREADS);
+    fc_ptx_bar_sync(FIRST_TOKEN + Shape::CONSUMERS + place.key_group, THREADS);
 }
 
-/* Walks through the item's keys, of which there are some: sums and weighted values of the warpgroup's rows. */
-template <typename T, typename Shape>
-__device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, const Place &place, Rings<Shape> &rings,
-                                       Rows &rows, float (&out)[Shape::HEAD_DIM / 2])
+/* V of a step, and of an item's lowest one what may be multiplied with weights. */
+template <typename Shape>
+__device__ __forceinline__ void wait_for_values(Shared<Shape> &shared, const Item &item, const Place &place,
+                                                uint32_t at, int32_t step)
 {
-    const uint32_t q = fc_ptx_shared_address(shared.q[place.consumer]);
-    float logits[Shape::KEYS / 2] = {};
-    uint32_t weights[Shape::KEYS / STEP_COLUMNS][4];
-    int32_t step = item.steps - 1, key = item.first_key + step * Shape::KEYS;
-
-    wait_for(shared.k_full[rings.k.stage], rings.k.parity);
-    take_token<Shape>(place);
-    start_logits<T, Shape>(logits, q, fc_ptx_shared_address(shared.k[rings.k.stage]));
-    pass_token<Shape>(place);
-    rows = make_rows(item.work, place); /* meanwhile */
-    const fc_scoring scoring = scoring_of(item.work);
-    const float factor = fc_softmax_factor(scoring);
-    fc_ptx_wgmma_wait<0>();
-    keep(logits);
-    release(shared.k_empty[rings.k.stage], place);
-    rings.k.advance();
-    if (step == 0)
-        release(shared.q_empty[place.consumer], place);
-    cap_and_mask(logits, scoring, rows, key, place.column);
-    make_weights(logits, factor, move_largest(logits, factor, rows), rows);
-    if (step > 0)
-        wait_for(shared.k_full[rings.k.stage], rings.k.parity);
-    round_weights<T, Shape>(logits, weights);
-    while (step > 0) {
-        step--;
-        key -= Shape::KEYS;
-        take_token<Shape>(place);
-        start_logits<T, Shape>(logits, q, fc_ptx_shared_address(shared.k[rings.k.stage]));
-        wait_for(shared.v_full[rings.v.stage], rings.v.parity);
-        start_values<T, Shape>(out, weights, fc_ptx_shared_address(shared.v[rings.v.stage]));
-        pass_token<Shape>(place);
-        fc_ptx_wgmma_wait<1>();
-        keep(logits);
-        release(shared.k_empty[rings.k.stage], place);
-        rings.k.advance();
+    wait_full(shared.v_full, at);
+    if (item.unseen_keys > 0) {
         if (step == 0)
-            release(shared.q_empty[place.consumer], place);
-        cap_and_mask(logits, scoring, rows, key, place.column);
-        const Move move = move_largest(logits, factor, rows);
-        make_weights(logits, factor, move, rows);
-        if (step > 0)
-            wait_for(shared.k_full[rings.k.stage], rings.k.parity ^ is_negative(rows));
-        finish_values<Shape>(out, weights);
-        release(shared.v_empty[rings.v.stage], place);
-        rings.v.advance();
-        if (move.is_needed)
-            rescale_values(out, move.rescale);
-        round_weights<T, Shape>(logits, weights);
+            clear_unseen<Shape>(shared.v[at % Shape::STAGES], item.unseen_keys, place);
     }
-    wait_for(shared.v_full[rings.v.stage], rings.v.parity);
-    if (item.unseen_keys > 0)
-        clear_unseen<Shape>(shared.v[rings.v.stage], item.unseen_keys);
-    start_values<T, Shape>(out, weights, fc_ptx_shared_address(shared.v[rings.v.stage]));
-    finish_values<Shape>(out, weights);
-    release(shared.v_empty[rings.v.stage], place);
-    rings.v.advance();
+}
+
+/* Starts a turn: S of its first step. */
+template <typename T, typename Shape>
+__device__ __forceinline__ void start_turn(Shared<Shape> &shared, const Item &item, const Turn &turn,
+                                           const Place &place, float (&logits)[Shape::KEYS / 2])
+{
+    const uint32_t query = turn.count % Shape::QUERIES;
+    wait_for(shared.q_full[query][place.row_group], turn.count / Shape::QUERIES % 2);
+    wait_full(shared.k_full, turn.at);
+    take_token<Shape>(place, takes_turns<Shape>(item));
+    start_logits<T, Shape>(logits, fc_ptx_shared_address(shared.q[query][place.row_group]),
+                           fc_ptx_shared_address(shared.k[turn.at % Shape::STAGES]));
+    pass_token<Shape>(place, takes_turns<Shape>(item));
+}
+
+/* The same for the item after this one, early: so that its products are under way while this one's rows are written.
+ * False: there is nothing to start, or no memory for another query. */
+template <typename T, typename Shape>
+__device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &turn, uint32_t steps_before,
+                                           const Place &place, float (&logits)[Shape::KEYS / 2])
+{
+    if (Shape::QUERIES == 1)
+        return false;
+    const Item &item = item_at(shared, turn.count + 1);
+    const Turn next = make_turn(item, turn.count + 1, steps_before, place);
+    if (next.step < 0 || next.is_idle)
+        return false;
+    start_turn<T>(shared, item, next, place, logits);
+    return true;
+}
+
+/* Groups of keys meet: each thread leaves half of its values to the one that has the same rows and columns in the other
+ * group, and adds up the other half of both. */
+template <typename Shape>
+__device__ __forceinline__ void meet(Shared<Shape> &shared, const Place &place, float factor, Rows &rows,
+                                     const float (&out)[Shape::VALUES],
+                                     float (&half)[Shape::VALUES / Shape::KEY_GROUPS])
+{
+    constexpr int HALF = Shape::VALUES / 2, BARRIER = FIRST_TOKEN + Shape::CONSUMERS + Shape::KEY_GROUPS;
+    const int thread = (int)threadIdx.x % WARPGROUP, other = place.consumer ^ Shape::ROW_GROUPS;
+    const bool is_upper = place.key_group == 1;
+    float4(&left)[Shape::MET_FLOATS / 4 + 1][WARPGROUP] = shared.met[other];
+    const float4(&found)[Shape::MET_FLOATS / 4 + 1][WARPGROUP] = shared.met[place.consumer];
+    static_assert(Shape::KEY_GROUPS == 2 && HALF % 4 == 0, "halves, in float4");
+    fc_ptx_bar_sync(BARRIER + place.row_group, 2 * WARPGROUP); /* what was left for the item before has been read */
+#pragma unroll
+    for (int i = 0; i < HALF; i += 4)
+        left[i / 4][thread] = is_upper
+                                  ? make_float4(out[i], out[i + 1], out[i + 2], out[i + 3])
+                                  : make_float4(out[HALF + i], out[HALF + i + 1], out[HALF + i + 2], out[HALF + i + 3]);
+    left[HALF / 4][thread] = make_float4(rows.largest[0], rows.largest[1], rows.sum[0], rows.sum[1]);
+    fc_ptx_bar_sync(BARRIER + place.row_group, 2 * WARPGROUP);
+    const float4 theirs = found[HALF / 4][thread];
+    const float largest[THREAD_ROWS] = {theirs.x, theirs.y}, sum[THREAD_ROWS] = {theirs.z, theirs.w};
+    float own_share[THREAD_ROWS], their_share[THREAD_ROWS];
+    for (int row = 0; row < THREAD_ROWS; row++) {
+        const float before = rows.largest[row], after = fmaxf(before, largest[row]), shift = shift_of(after, factor);
+        own_share[row] = before == -INFINITY ? 0.0f : fc_ptx_ex2(shift_of(before, factor) - shift);
+        their_share[row] = largest[row] == -INFINITY ? 0.0f : fc_ptx_ex2(shift_of(largest[row], factor) - shift);
+        rows.sum[row] = rows.sum[row] * own_share[row] + sum[row] * their_share[row];
+        rows.largest[row] = after;
+    }
+#pragma unroll
+    for (int i = 0; i < HALF; i += 4) {
+        const float4 four = found[i / 4][thread];
+        const float their[4] = {four.x, four.y, four.z, four.w};
+        for (int j = 0; j < 4; j++)
+            half[i + j] =
+                (is_upper ? out[HALF + i + j] : out[i + j]) * own_share[j / 2] + their[j] * their_share[j / 2];
+    }
 }
 
 /* Word w of thread t of a quad becomes word t of its thread w: columns that lay 2 a thread come to lie 8 a thread. */
@@ -384,10 +425,10 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&words)[4], int lane)
     }
 }
 
-/* One of the thread's rows: 32 columns at a time, 16 bytes a thread. */
+/* One of the thread's rows: 32 columns at a time, 16 bytes a thread. `columns`: that there are. */
 template <typename T, int N>
 __device__ __forceinline__ void write_values(T *to, bool is_real, const float (&out)[N], int row, float inverse,
-                                             int lane, int head_dim)
+                                             int lane, int columns)
 {
 #pragma unroll
     for (int i = 0; i < N; i += 16) {
@@ -398,56 +439,170 @@ __device__ __forceinline__ void write_values(T *to, bool is_real, const float (&
             words[j] = fc_pack_pair<T>(out[at] * inverse, out[at + 1] * inverse);
         }
         transpose_quad(words, lane);
-        if (is_real && column < head_dim)
+        if (is_real && column < columns)
             *reinterpret_cast<uint4 *>(to + column) = make_uint4(words[0], words[1], words[2], words[3]);
     }
 }
 
-template <typename T, int N>
-__device__ __forceinline__ void write_rows(const fc_work &work, const Place &place, const Rows &rows,
-                                           const float (&out)[N], int head_dim)
+/* The rows' LSE: of a quad, whose sums these are, a thread each. */
+__device__ __forceinline__ void write_lse(const Item &item, const Place &place, const Rows &rows,
+                                          const float (&sums)[THREAD_ROWS])
 {
-    const fc_scoring scoring = scoring_of(work);
-    const float factor = fc_softmax_factor(scoring);
-#pragma unroll
-    for (int i = 0; i < THREAD_ROWS; i++) {
-        const int32_t row = place.row + 8 * i;
-        const bool is_real = row < work.row_count;
-        const float sum = quad_sum(rows.sum[i]), largest = rows.largest[i];
-        /* The weights are relative to the shift, a rounded product: what that lost, 2^lost too much in every weight. */
-        const float lost = fmaf(largest, factor, -shift_of(largest, factor));
-        if (is_real && place.column == 0)
-            *fc_work_lse(work, row) = fc_softmax_lse(scoring, largest, sum * fc_ptx_ex2(-lost));
-        write_values(is_real ? fc_work_out<T>(work, row) : nullptr, is_real, out, i, fc_softmax_inverse(sum),
-                     place.lane, head_dim);
-    }
+    const bool is_second = place.lane % 2 == 1;
+    const int32_t row = place.row + (is_second ? 8 : 0);
+    const float sum = is_second ? sums[1] : sums[0], largest = is_second ? rows.largest[1] : rows.largest[0];
+    const float factor = fc_softmax_factor(item.scoring);
+    /* The weights are relative to the shift, a rounded product: what that lost, 2^lost too much in every weight. */
+    const float lost = fmaf(largest, factor, -shift_of(largest, factor));
+    if (place.lane % 4 < 2 && row < item.row_count)
+        item.lse[row] = fc_softmax_lse(item.scoring, largest, sum * fc_ptx_ex2(-lost));
 }
 
-template <typename T, typename Shape> __device__ void consume(Shared<Shape> &shared, const fc_device_launch &launch)
+/* `column`: the first of the thread's quad. */
+template <typename T, int N>
+__device__ __forceinline__ void write_rows(const Item &item, const Place &place, const Rows &rows,
+                                           const float (&out)[N], int column, int head_dim)
 {
-    const Place place = place_of_thread();
-    Rings<Shape> rings = {};
+    const float sums[THREAD_ROWS] = {quad_sum(rows.sum[0]), quad_sum(rows.sum[1])};
+    T *to = static_cast<T *>(item.out) + place.row * item.out_stride + column;
+#pragma unroll
+    for (int i = 0; i < THREAD_ROWS; i++)
+        write_values(to + 8 * i * item.out_stride, place.row + 8 * i < item.row_count, out, i,
+                     fc_softmax_inverse(sums[i]), place.lane, head_dim - column);
+    if (column == 0)
+        write_lse(item, place, rows, sums);
+}
+
+/* Writes what a turn made of its rows, and gives the item back. */
+template <typename T, typename Shape>
+__device__ __forceinline__ void end_turn(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
+                                         Rows &rows, const float (&out)[Shape::VALUES], int head_dim)
+{
+    if constexpr (Shape::KEY_GROUPS > 1) {
+        float half[Shape::VALUES / 2];
+        meet(shared, place, fc_softmax_factor(item.scoring), rows, out, half);
+        write_rows<T>(item, place, rows, half, place.key_group * Shape::HEAD_DIM / 2, head_dim);
+    } else {
+        write_rows<T>(item, place, rows, out, 0, head_dim);
+    }
+    __syncwarp(); /* every lane has read what it wants of the item */
+    release(shared.item_empty[turn.count % ITEMS], place);
+}
+
+/* A turn of which there are some keys, and whose first S is started: walks through them, starts the next turn, if it
+ * can, and ends this one. Is the next one started?
+ *
+ * At the head of the loop a step's S is done, and the step before it has its O under way. */
+template <typename T, typename Shape>
+__device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
+                                       float (&logits)[Shape::KEYS / 2], int head_dim)
+{
+    constexpr int GROUPS = Shape::KEY_GROUPS;
+    const uint32_t query = turn.count % Shape::QUERIES;
+    const uint32_t q = fc_ptx_shared_address(shared.q[query][place.row_group]);
+    const bool has_turns = takes_turns<Shape>(item);
+    const fc_scoring scoring = item.scoring;
+    const float factor = fc_softmax_factor(scoring);
+    float out[Shape::VALUES] = {};
+    Weights<Shape> weights = {};
+    uint32_t at = turn.at;
+    int32_t step = turn.step;
+
+    Rows rows = make_rows(item, place);
+    fc_ptx_wgmma_wait<0>();
+    keep(logits);
+    for (;;) {
+        const bool is_last = step < GROUPS;
+        release(shared.k_empty[at % Shape::STAGES], place);
+        if (is_last)
+            release(shared.q_empty[query][place.row_group], place);
+        cap_and_mask(logits, scoring, rows, item.first_key + step * Shape::KEYS, place.column);
+        const Move move = move_largest(logits, factor, rows);
+        make_weights(logits, factor, move, rows);
+        if (!is_last)
+            wait_for(shared.k_full[(at + GROUPS) % Shape::STAGES],
+                     ((at + GROUPS) / Shape::STAGES % 2) ^ is_negative(rows));
+        finish_values<Shape, 0>(out, weights);
+        if (at != turn.at)
+            release(shared.v_empty[(at - GROUPS) % Shape::STAGES], place);
+        if (move.is_needed)
+            rescale_values(out, move.rescale);
+        round_weights<T, Shape>(logits, weights);
+        if (is_last)
+            break;
+        take_token<Shape>(place, has_turns);
+        start_logits<T, Shape>(logits, q, fc_ptx_shared_address(shared.k[(at + GROUPS) % Shape::STAGES]));
+        wait_full(shared.v_full, at);
+        start_values<T, Shape>(out, weights, fc_ptx_shared_address(shared.v[at % Shape::STAGES]));
+        pass_token<Shape>(place, has_turns);
+        at += GROUPS;
+        step -= GROUPS;
+        fc_ptx_wgmma_wait<1>();
+        keep(logits);
+    }
+    wait_for_values(shared, item, place, at, step);
+    start_values<T, Shape>(out, weights, fc_ptx_shared_address(shared.v[at % Shape::STAGES]));
+    /* Two ends: in one, the compiler would wait for everything that either may have under way. */
+    const uint32_t steps_after = turn.at - place.key_group + (uint32_t)item.steps;
+    if (start_next<T>(shared, turn, steps_after, place, logits)) {
+        finish_values<Shape, 1>(out, weights);
+        release(shared.v_empty[at % Shape::STAGES], place);
+        end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+        return true;
+    }
+    finish_values<Shape, 0>(out, weights);
+    release(shared.v_empty[at % Shape::STAGES], place);
+    end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+    return false;
+}
+
+/* A turn of rows that are not there, or without a step: only gives back what others gave. */
+template <typename T, typename Shape>
+__device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
+                                          int head_dim)
+{
+    const float out[Shape::VALUES] = {};
+    Rows rows = {{}, {}, 0, 0, {-INFINITY, -INFINITY}, {}};
+
+    uint32_t at = turn.at;
+    wait_for(shared.q_full[turn.count % Shape::QUERIES][place.row_group], turn.count / Shape::QUERIES % 2);
+    release(shared.q_empty[turn.count % Shape::QUERIES][place.row_group], place);
+    for (int32_t step = turn.step; step >= 0; step -= Shape::KEY_GROUPS, at += Shape::KEY_GROUPS) {
+        wait_full(shared.k_full, at);
+        take_token<Shape>(place, takes_turns<Shape>(item));
+        pass_token<Shape>(place, takes_turns<Shape>(item));
+        release(shared.k_empty[at % Shape::STAGES], place);
+        wait_for_values(shared, item, place, at, step);
+        release(shared.v_empty[at % Shape::STAGES], place);
+    }
+    end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+}
+
+template <typename T, typename Shape> __device__ void consume(Shared<Shape> &shared, int head_dim)
+{
+    const Place place = place_of_thread<Shape>();
+    float logits[Shape::KEYS / 2] = {};
+    bool is_started = false;
+    uint32_t steps_before = 0;
     if (place.consumer == Shape::CONSUMERS - 1)
-        pass_token<Shape>(place);
-    for (uint32_t round = 0;; round++) {
-        const Item &item = shared.items[rings.items.stage];
-        float out[Shape::HEAD_DIM / 2] = {};
-        wait_for(shared.item_full[rings.items.stage], rings.items.parity);
+        pass_token<Shape>(place, Shape::CONSUMERS > 1);
+    for (uint32_t count = 0;; count++) {
+        const Item &item = item_at(shared, count);
+        const Turn turn = make_turn(item, count, steps_before, place);
         if (item.steps == NO_MORE)
             break;
-        Rows rows = nothing_seen();
-        wait_for(shared.q_full[place.consumer], round & 1);
-        if (item.steps > 0)
-            attend<T, Shape>(shared, item, place, rings, rows, out);
-        else
-            release(shared.q_empty[place.consumer], place);
-        write_rows<T>(item.work, place, rows, out, launch.head_dim);
-        __syncwarp(); /* every lane has read what it wants of the item */
-        release(shared.item_empty[rings.items.stage], place);
-        rings.items.advance();
+        steps_before += (uint32_t)item.steps;
+        if (turn.step >= 0 && !turn.is_idle) {
+            if (!is_started)
+                start_turn<T>(shared, item, turn, place, logits);
+            is_started = attend<T>(shared, item, turn, place, logits, head_dim);
+        } else {
+            pass_turn<T>(shared, item, turn, place, head_dim);
+            is_started = false;
+        }
     }
     if (place.consumer == 0)
-        take_token<Shape>(place); /* it comes round a last time */
+        take_token<Shape>(place, Shape::CONSUMERS > 1); /* it comes round a last time */
 }
 
 #endif /* FC_PTX_HOPPER */
@@ -458,20 +613,27 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
 #ifdef FC_PTX_HOPPER
     Shared<Shape> &shared = *reinterpret_cast<Shared<Shape> *>(fc_ptx_dynamic_shared());
     static_assert(sizeof(Shared<Shape>) <= SHARED_MOST, "shared memory of a block");
-    if (threadIdx.x == 0)
+    constexpr unsigned PLANNER = 0, BARRIERS = 32, Q = 32, K = 64, V = 96;
+    if (threadIdx.x == PLANNER)
+        make_item<T, Shape>(launch, blockIdx.x, shared.items[0]);
+    if (threadIdx.x == BARRIERS)
         init_barriers(shared);
     __syncthreads();
     if (threadIdx.x < WARPGROUP) {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_less<Shape::PRODUCER_REGISTERS>();
-        if (threadIdx.x == 0)
-            produce(shared, launch);
-        if (threadIdx.x == 32)
-            plan(shared, launch);
+        if (threadIdx.x == PLANNER)
+            plan<T>(shared, launch);
+        if (threadIdx.x == Q)
+            produce_q(shared);
+        if (threadIdx.x == K)
+            produce_steps(shared, shared.k, shared.k_full, shared.k_empty, 1);
+        if (threadIdx.x == V)
+            produce_steps(shared, shared.v, shared.v_full, shared.v_empty, 2);
     } else {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_more<Shape::CONSUMER_REGISTERS>();
-        consume<T>(shared, launch);
+        consume<T>(shared, launch.head_dim);
     }
 #else
     fc_ptx_trap();
@@ -495,7 +657,8 @@ template <typename Shape> constexpr Variant variant_of()
 }
 
 const Variant VARIANTS[] = {
-#define FC_HOPPER_ROW(head_dim, consumers, keys, stages) variant_of<Tile<head_dim, consumers, keys, stages>>(),
+#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages, queries)                                         \
+    variant_of<Tile<head_dim, row_groups, key_groups, keys, stages, queries>>(),
 #include "kernels/hopper.def"
 #undef FC_HOPPER_ROW
 };

@@ -1,8 +1,12 @@
-/* The feeding of `hopper`: shapes, shared memory, the barriers between the producer and the consumers, the producer.
+/* The feeding of `hopper`: shapes, shared memory, the barriers between those who load and those who work, the planner,
+ * the producers.
  *
- * Shared memory holds the query tile and a ring of stages each for K and V. Every part has a full barrier (the producer
- * expects bytes, the copy engine brings them) and an empty one (a lane of each consumer warp arrives). Who waits for a
- * full part waits for the parity of its phase; the producer waits for the other parity, which a new barrier has.
+ * Shared memory holds query tiles and a ring of stages each for K and V. Every part has a full barrier (a producer
+ * expects bytes, the copy engine brings them) and an empty one (a lane of each warp that read it arrives). Who waits
+ * for a full part waits for the parity of its phase; a producer waits for the other parity, which a new barrier has.
+ *
+ * Everyone counts what has gone through a ring since the launch began; the count says which part is next, and which
+ * phase of it.
  */
 #ifndef FC_KERNELS_HOPPER_FEED_CUH
 #define FC_KERNELS_HOPPER_FEED_CUH
@@ -10,6 +14,7 @@
 #include "kernels/attention_tile.h"
 #include "kernels/enqueue.cuh"
 #include "kernels/ptx_hopper.cuh"
+#include "kernels/softmax.cuh"
 #include "kernels/work.cuh"
 
 namespace
@@ -25,67 +30,82 @@ constexpr int ATOM_BYTES = 8 * BOX_ROW_BYTES;
 constexpr int SHARED_MOST = 227 * 1024;
 constexpr int MAP_BYTES = FC_HOPPER_DESCRIPTOR_BYTES / FC_HOPPER_MAPS;
 
-template <int HEAD_DIM_, int CONSUMERS_, int KEYS_, int STAGES_> struct Tile {
-    static constexpr int HEAD_DIM = HEAD_DIM_, CONSUMERS = CONSUMERS_, KEYS = KEYS_, STAGES = STAGES_;
-    static constexpr int ROWS = CONSUMERS * GROUP_ROWS;
+constexpr bool is_power_of_two(int n)
+{
+    return (n & (n - 1)) == 0;
+}
+
+/* A row of hopper.def. */
+template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES_, int QUERIES_> struct Tile {
+    static constexpr int HEAD_DIM = HEAD_DIM_, KEYS = KEYS_, STAGES = STAGES_, QUERIES = QUERIES_;
+    static constexpr int ROW_GROUPS = ROW_GROUPS_, KEY_GROUPS = KEY_GROUPS_, CONSUMERS = ROW_GROUPS * KEY_GROUPS;
+    static constexpr int ROWS = ROW_GROUPS * GROUP_ROWS;
     static constexpr int THREADS = (1 + CONSUMERS) * WARPGROUP;
     static constexpr int BOXES = HEAD_DIM / BOX_COLUMNS;                                          /* side by side */
-    static constexpr int Q_BOX_BYTES = GROUP_ROWS * BOX_ROW_BYTES, Q_BYTES = BOXES * Q_BOX_BYTES; /* of a consumer */
+    static constexpr int Q_BOX_BYTES = GROUP_ROWS * BOX_ROW_BYTES, Q_BYTES = BOXES * Q_BOX_BYTES; /* of a row group */
     static constexpr int KV_BOX_BYTES = KEYS * BOX_ROW_BYTES, KV_BYTES = BOXES * KV_BOX_BYTES;
-    /* What the launch gives every thread is dealt out anew: the producer needs little, the others much. */
+    static constexpr int VALUES = HEAD_DIM / 2; /* of a thread: its share of the warpgroup's output */
+    /* Where key groups meet, a thread leaves the half of its values that the other one writes, sums and maxima. */
+    static constexpr int MET_FLOATS = KEY_GROUPS > 1 ? VALUES / 2 + 4 : 0;
+    /* What the launch gives every thread is dealt out anew: the producers need little, the others much. */
     static constexpr int PRODUCER_REGISTERS = CONSUMERS == 3 ? 32 : 40;
     static constexpr int CONSUMER_REGISTERS = CONSUMERS == 3 ? 160 : 232;
     static_assert(HEAD_DIM % BOX_COLUMNS == 0 && KEYS % STEP_COLUMNS == 0, "whole wgmmas");
     static_assert(STAGES >= 2, "a consumer waits for a step before it gives back the one before");
+    static_assert(is_power_of_two(STAGES) && is_power_of_two(QUERIES), "counts wrap around");
+    static_assert(KEY_GROUPS <= 2, "two halves");
     static_assert(KV_BOX_BYTES % ATOM_BYTES == 0 && KEYS <= 256, "boxes are whole atoms, and what a copy can do");
     static_assert((PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) * WARPGROUP <= 64 * 1024, "registers of an SM");
 };
 
 constexpr int32_t NO_MORE = -1;
-constexpr int ITEMS = 2; /* the one at work, and the next */
+constexpr uint32_t ITEMS = 2; /* the one at work, and the next */
 
-/* A piece of work as the producer hands it to the consumers. */
+/* A piece of work: a tile of one head's query rows, ready to be loaded and worked on. */
 struct Item {
-    fc_work work;
-    int32_t first_key;   /* of the lowest step */
-    int32_t steps;       /* NO_MORE: it is none, the launch is done */
-    bool is_elsewhere;   /* not of the segment of the piece before: its maps are new to the block */
+    const char *maps; /* of its segment: Q, K, V */
+    void *out;        /* of its first row */
+    float *lse;
+    int64_t out_stride; /* from row to row, in elements */
+    fc_scoring scoring;
+    int32_t q_head, kv_head;
+    int32_t first_row, row_count;
+    int32_t key_begin, key_end, kv_len; /* row r sees keys [key_begin + r, key_end + r) as far as they are there */
+    int32_t first_key;                  /* of the lowest step */
+    int32_t steps;                      /* NO_MORE: it is none, the launch is done */
     int32_t unseen_keys; /* of the lowest step, from its first on: nobody sees them, and they may hold anything */
 };
 
 template <typename Shape> struct Shared {
-    alignas(1024) unsigned char q[Shape::CONSUMERS][Shape::Q_BYTES];
+    alignas(1024) unsigned char q[Shape::QUERIES][Shape::ROW_GROUPS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
-    alignas(8) uint64_t q_full[Shape::CONSUMERS], q_empty[Shape::CONSUMERS];
+    alignas(16) float4 met[Shape::CONSUMERS][Shape::MET_FLOATS / 4 + 1][Shape::MET_FLOATS > 0 ? WARPGROUP : 1];
+    alignas(8) uint64_t q_full[Shape::QUERIES][Shape::ROW_GROUPS], q_empty[Shape::QUERIES][Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
     uint64_t v_full[Shape::STAGES], v_empty[Shape::STAGES];
     uint64_t item_full[ITEMS], item_empty[ITEMS];
     Item items[ITEMS];
 };
 
+/* The first key that row `row` of the tile sees, and the one past its last: fc_key_begin() and fc_key_end() of the
+ * segment's row that it is. */
+__device__ __forceinline__ int32_t key_begin(const Item &item, int32_t row)
+{
+    return min(max(item.key_begin + row, 0), item.kv_len);
+}
+
+__device__ __forceinline__ int32_t key_end(const Item &item, int32_t row)
+{
+    return min(max(item.key_end + row, 0), item.kv_len);
+}
+
 #ifdef FC_PTX_HOPPER
 
-/* --- what producer and consumers agree on ------------------------------------------------------------------------ */
+/* --- what producers and consumers agree on ----------------------------------------------------------------------- */
 
-/* Where in the ring of stages somebody is, and the parity of the stage's current phase. */
-template <int STAGES> struct Ring {
-    uint32_t stage, parity;
-
-    __device__ __forceinline__ void advance()
-    {
-        stage++;
-        if (stage == STAGES) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
-
-template <typename Shape> struct Rings {
-    Ring<Shape::STAGES> k, v;
-    Ring<ITEMS> items;
-};
+/* Who reads what, beside the one thread that loads it: a lane of each warp arrives. */
+constexpr int PRODUCERS = 3; /* of Q, K and V, a thread each */
 
 __device__ __forceinline__ void wait_for(const uint64_t &barrier, uint32_t parity)
 {
@@ -94,22 +114,47 @@ __device__ __forceinline__ void wait_for(const uint64_t &barrier, uint32_t parit
     }
 }
 
+/* Waits for the part of a ring that is number `count`, since the launch began, to be full. */
+template <uint32_t PARTS> __device__ __forceinline__ void wait_full(const uint64_t (&full)[PARTS], uint32_t count)
+{
+    wait_for(full[count % PARTS], count / PARTS % 2);
+}
+
+template <uint32_t PARTS> __device__ __forceinline__ void wait_empty(const uint64_t (&empty)[PARTS], uint32_t count)
+{
+    wait_for(empty[count % PARTS], count / PARTS % 2 ^ 1);
+}
+
+__device__ __forceinline__ void arrive(const uint64_t &barrier)
+{
+    fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&barrier));
+}
+
+/* Waits for item number `count` to be known. */
+template <typename Shape> __device__ __forceinline__ const Item &item_at(const Shared<Shape> &shared, uint32_t count)
+{
+    wait_full(shared.item_full, count);
+    return shared.items[count % ITEMS];
+}
+
 template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
 {
-    constexpr int CONSUMER_WARPS = Shape::CONSUMERS * WARPS;
-    for (int i = 0; i < ITEMS; i++) {
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.item_full[i]), 1);
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.item_empty[i]), CONSUMER_WARPS + 1); /* and the producer */
+    const auto init = [](uint64_t &barrier, int arrivals) {
+        fc_ptx_mbarrier_init(fc_ptx_shared_address(&barrier), (uint32_t)arrivals);
+    };
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        init(shared.item_full[i], 1);
+        init(shared.item_empty[i], Shape::CONSUMERS * WARPS + PRODUCERS);
     }
-    for (int i = 0; i < Shape::CONSUMERS; i++) {
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.q_full[i]), 1);
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.q_empty[i]), WARPS);
+    for (int i = 0; i < Shape::QUERIES * Shape::ROW_GROUPS; i++) {
+        init(shared.q_full[i / Shape::ROW_GROUPS][i % Shape::ROW_GROUPS], 1);
+        init(shared.q_empty[i / Shape::ROW_GROUPS][i % Shape::ROW_GROUPS], Shape::KEY_GROUPS * WARPS);
     }
     for (int i = 0; i < Shape::STAGES; i++) {
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.k_full[i]), 1);
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.v_full[i]), 1);
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.k_empty[i]), CONSUMER_WARPS);
-        fc_ptx_mbarrier_init(fc_ptx_shared_address(&shared.v_empty[i]), CONSUMER_WARPS);
+        init(shared.k_full[i], 1);
+        init(shared.v_full[i], 1);
+        init(shared.k_empty[i], Shape::ROW_GROUPS * WARPS);
+        init(shared.v_empty[i], Shape::ROW_GROUPS * WARPS);
     }
     fc_ptx_fence_barrier_init();
     fc_ptx_fence_proxy_async();
@@ -117,121 +162,131 @@ template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
 
 /* --- the planner: one thread ------------------------------------------------------------------------------------- */
 
-struct Maps {
-    const char *q, *k, *v;
-};
-
-__device__ __forceinline__ Maps maps_of(const fc_device_launch &launch, const fc_segment *segment)
+/* Masks reach over any number of tokens; past these offsets nothing changes. */
+__device__ __forceinline__ int32_t bounded(int64_t offset)
 {
-    const char *maps = launch.descriptors + (segment - launch.segments) * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
-    return {maps, maps + MAP_BYTES, maps + 2 * MAP_BYTES};
+    const int64_t most = FC_TOKENS_MAX;
+    return (int32_t)(offset < -most ? -most : offset > most ? most : offset);
+}
+
+/* The item's place among its segment's tiles. Longest first where later rows see more keys: the last tile of every
+ * head, then the one before. Without such a mask the tiles of a head stay together: they share K and V. */
+__device__ __forceinline__ void place_item(const fc_segment &segment, uint32_t index, uint32_t tile_rows, Item &item)
+{
+    const uint32_t rows = (uint32_t)segment.q_len, tiles = (rows + tile_rows - 1) / tile_rows;
+    const bool is_longest_first = segment.key_end_offset < FC_OFFSET_OPEN;
+    const uint32_t divisor = is_longest_first ? (uint32_t)segment.q_heads : tiles;
+    const uint32_t quotient = index / divisor, rest = index - quotient * divisor;
+    const uint32_t head = is_longest_first ? rest : quotient, tile = is_longest_first ? tiles - 1 - quotient : rest;
+    item.q_head = (int32_t)head;
+    item.kv_head =
+        segment.q_heads == segment.kv_heads ? item.q_head : item.q_head / (segment.q_heads / segment.kv_heads);
+    item.first_row = (int32_t)(tile * tile_rows);
+    item.row_count = min((int32_t)tile_rows, segment.q_len - item.first_row);
 }
 
 /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. The steps end
  * with the last, so that no step has keys behind it; what the lowest has in front of key 0 the copy engine zero-fills.
  */
-template <typename Shape> __device__ __forceinline__ Item make_item(const fc_device_launch &launch, uint32_t block)
+template <typename Shape> __device__ __forceinline__ void plan_keys(const fc_segment &segment, Item &item)
 {
-    Item item;
-    item.work = fc_work_find_longest_first(launch, block, Shape::ROWS);
-    const int32_t begin = fc_work_begin(item.work, 0), end = fc_work_end(item.work, item.work.row_count - 1);
+    item.key_begin = bounded(item.first_row + segment.key_begin_offset);
+    item.key_end = bounded(item.first_row + segment.key_end_offset);
+    item.kv_len = segment.kv_len;
+    const int32_t begin = key_begin(item, 0), end = key_end(item, item.row_count - 1);
     item.steps = end > begin ? (end - begin + Shape::KEYS - 1) / Shape::KEYS : 0;
     item.first_key = end - item.steps * Shape::KEYS;
     item.unseen_keys = begin > 0 ? begin - item.first_key : 0;
-    return item;
 }
 
-/* Finds the block's pieces of work, one ahead: whoever is first takes the next. A launch draws as many tickets as it
- * has blocks of work, the failing last ones included, so the counter ends where it began. */
-template <typename Shape> __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch)
+/* Block of work number `block`. Its segment's maps are fetched meanwhile, for whichever thread copies with them. */
+template <typename T, typename Shape>
+__device__ __forceinline__ void make_item(const fc_device_launch &launch, uint32_t block, Item &item)
 {
-    Ring<ITEMS> ring = {};
-    const fc_segment *before = nullptr;
-    for (uint32_t block = blockIdx.x; block < launch.block_count; ring.advance()) {
-        const uint32_t next = gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
-        Item item = make_item<Shape>(launch, block);
-        item.is_elsewhere = item.work.segment != before;
-        before = item.work.segment;
-        const Maps maps = maps_of(launch, item.work.segment);
-        fc_ptx_tensormap_prefetch(maps.q);
-        fc_ptx_tensormap_prefetch(maps.k);
-        fc_ptx_tensormap_prefetch(maps.v);
-        wait_for(shared.item_empty[ring.stage], ring.parity ^ 1);
-        shared.items[ring.stage] = item;
-        fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.item_full[ring.stage]));
-        block = next;
+    const uint32_t index = fc_work_segment(launch.segments, launch.segment_count, block);
+    const fc_segment &segment = launch.segments[index];
+    const char *maps = launch.descriptors + index * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
+    for (int i = 0; i < FC_HOPPER_MAPS; i++) {
+        fc_ptx_tensormap_acquire(maps + i * MAP_BYTES);
+        fc_ptx_tensormap_prefetch(maps + i * MAP_BYTES);
     }
-    wait_for(shared.item_empty[ring.stage], ring.parity ^ 1);
-    shared.items[ring.stage].steps = NO_MORE;
-    fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.item_full[ring.stage]));
+    item.maps = maps;
+    place_item(segment, block - segment.first_block, Shape::ROWS, item);
+    plan_keys<Shape>(segment, item);
+    item.scoring = fc_scoring_make(segment.scale, segment.softcap);
+    item.out = static_cast<T *>(segment.out) + item.q_head * segment.out_head_stride +
+               item.first_row * segment.out_token_stride;
+    item.out_stride = segment.out_token_stride;
+    item.lse = segment.lse + item.q_head * segment.lse_head_stride + item.first_row;
 }
 
-/* --- the producer: one thread ------------------------------------------------------------------------------------ */
-
-/* A consumer's part of a tile of Q: packed heads run within tokens, as the rows of the tile do. */
-template <typename Shape>
-__device__ __forceinline__ void load_q(Shared<Shape> &shared, const char *map, const fc_work &work, int consumer)
+/* Hands out the block's pieces of work, one ahead; the first is made. Where there are more pieces than blocks, whoever
+ * is first takes the next: then a launch draws as many tickets as it has pieces, the failing last ones included, so the
+ * counter ends where it began. */
+template <typename T, typename Shape> __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch)
 {
-    const uint32_t full = fc_ptx_shared_address(&shared.q_full[consumer]);
-    const int32_t token = (work.first_row + consumer * GROUP_ROWS) / work.segment->packed_heads;
-    fc_ptx_mbarrier_arrive_expect_tx(full, Shape::Q_BYTES);
-    for (int box = 0; box < Shape::BOXES; box++)
-        fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[consumer][box * Shape::Q_BOX_BYTES]), map, full,
-                           box * BOX_COLUMNS, work.q_head, token);
-}
-
-/* A step of K or V into the ring's stage, once it is empty; moves the ring on. */
-template <typename Shape>
-__device__ __forceinline__ void load_step(unsigned char (&stages)[Shape::STAGES][Shape::KV_BYTES],
-                                          const uint64_t (&full)[Shape::STAGES], const uint64_t (&empty)[Shape::STAGES],
-                                          Ring<Shape::STAGES> &ring, const char *map, int32_t key, int32_t head)
-{
-    const uint32_t barrier = fc_ptx_shared_address(&full[ring.stage]);
-    wait_for(empty[ring.stage], ring.parity ^ 1);
-    fc_ptx_mbarrier_arrive_expect_tx(barrier, Shape::KV_BYTES);
-    for (int box = 0; box < Shape::BOXES; box++)
-        fc_ptx_tma_load_3d(fc_ptx_shared_address(&stages[ring.stage][box * Shape::KV_BOX_BYTES]), map, barrier,
-                           box * BOX_COLUMNS, key, head);
-    ring.advance();
-}
-
-/* Everything for a piece of work, in the order in which memory comes free: the last step's K while the consumers are
- * still at the piece before, Q as each of them is done with it; then V of a step after K of the next. */
-template <typename Shape>
-__device__ __forceinline__ void load_item(Shared<Shape> &shared, const Maps &maps, const Item &item,
-                                          Rings<Shape> &rings, uint32_t q_parity)
-{
-    const int32_t head = item.work.kv_head;
-    for (int32_t step = item.steps - 1; step >= -1; step--) {
-        const int32_t key = item.first_key + step * Shape::KEYS;
-        if (step >= 0)
-            load_step<Shape>(shared.k, shared.k_full, shared.k_empty, rings.k, maps.k, key, head);
-        for (int i = 0; i < Shape::CONSUMERS && step == item.steps - 1; i++) {
-            wait_for(shared.q_empty[i], q_parity ^ 1);
-            load_q(shared, maps.q, item.work, i);
+    const bool draws = launch.block_count > gridDim.x;
+    uint32_t block = blockIdx.x;
+    for (uint32_t count = 0; block < launch.block_count;) {
+        arrive(shared.item_full[count % ITEMS]);
+        block = launch.block_count;
+        if (draws)
+            block = gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
+        count++;
+        wait_empty(shared.item_empty, count);
+        if (block < launch.block_count) {
+            make_item<T, Shape>(launch, block, shared.items[count % ITEMS]);
+        } else {
+            shared.items[count % ITEMS].steps = NO_MORE;
+            arrive(shared.item_full[count % ITEMS]);
         }
-        if (step < item.steps - 1)
-            load_step<Shape>(shared.v, shared.v_full, shared.v_empty, rings.v, maps.v, key + Shape::KEYS, head);
     }
 }
 
-template <typename Shape> __device__ void produce(Shared<Shape> &shared, const fc_device_launch &launch)
+/* --- the producers: a thread each -------------------------------------------------------------------------------- */
+
+/* Q of every item, a part of it for each group of rows. */
+template <typename Shape> __device__ void produce_q(Shared<Shape> &shared)
 {
-    Rings<Shape> rings = {};
-    for (uint32_t round = 0;; round++) {
-        wait_for(shared.item_full[rings.items.stage], rings.items.parity);
-        const Item item = shared.items[rings.items.stage];
+    for (uint32_t count = 0;; count++) {
+        const Item &item = item_at(shared, count);
+        const uint32_t query = count % Shape::QUERIES, parity = count / Shape::QUERIES % 2 ^ 1;
         if (item.steps == NO_MORE)
             break;
-        const Maps maps = maps_of(launch, item.work.segment);
-        if (item.is_elsewhere) {
-            fc_ptx_tensormap_acquire(maps.q);
-            fc_ptx_tensormap_acquire(maps.k);
-            fc_ptx_tensormap_acquire(maps.v);
+        for (int i = 0; i < Shape::ROW_GROUPS; i++) {
+            const uint32_t full = fc_ptx_shared_address(&shared.q_full[query][i]);
+            wait_for(shared.q_empty[query][i], parity);
+            fc_ptx_mbarrier_arrive_expect_tx(full, Shape::Q_BYTES);
+            for (int box = 0; box < Shape::BOXES; box++)
+                fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[query][i][box * Shape::Q_BOX_BYTES]), item.maps,
+                                   full, box * BOX_COLUMNS, item.q_head, item.first_row + i * GROUP_ROWS);
         }
-        load_item(shared, maps, item, rings, round & 1);
-        fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&shared.item_empty[rings.items.stage]));
-        rings.items.advance();
+        arrive(shared.item_empty[count % ITEMS]);
+    }
+}
+
+/* K or V of every item, whichever of the segment's maps it is: its steps from the last to the first, each into the
+ * ring's next stage, once it is empty. */
+template <typename Shape>
+__device__ void produce_steps(Shared<Shape> &shared, unsigned char (&stages)[Shape::STAGES][Shape::KV_BYTES],
+                              const uint64_t (&full)[Shape::STAGES], const uint64_t (&empty)[Shape::STAGES], int map)
+{
+    uint32_t at = 0;
+    for (uint32_t count = 0;; count++) {
+        const Item &item = item_at(shared, count);
+        if (item.steps == NO_MORE)
+            break;
+        const char *tensor = item.maps + map * MAP_BYTES;
+        const int32_t first_key = item.first_key, head = item.kv_head;
+        for (int32_t step = item.steps - 1; step >= 0; step--, at++) {
+            const uint32_t stage = at % Shape::STAGES, barrier = fc_ptx_shared_address(&full[stage]);
+            wait_empty(empty, at);
+            fc_ptx_mbarrier_arrive_expect_tx(barrier, Shape::KV_BYTES);
+            for (int box = 0; box < Shape::BOXES; box++)
+                fc_ptx_tma_load_3d(fc_ptx_shared_address(&stages[stage][box * Shape::KV_BOX_BYTES]), tensor, barrier,
+                                   box * BOX_COLUMNS, first_key + step * Shape::KEYS, head);
+        }
+        arrive(shared.item_empty[count % ITEMS]);
     }
 }
 

@@ -59,16 +59,17 @@ static const fc_tile FUSED_TILES[] = {
 };
 
 static const fc_tile HOPPER_TILES[] = {
-#define FC_HOPPER_ROW(head_dim, consumers, keys, stages) {head_dim, 64 * (consumers), keys, 1, 0},
+#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages, queries)                                         \
+    {head_dim, 64 * (row_groups), (key_groups) * (keys), 1, 0},
 #include "kernels/hopper.def"
 #undef FC_HOPPER_ROW
 };
 
-/* Of two tiles of as many rows, the one with the longer steps is for many of them: at the edges they do more in vain (D
- * 128, full and causal: level at 2k keys, 7 % ahead at 16k). */
+/* Of two tiles of as many rows, the one with the longer steps is for rows that all see the same keys, or so many that
+ * the steps at the edges do not matter (causal, D 128: level at 2k keys, 7 % ahead at 16k). */
 static bool hopper_suits(const fc_tile *tile, const fc_problem *problem)
 {
-    return tile->kv_tile_tokens <= 128 || fc_problem_longest_kv_len(problem) >= 8192;
+    return tile->q_tile_rows < 128 || tile->kv_tile_tokens <= 128 || !fc_problem_is_masked(problem) || fc_problem_longest_kv_len(problem) >= 4096;
 }
 
 static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
@@ -83,7 +84,7 @@ static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
         {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(FUSED_TILES), .packs_heads = true,
          .pace = {.flops_per_ns = 2600, .step_ns = 100, .start_ns = 2000, .row_ns = 25, .split_ns = 1500}},
     [FC_KERNEL_HOPPER] = {HOPPER_ONLY, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(HOPPER_TILES), .draws_work = true,
-                          .pace = {.flops_per_ns = 6000, .step_ns = 600, .start_ns = 1500},
+                          .pace = {.flops_per_ns = 4500, .step_ns = 200, .start_ns = 2000},
                           .descriptor_bytes = FC_HOPPER_DESCRIPTOR_BYTES, .suits = hopper_suits},
 };
 

@@ -72,18 +72,26 @@ template <typename Shape> __device__ __forceinline__ Place place_of_thread()
     return p;
 }
 
-/* A consumer's part of an item. Groups of keys take every other step. */
+/* A consumer's part of an item. Groups of keys take every other step; groups of rows skip the first ones, of which they
+ * see nothing. */
 struct Turn {
-    uint32_t count; /* the item's number */
-    uint32_t at;    /* of the first step, among all that went through the rings */
-    int32_t step;   /* the first, which is the highest; below 0: there is none */
-    bool is_idle;   /* none of the rows is there */
+    uint32_t count;   /* the item's number */
+    uint32_t at, end; /* of the first step, and past the item's last, among all that go through the rings */
+    int32_t step;     /* the first, which is the highest; below 0: there is none */
+    int32_t skipped;  /* steps before it */
 };
 
+template <typename Shape>
 __device__ __forceinline__ Turn make_turn(const Item &item, uint32_t count, uint32_t steps_before, const Place &place)
 {
-    return {count, steps_before + place.key_group, item.steps - 1 - place.key_group,
-            place.row_group * GROUP_ROWS >= item.row_count};
+    const int32_t first_row = place.row_group * GROUP_ROWS, last_row = min(first_row + GROUP_ROWS, item.row_count) - 1;
+    const int32_t last_end = item.first_key + item.steps * Shape::KEYS;
+    int32_t skipped = 0;
+    if (Shape::KEY_GROUPS == 1)
+        skipped =
+            first_row > last_row ? item.steps : min((last_end - key_end(item, last_row)) / Shape::KEYS, item.steps);
+    return {count, steps_before + place.key_group + skipped, steps_before + item.steps,
+            item.steps - 1 - place.key_group - skipped, skipped};
 }
 
 /* What the thread's rows see and have seen. */
@@ -342,25 +350,32 @@ __device__ __forceinline__ void start_turn(Shared<Shape> &shared, const Item &it
                                            const Place &place, float (&logits)[Shape::KEYS / 2])
 {
     const uint32_t query = turn.count % Shape::QUERIES;
+    const bool has_turns = takes_turns<Shape>(item);
     wait_for(shared.q_full[query][place.row_group], turn.count / Shape::QUERIES % 2);
+    for (uint32_t at = turn.at - turn.skipped; at != turn.at; at++) {
+        wait_full(shared.k_full, at);
+        take_token<Shape>(place, has_turns);
+        pass_token<Shape>(place, has_turns);
+        release(shared.k_empty[at % Shape::STAGES], place);
+    }
     wait_full(shared.k_full, turn.at);
-    take_token<Shape>(place, takes_turns<Shape>(item));
+    take_token<Shape>(place, has_turns);
     start_logits<T, Shape>(logits, fc_ptx_shared_address(shared.q[query][place.row_group]),
                            fc_ptx_shared_address(shared.k[turn.at % Shape::STAGES]));
-    pass_token<Shape>(place, takes_turns<Shape>(item));
+    pass_token<Shape>(place, has_turns);
 }
 
 /* The same for the item after this one, early: so that its products are under way while this one's rows are written.
  * False: there is nothing to start, or no memory for another query. */
 template <typename T, typename Shape>
-__device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &turn, uint32_t steps_before,
-                                           const Place &place, float (&logits)[Shape::KEYS / 2])
+__device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &turn, const Place &place,
+                                           float (&logits)[Shape::KEYS / 2])
 {
     if (Shape::QUERIES == 1)
         return false;
     const Item &item = item_at(shared, turn.count + 1);
-    const Turn next = make_turn(item, turn.count + 1, steps_before, place);
-    if (next.step < 0 || next.is_idle)
+    const Turn next = make_turn<Shape>(item, turn.count + 1, turn.end, place);
+    if (next.step < 0)
         return false;
     start_turn<T>(shared, item, next, place, logits);
     return true;
@@ -509,6 +524,10 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
     int32_t step = turn.step;
 
     Rows rows = make_rows(item, place);
+    for (uint32_t skipped = turn.at - turn.skipped; skipped != turn.at; skipped++) {
+        wait_full(shared.v_full, skipped);
+        release(shared.v_empty[skipped % Shape::STAGES], place);
+    }
     fc_ptx_wgmma_wait<0>();
     keep(logits);
     for (;;) {
@@ -543,8 +562,7 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
     wait_for_values(shared, item, place, at, step);
     start_values<T, Shape>(out, weights, fc_ptx_shared_address(shared.v[at % Shape::STAGES]));
     /* Two ends: in one, the compiler would wait for everything that either may have under way. */
-    const uint32_t steps_after = turn.at - place.key_group + (uint32_t)item.steps;
-    if (start_next<T>(shared, turn, steps_after, place, logits)) {
+    if (start_next<T>(shared, turn, place, logits)) {
         finish_values<Shape, 1>(out, weights);
         release(shared.v_empty[at % Shape::STAGES], place);
         end_turn<T>(shared, item, turn, place, rows, out, head_dim);
@@ -556,7 +574,7 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
     return false;
 }
 
-/* A turn of rows that are not there, or without a step: only gives back what others gave. */
+/* A turn without a step: gives back what others gave, and writes rows that have seen nothing. */
 template <typename T, typename Shape>
 __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
                                           int head_dim)
@@ -564,10 +582,10 @@ __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &ite
     const float out[Shape::VALUES] = {};
     Rows rows = {{}, {}, 0, 0, {-INFINITY, -INFINITY}, {}};
 
-    uint32_t at = turn.at;
+    uint32_t at = turn.at - turn.skipped;
     wait_for(shared.q_full[turn.count % Shape::QUERIES][place.row_group], turn.count / Shape::QUERIES % 2);
     release(shared.q_empty[turn.count % Shape::QUERIES][place.row_group], place);
-    for (int32_t step = turn.step; step >= 0; step -= Shape::KEY_GROUPS, at += Shape::KEY_GROUPS) {
+    for (int32_t step = turn.step + turn.skipped; step >= 0; step -= Shape::KEY_GROUPS, at += Shape::KEY_GROUPS) {
         wait_full(shared.k_full, at);
         take_token<Shape>(place, takes_turns<Shape>(item));
         pass_token<Shape>(place, takes_turns<Shape>(item));
@@ -588,11 +606,11 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
         pass_token<Shape>(place, Shape::CONSUMERS > 1);
     for (uint32_t count = 0;; count++) {
         const Item &item = item_at(shared, count);
-        const Turn turn = make_turn(item, count, steps_before, place);
         if (item.steps == NO_MORE)
             break;
-        steps_before += (uint32_t)item.steps;
-        if (turn.step >= 0 && !turn.is_idle) {
+        const Turn turn = make_turn<Shape>(item, count, steps_before, place);
+        steps_before = turn.end;
+        if (turn.step >= 0) {
             if (!is_started)
                 start_turn<T>(shared, item, turn, place, logits);
             is_started = attend<T>(shared, item, turn, place, logits, head_dim);

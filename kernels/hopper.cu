@@ -373,7 +373,8 @@ __device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &tu
 {
     if (Shape::QUERIES == 1)
         return false;
-    const Item &item = item_at(shared, turn.count + 1);
+    const Item &item = shared.items[(turn.count + 1) % ITEMS];
+    wait_full(shared.item_full, turn.count + 1);
     const Turn next = make_turn<Shape>(item, turn.count + 1, turn.end, place);
     if (next.step < 0)
         return false;
@@ -605,7 +606,8 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
     if (place.consumer == Shape::CONSUMERS - 1)
         pass_token<Shape>(place, Shape::CONSUMERS > 1);
     for (uint32_t count = 0;; count++) {
-        const Item &item = item_at(shared, count);
+        const Item &item = shared.items[count % ITEMS];
+        wait_full(shared.item_full, count);
         if (item.steps == NO_MORE)
             break;
         const Turn turn = make_turn<Shape>(item, count, steps_before, place);
@@ -632,8 +634,9 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
     Shared<Shape> &shared = *reinterpret_cast<Shared<Shape> *>(fc_ptx_dynamic_shared());
     static_assert(sizeof(Shared<Shape>) <= SHARED_MOST, "shared memory of a block");
     constexpr unsigned PLANNER = 0, BARRIERS = 32, Q = 32, K = 64, V = 96;
+    const fc_segment *segment = nullptr;
     if (threadIdx.x == PLANNER)
-        make_item<T, Shape>(launch, blockIdx.x, shared.items[0]);
+        segment = place_item<Shape>(launch, blockIdx.x, shared.items[0]);
     if (threadIdx.x == BARRIERS)
         init_barriers(shared);
     __syncthreads();
@@ -641,7 +644,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_less<Shape::PRODUCER_REGISTERS>();
         if (threadIdx.x == PLANNER)
-            plan<T>(shared, launch);
+            plan<T>(shared, launch, segment);
         if (threadIdx.x == Q)
             produce_q(shared);
         if (threadIdx.x == K)

@@ -61,19 +61,22 @@ template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES
 constexpr int32_t NO_MORE = -1;
 constexpr uint32_t ITEMS = 2; /* the one at work, and the next */
 
-/* A piece of work: a tile of one head's query rows, ready to be loaded and worked on. */
+/* A piece of work: a tile of one head's query rows, ready to be loaded and worked on. Producers get it as soon as it is
+ * placed, consumers once it is all there. */
 struct Item {
+    /* Placed: */
     const char *maps; /* of its segment: Q, K, V */
-    void *out;        /* of its first row */
+    int32_t q_head, kv_head;
+    int32_t first_row, row_count;
+    int32_t first_key; /* of the lowest step */
+    int32_t steps;     /* NO_MORE: it is none, the launch is done */
+    /* And: */
+    int32_t key_begin, key_end, kv_len; /* row r sees keys [key_begin + r, key_end + r) as far as they are there */
+    int32_t unseen_keys; /* of the lowest step, from its first on: nobody sees them, and they may hold anything */
+    void *out;           /* of its first row */
     float *lse;
     int64_t out_stride; /* from row to row, in elements */
     fc_scoring scoring;
-    int32_t q_head, kv_head;
-    int32_t first_row, row_count;
-    int32_t key_begin, key_end, kv_len; /* row r sees keys [key_begin + r, key_end + r) as far as they are there */
-    int32_t first_key;                  /* of the lowest step */
-    int32_t steps;                      /* NO_MORE: it is none, the launch is done */
-    int32_t unseen_keys; /* of the lowest step, from its first on: nobody sees them, and they may hold anything */
 };
 
 template <typename Shape> struct Shared {
@@ -84,7 +87,7 @@ template <typename Shape> struct Shared {
     alignas(8) uint64_t q_full[Shape::QUERIES][Shape::ROW_GROUPS], q_empty[Shape::QUERIES][Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
     uint64_t v_full[Shape::STAGES], v_empty[Shape::STAGES];
-    uint64_t item_full[ITEMS], item_empty[ITEMS];
+    uint64_t item_placed[ITEMS], item_full[ITEMS], item_empty[ITEMS];
     Item items[ITEMS];
 };
 
@@ -130,19 +133,13 @@ __device__ __forceinline__ void arrive(const uint64_t &barrier)
     fc_ptx_mbarrier_arrive(fc_ptx_shared_address(&barrier));
 }
 
-/* Waits for item number `count` to be known. */
-template <typename Shape> __device__ __forceinline__ const Item &item_at(const Shared<Shape> &shared, uint32_t count)
-{
-    wait_full(shared.item_full, count);
-    return shared.items[count % ITEMS];
-}
-
 template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
 {
     const auto init = [](uint64_t &barrier, int arrivals) {
         fc_ptx_mbarrier_init(fc_ptx_shared_address(&barrier), (uint32_t)arrivals);
     };
     for (uint32_t i = 0; i < ITEMS; i++) {
+        init(shared.item_placed[i], 1);
         init(shared.item_full[i], 1);
         init(shared.item_empty[i], Shape::CONSUMERS * WARPS + PRODUCERS);
     }
@@ -169,26 +166,26 @@ __device__ __forceinline__ int32_t bounded(int64_t offset)
     return (int32_t)(offset < -most ? -most : offset > most ? most : offset);
 }
 
-/* The item's place among its segment's tiles. Longest first where later rows see more keys: the last tile of every
- * head, then the one before. Without such a mask the tiles of a head stay together: they share K and V. */
-__device__ __forceinline__ void place_item(const fc_segment &segment, uint32_t index, uint32_t tile_rows, Item &item)
+/* Its place among the segment's tiles. Longest first where later rows see more keys: the last tile of every head, then
+ * the one before. Without such a mask the tiles of a head stay together: they share K and V. */
+__device__ __forceinline__ void place_rows(const fc_segment &segment, uint32_t index, uint32_t tile_rows, Item &item)
 {
     const uint32_t rows = (uint32_t)segment.q_len, tiles = (rows + tile_rows - 1) / tile_rows;
+    const uint32_t q_heads = (uint32_t)segment.q_heads, kv_heads = (uint32_t)segment.kv_heads;
     const bool is_longest_first = segment.key_end_offset < FC_OFFSET_OPEN;
-    const uint32_t divisor = is_longest_first ? (uint32_t)segment.q_heads : tiles;
+    const uint32_t divisor = is_longest_first ? q_heads : tiles;
     const uint32_t quotient = index / divisor, rest = index - quotient * divisor;
     const uint32_t head = is_longest_first ? rest : quotient, tile = is_longest_first ? tiles - 1 - quotient : rest;
     item.q_head = (int32_t)head;
-    item.kv_head =
-        segment.q_heads == segment.kv_heads ? item.q_head : item.q_head / (segment.q_heads / segment.kv_heads);
+    item.kv_head = (int32_t)(q_heads == kv_heads ? head : head / (q_heads / kv_heads));
     item.first_row = (int32_t)(tile * tile_rows);
-    item.row_count = min((int32_t)tile_rows, segment.q_len - item.first_row);
+    item.row_count = (int32_t)min(tile_rows, rows - tile * tile_rows);
 }
 
 /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. The steps end
  * with the last, so that no step has keys behind it; what the lowest has in front of key 0 the copy engine zero-fills.
  */
-template <typename Shape> __device__ __forceinline__ void plan_keys(const fc_segment &segment, Item &item)
+template <typename Shape> __device__ __forceinline__ void place_keys(const fc_segment &segment, Item &item)
 {
     item.key_begin = bounded(item.first_row + segment.key_begin_offset);
     item.key_end = bounded(item.first_row + segment.key_end_offset);
@@ -199,20 +196,27 @@ template <typename Shape> __device__ __forceinline__ void plan_keys(const fc_seg
     item.unseen_keys = begin > 0 ? begin - item.first_key : 0;
 }
 
-/* Block of work number `block`. Its segment's maps are fetched meanwhile, for whichever thread copies with them. */
-template <typename T, typename Shape>
-__device__ __forceinline__ void make_item(const fc_device_launch &launch, uint32_t block, Item &item)
+/* Block of work number `block`, as far as producers want to know it; its segment, whose maps are fetched meanwhile, for
+ * whichever thread copies with them. */
+template <typename Shape>
+__device__ __forceinline__ const fc_segment *place_item(const fc_device_launch &launch, uint32_t block, Item &item)
 {
     const uint32_t index = fc_work_segment(launch.segments, launch.segment_count, block);
-    const fc_segment &segment = launch.segments[index];
+    const fc_segment *segment = launch.segments + index;
     const char *maps = launch.descriptors + index * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
     for (int i = 0; i < FC_HOPPER_MAPS; i++) {
         fc_ptx_tensormap_acquire(maps + i * MAP_BYTES);
         fc_ptx_tensormap_prefetch(maps + i * MAP_BYTES);
     }
     item.maps = maps;
-    place_item(segment, block - segment.first_block, Shape::ROWS, item);
-    plan_keys<Shape>(segment, item);
+    place_rows(*segment, block - segment->first_block, Shape::ROWS, item);
+    place_keys<Shape>(*segment, item);
+    return segment;
+}
+
+/* The rest of it. */
+template <typename T> __device__ __forceinline__ void complete_item(const fc_segment &segment, Item &item)
+{
     item.scoring = fc_scoring_make(segment.scale, segment.softcap);
     item.out = static_cast<T *>(segment.out) + item.q_head * segment.out_head_stride +
                item.first_row * segment.out_token_stride;
@@ -220,26 +224,30 @@ __device__ __forceinline__ void make_item(const fc_device_launch &launch, uint32
     item.lse = segment.lse + item.q_head * segment.lse_head_stride + item.first_row;
 }
 
-/* Hands out the block's pieces of work, one ahead; the first is made. Where there are more pieces than blocks, whoever
- * is first takes the next: then a launch draws as many tickets as it has pieces, the failing last ones included, so the
- * counter ends where it began. */
-template <typename T, typename Shape> __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch)
+/* Hands out the block's pieces of work, one ahead; the first is placed. Where there are more pieces than blocks,
+ * whoever is first takes the next: then a launch draws as many tickets as it has pieces, the failing last ones
+ * included, so the counter ends where it began. */
+template <typename T, typename Shape>
+__device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, const fc_segment *segment)
 {
     const bool draws = launch.block_count > gridDim.x;
-    uint32_t block = blockIdx.x;
-    for (uint32_t count = 0; block < launch.block_count;) {
+    for (uint32_t count = 0;;) {
+        arrive(shared.item_placed[count % ITEMS]);
+        complete_item<T>(*segment, shared.items[count % ITEMS]);
         arrive(shared.item_full[count % ITEMS]);
-        block = launch.block_count;
+        uint32_t block = launch.block_count;
         if (draws)
             block = gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
         count++;
         wait_empty(shared.item_empty, count);
-        if (block < launch.block_count) {
-            make_item<T, Shape>(launch, block, shared.items[count % ITEMS]);
-        } else {
-            shared.items[count % ITEMS].steps = NO_MORE;
+        Item &item = shared.items[count % ITEMS];
+        if (block >= launch.block_count) {
+            item.steps = NO_MORE;
+            arrive(shared.item_placed[count % ITEMS]);
             arrive(shared.item_full[count % ITEMS]);
+            break;
         }
+        segment = place_item<Shape>(launch, block, item);
     }
 }
 
@@ -249,8 +257,9 @@ template <typename T, typename Shape> __device__ void plan(Shared<Shape> &shared
 template <typename Shape> __device__ void produce_q(Shared<Shape> &shared)
 {
     for (uint32_t count = 0;; count++) {
-        const Item &item = item_at(shared, count);
+        const Item &item = shared.items[count % ITEMS];
         const uint32_t query = count % Shape::QUERIES, parity = count / Shape::QUERIES % 2 ^ 1;
+        wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
         for (int i = 0; i < Shape::ROW_GROUPS; i++) {
@@ -273,7 +282,8 @@ __device__ void produce_steps(Shared<Shape> &shared, unsigned char (&stages)[Sha
 {
     uint32_t at = 0;
     for (uint32_t count = 0;; count++) {
-        const Item &item = item_at(shared, count);
+        const Item &item = shared.items[count % ITEMS];
+        wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
         const char *tensor = item.maps + map * MAP_BYTES;

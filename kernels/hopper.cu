@@ -1,8 +1,9 @@
 /* hopper: every agent of an SM has a job of its own. For sm_90a.
  *
- *     producer warp     copy engine: Q, then K and V step by step, into shared memory, as far ahead as stages allow
- *     consumer          a warpgroup each owns 64 query rows; Q K^T and P V on the tensor cores, softmax in its threads
- *     warpgroups
+ *     planner, a thread      which pieces of work this block does, made ready one ahead
+ *     producers, 3 threads   copy engine: Q, and K and V step by step, into shared memory, as far ahead as there is
+ * room consumers              a warpgroup each owns 64 query rows; Q K^T and P V on the tensor cores, softmax in its
+ *                            threads
  *
  *              keys a step                        A consumer's accumulators stay in registers: the logits S (64 x keys)
  *             +-----------+                       and the output O (64 x D). What is S's fragment of an accumulator is
@@ -18,59 +19,31 @@
  *     tensor cores   S0     S1 O0        S2 O1        S3 O2        O3
  *     threads            P0     ....P1       ....P2       ....P3
  *
- * Between warpgroups: a token goes round, who has it starts its products; so one's softmax falls on another's products.
- *
- * A row's largest logit moves only when a new one is so much larger that weights would leave the half types' range
- * otherwise (FlashAttention-4's idea): weights are relative to an earlier largest logit, up to 2^8, which divides out.
+ * Between warpgroups: one's softmax falls on another's products. In long pieces of work a token sees to it: who has it
+ * starts its products. Between pieces: S0 of the next is started before the rows of this one are written.
  *
  * The grid is one block an SM; blocks draw pieces of work, longest first, until there are no more. Keys are walked from
- * the last to the first.
+ * the last to the first. Where there is too little work for all SMs, two groups of consumers share a tile's keys, and
+ * meet in the end.
  *
  * The copy engine zero-fills what is outside a tensor: rows at or past q_len and kv_len, columns at or past head_dim.
  */
 #include "kernels/cuda_launch.h"
 #include "kernels/enqueue.cuh"
+#include "kernels/hopper_end.cuh"
 #include "kernels/hopper_feed.cuh"
 #include "kernels/hopper_maps.cuh"
-#include "kernels/mma_tile.cuh"
-#include "kernels/softmax.cuh"
-#include "kernels/work.cuh"
+#include "kernels/hopper_rows.cuh"
 
 namespace
 {
 
 #ifdef FC_PTX_HOPPER
 
-/* Named barriers; 0 is __syncthreads(). */
-constexpr int FIRST_TOKEN = 1;           /* one a consumer */
-constexpr float WEIGHT_LOG2_MOST = 8.0f; /* of weights, relative to the row's largest logit */
-
 /* Consumers take turns from so many steps on. In short pieces one would wait for another that ends or begins one. */
 constexpr int32_t TURNS_FROM = 16;
 
 /* --- a consumer: a warpgroup ------------------------------------------------------------------------------------- */
-
-/* A thread's two rows of the 64, GROUP_ROWS / 8 apart. */
-constexpr int THREAD_ROWS = 2;
-
-/* Where the thread is: its warpgroup's share of the tile; row and column of its first logit within it. */
-struct Place {
-    int consumer, row_group, key_group, lane;
-    int32_t row; /* of the tile; the other one is 8 below */
-    int column;
-};
-
-template <typename Shape> __device__ __forceinline__ Place place_of_thread()
-{
-    Place p;
-    p.consumer = __shfl_sync(~0u, (int)threadIdx.x / WARPGROUP - 1, 0); /* the compiler sees: the same in a warp */
-    p.row_group = p.consumer % Shape::ROW_GROUPS;
-    p.key_group = p.consumer / Shape::ROW_GROUPS;
-    p.lane = (int)threadIdx.x % 32;
-    p.row = p.row_group * GROUP_ROWS + (int)threadIdx.x / 32 % WARPS * 16 + p.lane / 4;
-    p.column = p.lane % 4 * 2;
-    return p;
-}
 
 /* A consumer's part of an item. Groups of keys take every other step; groups of rows skip the first ones, of which they
  * see nothing. */
@@ -94,46 +67,12 @@ __device__ __forceinline__ Turn make_turn(const Item &item, uint32_t count, uint
             item.steps - 1 - place.key_group - skipped, skipped};
 }
 
-/* What the thread's rows see and have seen. */
-struct Rows {
-    int32_t begin[THREAD_ROWS], end[THREAD_ROWS];
-    int32_t all_begin, all_end; /* keys that every row of the warpgroup sees */
-    float largest[THREAD_ROWS]; /* logits the weights are relative to */
-    float sum[THREAD_ROWS];     /* of this thread's weights */
-};
-
-/* Rows past the tile's last are taken for it. */
-__device__ __forceinline__ Rows make_rows(const Item &item, const Place &place)
-{
-    const int32_t last = item.row_count - 1, first_row = min(place.row_group * GROUP_ROWS, last);
-    Rows rows;
-    for (int i = 0; i < THREAD_ROWS; i++) {
-        rows.begin[i] = key_begin(item, min(place.row + 8 * i, last));
-        rows.end[i] = key_end(item, min(place.row + 8 * i, last));
-        rows.largest[i] = -INFINITY;
-        rows.sum[i] = 0.0f;
-    }
-    rows.all_begin = key_begin(item, min(first_row + GROUP_ROWS - 1, last));
-    rows.all_end = key_end(item, first_row);
-    return rows;
-}
-
 /* Gives a stage back, or the query: this warp's tensor cores have read it. */
 __device__ __forceinline__ void release(const uint64_t &empty, const Place &place)
 {
     if (place.lane == 0)
         arrive(empty);
 }
-
-template <int N> __device__ __forceinline__ void keep(float (&values)[N])
-{
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        fc_ptx_wgmma_keep(values[i]);
-}
-
-/* Weights as a left operand. */
-template <typename Shape> using Weights = uint32_t[Shape::KEYS / STEP_COLUMNS][4];
 
 /* Starts S = Q K^T: a group of wgmmas. */
 template <typename T, typename Shape>
@@ -185,120 +124,6 @@ __device__ __forceinline__ void finish_values(float (&out)[Shape::VALUES], Weigh
     }
 }
 
-/* Caps the logits where there is a cap, and drops keys that their row does not see; `key`: the step's first. */
-template <int N>
-__device__ __forceinline__ void cap_and_mask(float (&logits)[N], const fc_scoring &scoring, const Rows &rows,
-                                             int32_t key, int column)
-{
-    if (scoring.softcap > 0.0f) {
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            logits[i] = fc_logit(scoring, logits[i]);
-    }
-    if (key + 2 * N > rows.all_end) {
-        const int32_t end[THREAD_ROWS] = {rows.end[0] - key - column, rows.end[1] - key - column};
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            logits[i] = i / 4 * 8 + i % 2 >= end[i % 4 / 2] ? -INFINITY : logits[i];
-    }
-    if (key < rows.all_begin) {
-        const int32_t begin[THREAD_ROWS] = {rows.begin[0] - key - column, rows.begin[1] - key - column};
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            logits[i] = i / 4 * 8 + i % 2 < begin[i % 4 / 2] ? -INFINITY : logits[i];
-    }
-}
-
-__device__ __forceinline__ float quad_max(float value)
-{
-    value = fmaxf(value, __shfl_xor_sync(~0u, value, 1));
-    return fmaxf(value, __shfl_xor_sync(~0u, value, 2));
-}
-
-__device__ __forceinline__ float quad_sum(float value)
-{
-    value += __shfl_xor_sync(~0u, value, 1);
-    return value + __shfl_xor_sync(~0u, value, 2);
-}
-
-/* A row that has seen nothing has no logits but -inf. Rounded for itself: fused with the difference of two shifts that
- * are the same, it would leave of it what rounding lost, and every step multiply the sums with a little less or more
- * than 1. */
-__device__ __forceinline__ float shift_of(float largest, float factor)
-{
-    return largest == -INFINITY ? 0.0f : __fmul_rn(largest, factor);
-}
-
-/* What a step's logits do to the rows. */
-struct Move {
-    float shift[THREAD_ROWS];   /* what the weights are relative to, as a power of two */
-    float rescale[THREAD_ROWS]; /* what sums so far are multiplied with */
-    bool is_needed;             /* rescale is not 1 for some row of the warp */
-};
-
-/* Moves what the rows' weights are relative to, where the step's logits are too large for it. */
-template <int N> __device__ __forceinline__ Move move_largest(const float (&logits)[N], float factor, Rows &rows)
-{
-    float largest[4] = {logits[0], logits[1], logits[2], logits[3]};
-    bool moves = false;
-    Move move;
-#pragma unroll
-    for (int i = 4; i < N; i++)
-        largest[i % 4] = fmaxf(largest[i % 4], logits[i]);
-#pragma unroll
-    for (int row = 0; row < THREAD_ROWS; row++) {
-        const float before = rows.largest[row], now = quad_max(fmaxf(largest[2 * row], largest[2 * row + 1]));
-        const bool is_larger = (now - before) * factor > WEIGHT_LOG2_MOST; /* not where both are -inf */
-        const float after = is_larger ? now : before;
-        move.shift[row] = shift_of(after, factor);
-        move.rescale[row] = before == -INFINITY ? 0.0f : fc_ptx_ex2(shift_of(before, factor) - move.shift[row]);
-        if (!is_larger) /* exactly 1, whatever a compiler makes of the difference */
-            move.rescale[row] = 1.0f;
-        rows.largest[row] = after;
-        rows.sum[row] *= move.rescale[row];
-        moves = moves || is_larger;
-    }
-    move.is_needed = __any_sync(~0u, moves);
-    return move;
-}
-
-/* Logits become weights, which are added to the rows' sums. */
-template <int N>
-__device__ __forceinline__ void make_weights(float (&logits)[N], float factor, const Move &move, Rows &rows)
-{
-    float sum[4] = {};
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        logits[i] = fc_softmax_weight_shifted(factor, logits[i], move.shift[i % 4 / 2]);
-        sum[i % 4] += logits[i];
-    }
-    for (int row = 0; row < THREAD_ROWS; row++)
-        rows.sum[row] += sum[2 * row] + sum[2 * row + 1];
-    keep(logits); /* now, not when they are wanted */
-}
-
-template <typename T, typename Shape>
-__device__ __forceinline__ void round_weights(const float (&logits)[Shape::KEYS / 2], Weights<Shape> &weights)
-{
-#pragma unroll
-    for (int i = 0; i < Shape::KEYS / 4; i++)
-        weights[i / 4][i % 4] = fc_pack_pair<T>(logits[2 * i], logits[2 * i + 1]);
-}
-
-template <int N> __device__ __forceinline__ void rescale_values(float (&out)[N], const float (&rescale)[THREAD_ROWS])
-{
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        out[i] *= rescale[i % 4 / 2];
-}
-
-/* 0: sums of weights are not. The compiler does not know, so what waits for this waits for the weights. Without it they
- * are made after the wait for the product that they should run under (docs/kernel-notes.md). */
-__device__ __forceinline__ uint32_t is_negative(const Rows &rows)
-{
-    return rows.sum[0] + rows.sum[1] < 0.0f;
-}
-
 /* The token of the right to start products: goes round among the consumers. */
 template <typename Shape> __device__ __forceinline__ bool takes_turns(const Item &item)
 {
@@ -308,13 +133,13 @@ template <typename Shape> __device__ __forceinline__ bool takes_turns(const Item
 template <typename Shape> __device__ __forceinline__ void take_token(const Place &place, bool takes_turns)
 {
     if (takes_turns)
-        fc_ptx_bar_sync(FIRST_TOKEN + place.consumer, 2 * WARPGROUP);
+        fc_ptx_bar_sync(Shape::FIRST_TOKEN + place.consumer, 2 * WARPGROUP);
 }
 
 template <typename Shape> __device__ __forceinline__ void pass_token(const Place &place, bool takes_turns)
 {
     if (takes_turns)
-        fc_ptx_bar_arrive(FIRST_TOKEN + (place.consumer + 1) % Shape::CONSUMERS, 2 * WARPGROUP);
+        fc_ptx_bar_arrive(Shape::FIRST_TOKEN + (place.consumer + 1) % Shape::CONSUMERS, 2 * WARPGROUP);
 }
 
 /* Zeroes values that no row of the tile sees: a weight of 0 does not make 0 of a NaN. All consumers that read them
@@ -329,7 +154,7 @@ __device__ __forceinline__ void clear_unseen(unsigned char (&v)[Shape::KV_BYTES]
         *reinterpret_cast<uint4 *>(&v[box * Shape::KV_BOX_BYTES + piece * (int)sizeof(uint4)]) = make_uint4(0, 0, 0, 0);
     }
     fc_ptx_fence_proxy_async();
-    fc_ptx_bar_sync(FIRST_TOKEN + Shape::CONSUMERS + place.key_group, THREADS);
+    fc_ptx_bar_sync(Shape::FIRST_CLEARING + place.key_group, THREADS);
 }
 
 /* V of a step, and of an item's lowest one what may be multiplied with weights. */
@@ -380,113 +205,6 @@ __device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &tu
         return false;
     start_turn<T>(shared, item, next, place, logits);
     return true;
-}
-
-/* Groups of keys meet: each thread leaves half of its values to the one that has the same rows and columns in the other
- * group, and adds up the other half of both. */
-template <typename Shape>
-__device__ __forceinline__ void meet(Shared<Shape> &shared, const Place &place, float factor, Rows &rows,
-                                     const float (&out)[Shape::VALUES],
-                                     float (&half)[Shape::VALUES / Shape::KEY_GROUPS])
-{
-    constexpr int HALF = Shape::VALUES / 2, BARRIER = FIRST_TOKEN + Shape::CONSUMERS + Shape::KEY_GROUPS;
-    const int thread = (int)threadIdx.x % WARPGROUP, other = place.consumer ^ Shape::ROW_GROUPS;
-    const bool is_upper = place.key_group == 1;
-    float4(&left)[Shape::MET_FLOATS / 4 + 1][WARPGROUP] = shared.met[other];
-    const float4(&found)[Shape::MET_FLOATS / 4 + 1][WARPGROUP] = shared.met[place.consumer];
-    static_assert(Shape::KEY_GROUPS == 2 && HALF % 4 == 0, "halves, in float4");
-    fc_ptx_bar_sync(BARRIER + place.row_group, 2 * WARPGROUP); /* what was left for the item before has been read */
-#pragma unroll
-    for (int i = 0; i < HALF; i += 4)
-        left[i / 4][thread] = is_upper
-                                  ? make_float4(out[i], out[i + 1], out[i + 2], out[i + 3])
-                                  : make_float4(out[HALF + i], out[HALF + i + 1], out[HALF + i + 2], out[HALF + i + 3]);
-    left[HALF / 4][thread] = make_float4(rows.largest[0], rows.largest[1], rows.sum[0], rows.sum[1]);
-    fc_ptx_bar_sync(BARRIER + place.row_group, 2 * WARPGROUP);
-    const float4 theirs = found[HALF / 4][thread];
-    const float largest[THREAD_ROWS] = {theirs.x, theirs.y}, sum[THREAD_ROWS] = {theirs.z, theirs.w};
-    float own_share[THREAD_ROWS], their_share[THREAD_ROWS];
-    for (int row = 0; row < THREAD_ROWS; row++) {
-        const float before = rows.largest[row], after = fmaxf(before, largest[row]), shift = shift_of(after, factor);
-        own_share[row] = before == -INFINITY ? 0.0f : fc_ptx_ex2(shift_of(before, factor) - shift);
-        their_share[row] = largest[row] == -INFINITY ? 0.0f : fc_ptx_ex2(shift_of(largest[row], factor) - shift);
-        rows.sum[row] = rows.sum[row] * own_share[row] + sum[row] * their_share[row];
-        rows.largest[row] = after;
-    }
-#pragma unroll
-    for (int i = 0; i < HALF; i += 4) {
-        const float4 four = found[i / 4][thread];
-        const float their[4] = {four.x, four.y, four.z, four.w};
-        for (int j = 0; j < 4; j++)
-            half[i + j] =
-                (is_upper ? out[HALF + i + j] : out[i + j]) * own_share[j / 2] + their[j] * their_share[j / 2];
-    }
-}
-
-/* Word w of thread t of a quad becomes word t of its thread w: columns that lay 2 a thread come to lie 8 a thread. */
-__device__ __forceinline__ void transpose_quad(uint32_t (&words)[4], int lane)
-{
-    const bool is_odd = lane % 2 == 1, is_upper = lane % 4 >= 2;
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        const uint32_t other = __shfl_xor_sync(~0u, is_odd ? words[i] : words[i + 1], 1);
-        words[i] = is_odd ? other : words[i];
-        words[i + 1] = is_odd ? words[i + 1] : other;
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint32_t other = __shfl_xor_sync(~0u, is_upper ? words[i] : words[i + 2], 2);
-        words[i] = is_upper ? other : words[i];
-        words[i + 2] = is_upper ? words[i + 2] : other;
-    }
-}
-
-/* One of the thread's rows: 32 columns at a time, 16 bytes a thread. `columns`: that there are. */
-template <typename T, int N>
-__device__ __forceinline__ void write_values(T *to, bool is_real, const float (&out)[N], int row, float inverse,
-                                             int lane, int columns)
-{
-#pragma unroll
-    for (int i = 0; i < N; i += 16) {
-        uint32_t words[4];
-        const int column = 2 * i + lane % 4 * 8;
-        for (int j = 0; j < 4; j++) {
-            const int at = i + 4 * j + 2 * row;
-            words[j] = fc_pack_pair<T>(out[at] * inverse, out[at + 1] * inverse);
-        }
-        transpose_quad(words, lane);
-        if (is_real && column < columns)
-            *reinterpret_cast<uint4 *>(to + column) = make_uint4(words[0], words[1], words[2], words[3]);
-    }
-}
-
-/* The rows' LSE: of a quad, whose sums these are, a thread each. */
-__device__ __forceinline__ void write_lse(const Item &item, const Place &place, const Rows &rows,
-                                          const float (&sums)[THREAD_ROWS])
-{
-    const bool is_second = place.lane % 2 == 1;
-    const int32_t row = place.row + (is_second ? 8 : 0);
-    const float sum = is_second ? sums[1] : sums[0], largest = is_second ? rows.largest[1] : rows.largest[0];
-    const float factor = fc_softmax_factor(item.scoring);
-    /* The weights are relative to the shift, a rounded product: what that lost, 2^lost too much in every weight. */
-    const float lost = fmaf(largest, factor, -shift_of(largest, factor));
-    if (place.lane % 4 < 2 && row < item.row_count)
-        item.lse[row] = fc_softmax_lse(item.scoring, largest, sum * fc_ptx_ex2(-lost));
-}
-
-/* `column`: the first of the thread's quad. */
-template <typename T, int N>
-__device__ __forceinline__ void write_rows(const Item &item, const Place &place, const Rows &rows,
-                                           const float (&out)[N], int column, int head_dim)
-{
-    const float sums[THREAD_ROWS] = {quad_sum(rows.sum[0]), quad_sum(rows.sum[1])};
-    T *to = static_cast<T *>(item.out) + place.row * item.out_stride + column;
-#pragma unroll
-    for (int i = 0; i < THREAD_ROWS; i++)
-        write_values(to + 8 * i * item.out_stride, place.row + 8 * i < item.row_count, out, i,
-                     fc_softmax_inverse(sums[i]), place.lane, head_dim - column);
-    if (column == 0)
-        write_lse(item, place, rows, sums);
 }
 
 /* Writes what a turn made of its rows, and gives the item back. */

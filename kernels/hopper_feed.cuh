@@ -45,11 +45,15 @@ template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES
     static constexpr int Q_BOX_BYTES = GROUP_ROWS * BOX_ROW_BYTES, Q_BYTES = BOXES * Q_BOX_BYTES; /* of a row group */
     static constexpr int KV_BOX_BYTES = KEYS * BOX_ROW_BYTES, KV_BYTES = BOXES * KV_BOX_BYTES;
     static constexpr int VALUES = HEAD_DIM / 2; /* of a thread: its share of the warpgroup's output */
-    /* Where key groups meet, a thread leaves the half of its values that the other one writes, sums and maxima. */
-    static constexpr int MET_FLOATS = KEY_GROUPS > 1 ? VALUES / 2 + 4 : 0;
+    /* Where key groups meet, a thread leaves half of its values, its sums and maxima; in float4. */
+    static constexpr int MET_FOURS = KEY_GROUPS > 1 ? VALUES / 8 + 1 : 1, MET_THREADS = KEY_GROUPS > 1 ? WARPGROUP : 1;
     /* What the launch gives every thread is dealt out anew: the producers need little, the others much. */
     static constexpr int PRODUCER_REGISTERS = CONSUMERS == 3 ? 32 : 40;
     static constexpr int CONSUMER_REGISTERS = CONSUMERS == 3 ? 160 : 232;
+    /* Named barriers; 0 is __syncthreads(). One a consumer, a key group, a row group. */
+    static constexpr int FIRST_TOKEN = 1, FIRST_CLEARING = FIRST_TOKEN + CONSUMERS,
+                         FIRST_MEETING = FIRST_CLEARING + KEY_GROUPS;
+    static_assert(FIRST_MEETING + ROW_GROUPS <= 16, "named barriers");
     static_assert(HEAD_DIM % BOX_COLUMNS == 0 && KEYS % STEP_COLUMNS == 0, "whole wgmmas");
     static_assert(STAGES >= 2, "a consumer waits for a step before it gives back the one before");
     static_assert(is_power_of_two(STAGES) && is_power_of_two(QUERIES), "counts wrap around");
@@ -83,7 +87,7 @@ template <typename Shape> struct Shared {
     alignas(1024) unsigned char q[Shape::QUERIES][Shape::ROW_GROUPS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
-    alignas(16) float4 met[Shape::CONSUMERS][Shape::MET_FLOATS / 4 + 1][Shape::MET_FLOATS > 0 ? WARPGROUP : 1];
+    float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS];
     alignas(8) uint64_t q_full[Shape::QUERIES][Shape::ROW_GROUPS], q_empty[Shape::QUERIES][Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
     uint64_t v_full[Shape::STAGES], v_empty[Shape::STAGES];

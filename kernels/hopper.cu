@@ -351,17 +351,17 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
 #ifdef FC_PTX_HOPPER
     Shared<Shape> &shared = *reinterpret_cast<Shared<Shape> *>(fc_ptx_dynamic_shared());
     static_assert(sizeof(Shared<Shape>) <= SHARED_MOST, "shared memory of a block");
-    constexpr unsigned PLANNER = 0, BARRIERS = 32, Q = 32, K = 64, V = 96;
-    const fc_segment *segment = nullptr;
-    if (threadIdx.x == PLANNER)
-        segment = place_item<Shape>(launch, blockIdx.x, shared.items[0]);
-    if (threadIdx.x == BARRIERS)
+    constexpr unsigned Q = 32, K = 64, V = 96; /* the producers; the planner is the first warp */
+    uint32_t segment = 0;
+    if (threadIdx.x < 32)
+        segment = plan_first(shared, launch);
+    if (threadIdx.x == Q)
         init_barriers(shared);
     __syncthreads();
     if (threadIdx.x < WARPGROUP) {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_less<Shape::PRODUCER_REGISTERS>();
-        if (threadIdx.x == PLANNER)
+        if (threadIdx.x < 32)
             plan<T>(shared, launch, segment);
         if (threadIdx.x == Q)
             produce_q(shared);

@@ -161,7 +161,7 @@ template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
     fc_ptx_fence_proxy_async();
 }
 
-/* --- the planner: one thread ------------------------------------------------------------------------------------- */
+/* --- the planner: a warp, for its first lane to find segments sooner ---------------------------------------------- */
 
 /* Masks reach over any number of tokens; past these offsets nothing changes. */
 __device__ __forceinline__ int32_t bounded(int64_t offset)
@@ -200,22 +200,24 @@ template <typename Shape> __device__ __forceinline__ void place_keys(const fc_se
     item.unseen_keys = begin > 0 ? begin - item.first_key : 0;
 }
 
-/* Block of work number `block`, as far as producers want to know it; its segment, whose maps are fetched meanwhile, for
- * whichever thread copies with them. */
-template <typename Shape>
-__device__ __forceinline__ const fc_segment *place_item(const fc_device_launch &launch, uint32_t block, Item &item)
+/* Has a segment's maps fetched, for whichever thread copies with them. */
+__device__ __forceinline__ void fetch_maps(const char *maps)
 {
-    const uint32_t index = fc_work_segment(launch.segments, launch.segment_count, block);
-    const fc_segment *segment = launch.segments + index;
-    const char *maps = launch.descriptors + index * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
     for (int i = 0; i < FC_HOPPER_MAPS; i++) {
         fc_ptx_tensormap_acquire(maps + i * MAP_BYTES);
         fc_ptx_tensormap_prefetch(maps + i * MAP_BYTES);
     }
-    item.maps = maps;
-    place_rows(*segment, block - segment->first_block, Shape::ROWS, item);
-    place_keys<Shape>(*segment, item);
-    return segment;
+}
+
+/* Block of work number `block`, of this segment, as far as producers want to know it. */
+template <typename Shape>
+__device__ __forceinline__ void place_item(const fc_device_launch &launch, uint32_t segment_index, uint32_t block,
+                                           Item &item)
+{
+    const fc_segment &segment = launch.segments[segment_index];
+    item.maps = launch.descriptors + segment_index * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
+    place_rows(segment, block - segment.first_block, Shape::ROWS, item);
+    place_keys<Shape>(segment, item);
 }
 
 /* The rest of it. */
@@ -228,30 +230,59 @@ template <typename T> __device__ __forceinline__ void complete_item(const fc_seg
     item.lse = segment.lse + item.q_head * segment.lse_head_stride + item.first_row;
 }
 
-/* Hands out the block's pieces of work, one ahead; the first is placed. Where there are more pieces than blocks,
- * whoever is first takes the next: then a launch draws as many tickets as it has pieces, the failing last ones
- * included, so the counter ends where it began. */
-template <typename T, typename Shape>
-__device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, const fc_segment *segment)
+/* The segment of the block's first piece of work, which is placed. Before barriers are there. */
+template <typename Shape>
+__device__ __forceinline__ uint32_t plan_first(Shared<Shape> &shared, const fc_device_launch &launch)
 {
-    const bool draws = launch.block_count > gridDim.x;
-    for (uint32_t count = 0;;) {
-        arrive(shared.item_placed[count % ITEMS]);
-        complete_item<T>(*segment, shared.items[count % ITEMS]);
-        arrive(shared.item_full[count % ITEMS]);
-        uint32_t block = launch.block_count;
-        if (draws)
-            block = gridDim.x + atomicInc(launch.tickets, launch.block_count - 1);
-        count++;
-        wait_empty(shared.item_empty, count);
-        Item &item = shared.items[count % ITEMS];
-        if (block >= launch.block_count) {
-            item.steps = NO_MORE;
+    const uint32_t segment = fc_work_segment_by_warp(launch.segments, launch.segment_count, blockIdx.x);
+    if (threadIdx.x % 32 == 0) {
+        fetch_maps(launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES);
+        place_item<Shape>(launch, segment, blockIdx.x, shared.items[0]);
+    }
+    return segment;
+}
+
+/* Draws the block's next piece of work; block_count: there is none. Where there are more pieces than blocks, whoever is
+ * first takes the next: then a launch draws as many tickets as it has pieces, the failing last ones included, so the
+ * counter ends where it began. */
+__device__ __forceinline__ uint32_t draw(const fc_device_launch &launch)
+{
+    uint32_t block = launch.block_count;
+    if (threadIdx.x % 32 == 0 && launch.block_count > gridDim.x)
+        block = min(block, gridDim.x + atomicInc(launch.tickets, launch.block_count - 1));
+    return __shfl_sync(~0u, block, 0);
+}
+
+/* Hands out the block's pieces of work, one ahead; the first, of this segment, is placed. */
+template <typename T, typename Shape>
+__device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, uint32_t segment)
+{
+    const bool is_first_lane = threadIdx.x % 32 == 0;
+    uint32_t count = 0;
+    for (;;) {
+        if (is_first_lane) {
             arrive(shared.item_placed[count % ITEMS]);
+            complete_item<T>(launch.segments[segment], shared.items[count % ITEMS]);
             arrive(shared.item_full[count % ITEMS]);
-            break;
         }
-        segment = place_item<Shape>(launch, block, item);
+        const uint32_t block = draw(launch);
+        count++;
+        if (block == launch.block_count)
+            break;
+        const uint32_t before = segment;
+        segment = fc_work_segment_by_warp(launch.segments, launch.segment_count, block);
+        if (is_first_lane) {
+            if (segment != before)
+                fetch_maps(launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES);
+            wait_empty(shared.item_empty, count);
+            place_item<Shape>(launch, segment, block, shared.items[count % ITEMS]);
+        }
+    }
+    if (is_first_lane) {
+        wait_empty(shared.item_empty, count);
+        shared.items[count % ITEMS].steps = NO_MORE;
+        arrive(shared.item_placed[count % ITEMS]);
+        arrive(shared.item_full[count % ITEMS]);
     }
 }
 

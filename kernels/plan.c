@@ -65,11 +65,11 @@ static const fc_tile HOPPER_TILES[] = {
 #undef FC_HOPPER_ROW
 };
 
-/* Of two tiles of as many rows, the one with the longer steps is for rows that all see the same keys, or so many that
- * the steps at the edges do not matter (causal, D 128: level at 2k keys, 7 % ahead at 16k). */
+/* Of two tiles of as many rows, the one with the longer steps is for many of them: at the edges they do more in vain,
+ * and its shared memory has no room for a second query (D 128, full and causal: level at 2k keys, 7 % ahead at 16k). */
 static bool hopper_suits(const fc_tile *tile, const fc_problem *problem)
 {
-    return tile->q_tile_rows < 128 || tile->kv_tile_tokens <= 128 || !fc_problem_is_masked(problem) || fc_problem_longest_kv_len(problem) >= 4096;
+    return tile->q_tile_rows < 128 || tile->kv_tile_tokens <= 128 || fc_problem_longest_kv_len(problem) >= 4096;
 }
 
 static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
@@ -84,7 +84,7 @@ static const fc_rung RUNGS[FC_KERNEL_COUNT] = {
         {AMPERE_OR_LATER, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(FUSED_TILES), .packs_heads = true,
          .pace = {.flops_per_ns = 2600, .step_ns = 100, .start_ns = 2000, .row_ns = 25, .split_ns = 1500}},
     [FC_KERNEL_HOPPER] = {HOPPER_ONLY, .dtypes = HALVES, EVERY_HEAD_DIM, TILES(HOPPER_TILES), .draws_work = true,
-                          .pace = {.flops_per_ns = 4500, .step_ns = 200, .start_ns = 2000},
+                          .pace = {.flops_per_ns = 6000, .step_ns = 600, .start_ns = 1500},
                           .descriptor_bytes = FC_HOPPER_DESCRIPTOR_BYTES, .suits = hopper_suits},
 };
 

@@ -240,7 +240,7 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
     float out[Shape::VALUES] = {};
     Weights<Shape> weights = {};
     uint32_t at = turn.at;
-    int32_t step = turn.step;
+    int32_t step = turn.step, key = item.first_key + step * Shape::KEYS;
 
     Rows rows = make_rows(item, place);
     for (uint32_t skipped = turn.at - turn.skipped; skipped != turn.at; skipped++) {
@@ -254,7 +254,7 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
         release(shared.k_empty[at % Shape::STAGES], place);
         if (is_last)
             release(shared.q_empty[query][place.row_group], place);
-        cap_and_mask(logits, scoring, rows, item.first_key + step * Shape::KEYS, place.column);
+        cap_and_mask(logits, scoring, rows, key, place.column);
         const Move move = move_largest(logits, factor, rows);
         make_weights(logits, factor, move, rows);
         if (!is_last)
@@ -275,6 +275,7 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
         pass_token<Shape>(place, has_turns);
         at += GROUPS;
         step -= GROUPS;
+        key -= GROUPS * Shape::KEYS;
         fc_ptx_wgmma_wait<1>();
         keep(logits);
     }
@@ -285,6 +286,8 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
         finish_values<Shape, 1>(out, weights);
         release(shared.v_empty[at % Shape::STAGES], place);
         end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+        fc_ptx_wgmma_wait<0>(); /* the compiler would, here */
+        keep(logits);
         return true;
     }
     finish_values<Shape, 0>(out, weights);

@@ -200,6 +200,8 @@ __device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &tu
         return false;
     const Item &item = shared.items[(turn.count + 1) % ITEMS];
     wait_full(shared.item_full, turn.count + 1);
+    if (item.steps <= 0) /* or NO_MORE: the rest of it means nothing */
+        return false;
     const Turn next = make_turn<Shape>(item, turn.count + 1, turn.end, place);
     if (next.step < 0)
         return false;

@@ -41,7 +41,7 @@ namespace
 #ifdef FC_PTX_HOPPER
 
 /* Consumers take turns from so many steps on. In short pieces one would wait for another that ends or begins one. */
-constexpr int32_t TURNS_FROM = 16;
+constexpr int32_t TURNS_FROM = 2;
 
 /* --- a consumer: a warpgroup ------------------------------------------------------------------------------------- */
 

@@ -225,13 +225,14 @@ __device__ __forceinline__ void end_turn(Shared<Shape> &shared, const Item &item
     release(shared.item_empty[turn.count % ITEMS], place);
 }
 
-/* A turn of which there are some keys, and whose first S is started: walks through them, starts the next turn, if it
- * can, and ends this one. Is the next one started?
+/* Walks through a turn's steps, of which there are some and the first S is started, up to the last O, which is under
+ * way when it returns. Returns that step's place in the rings.
  *
  * At the head of the loop a step's S is done, and the step before it has its O under way. */
 template <typename T, typename Shape>
-__device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
-                                       float (&logits)[Shape::KEYS / 2], int head_dim)
+__device__ __forceinline__ uint32_t walk(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
+                                         float (&logits)[Shape::KEYS / 2], float (&out)[Shape::VALUES],
+                                         Weights<Shape> &weights, Rows &rows)
 {
     constexpr int GROUPS = Shape::KEY_GROUPS;
     const uint32_t query = turn.count % Shape::QUERIES;
@@ -239,12 +240,9 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
     const bool has_turns = takes_turns<Shape>(item);
     const fc_scoring scoring = item.scoring;
     const float factor = fc_softmax_factor(scoring);
-    float out[Shape::VALUES] = {};
-    Weights<Shape> weights = {};
     uint32_t at = turn.at;
     int32_t step = turn.step, key = item.first_key + step * Shape::KEYS;
 
-    Rows rows = make_rows(item, place);
     for (uint32_t skipped = turn.at - turn.skipped; skipped != turn.at; skipped++) {
         wait_full(shared.v_full, skipped);
         release(shared.v_empty[skipped % Shape::STAGES], place);
@@ -283,22 +281,44 @@ __device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, 
     }
     wait_for_values(shared, item, place, at, step);
     start_values<T, Shape>(out, weights, fc_ptx_shared_address(shared.v[at % Shape::STAGES]));
-    /* Two ends: in one, the compiler would wait for everything that either may have under way. */
-    if (start_next<T>(shared, turn, place, logits)) {
-        finish_values<Shape, 1>(out, weights);
+    return at;
+}
+
+/* A turn: walks through its steps, starts the next turn, if it can, and ends this one. Is the next one started?
+ *
+ * A group of keys without a step comes this way too: groups meet in one place of the code, as synccheck wants it. */
+template <typename T, typename Shape>
+__device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
+                                       float (&logits)[Shape::KEYS / 2], int head_dim)
+{
+    const uint32_t query = turn.count % Shape::QUERIES;
+    float out[Shape::VALUES] = {};
+    Weights<Shape> weights = {};
+    Rows rows = make_rows(item, place);
+
+    static_assert(Shape::KEY_GROUPS == 1 || Shape::QUERIES == 1, "a turn without a step starts no other");
+    if (Shape::KEY_GROUPS > 1 && turn.step < 0) {
+        wait_for(shared.q_full[query][place.row_group], turn.count / Shape::QUERIES % 2);
+        release(shared.q_empty[query][place.row_group], place);
+    } else {
+        const uint32_t at = walk<T>(shared, item, turn, place, logits, out, weights, rows);
+        /* Two ends: in one, the compiler would wait for everything that either may have under way. */
+        if (start_next<T>(shared, turn, place, logits)) {
+            finish_values<Shape, 1>(out, weights);
+            release(shared.v_empty[at % Shape::STAGES], place);
+            end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+            fc_ptx_wgmma_wait<0>(); /* the compiler would, here */
+            keep(logits);
+            return true;
+        }
+        finish_values<Shape, 0>(out, weights);
         release(shared.v_empty[at % Shape::STAGES], place);
-        end_turn<T>(shared, item, turn, place, rows, out, head_dim);
-        fc_ptx_wgmma_wait<0>(); /* the compiler would, here */
-        keep(logits);
-        return true;
     }
-    finish_values<Shape, 0>(out, weights);
-    release(shared.v_empty[at % Shape::STAGES], place);
     end_turn<T>(shared, item, turn, place, rows, out, head_dim);
     return false;
 }
 
-/* A turn without a step: gives back what others gave, and writes rows that have seen nothing. */
+/* A turn of which a group of rows sees no step: gives back what others gave, and writes rows that have seen nothing. */
 template <typename T, typename Shape>
 __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
                                           int head_dim)
@@ -309,7 +329,7 @@ __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &ite
     uint32_t at = turn.at - turn.skipped;
     wait_for(shared.q_full[turn.count % Shape::QUERIES][place.row_group], turn.count / Shape::QUERIES % 2);
     release(shared.q_empty[turn.count % Shape::QUERIES][place.row_group], place);
-    for (int32_t step = turn.step + turn.skipped; step >= 0; step -= Shape::KEY_GROUPS, at += Shape::KEY_GROUPS) {
+    for (int32_t step = turn.step + turn.skipped; step >= 0; step--, at++) {
         wait_full(shared.k_full, at);
         take_token<Shape>(place, takes_turns<Shape>(item));
         pass_token<Shape>(place, takes_turns<Shape>(item));
@@ -335,7 +355,11 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
             break;
         const Turn turn = make_turn<Shape>(item, count, steps_before, place);
         steps_before = turn.end;
-        if (turn.step >= 0) {
+        if constexpr (Shape::KEY_GROUPS > 1) {
+            if (turn.step >= 0)
+                start_turn<T>(shared, item, turn, place, logits);
+            attend<T>(shared, item, turn, place, logits, head_dim);
+        } else if (turn.step >= 0) {
             if (!is_started)
                 start_turn<T>(shared, item, turn, place, logits);
             is_started = attend<T>(shared, item, turn, place, logits, head_dim);

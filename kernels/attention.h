@@ -183,8 +183,8 @@ bool fc_plan_can_share(const fc_plan *a, const fc_plan *b);
 void fc_problem_segments(const fc_problem *problem, const fc_plan *plan, const fc_tensors *tensors,
                          fc_segment *out_segments);
 
-/* Partial results of one row: head_dim sums of weighted values, the largest logit, the sum of weights; all f32. Two more
- * keep every row 16-byte aligned. */
+/* Partial results of one row: head_dim sums of weighted values, the largest logit, the sum of weights; all f32. Two
+ * more keep every row 16-byte aligned. */
 #define FC_PARTIAL_FLOATS(head_dim) ((head_dim) + 4)
 
 /* Everything a launch needs. segments and d_segments hold the same segment_count entries, for the host and for the

@@ -197,7 +197,10 @@ void fc_link_drop(fc_link *link, int error, uint64_t now_ns)
             error = fc_link_tls_error(link, &link->down_why);
         fc_link_tls_end(link);
     }
-    link->down_error = error;
+    /* A server that refuses a certificate and goes may take its reason with it, when the reset overtakes the alert.
+     * What it said to an earlier attempt still stands. */
+    if (was_up || link->secure == NULL || error != ECONNRESET || link->down_error != EKEYREJECTED)
+        link->down_error = error;
     link->is_up = false;
     link->is_broken = false;
     fail_exchanges(link);

@@ -399,7 +399,7 @@ bench-service: all $(BENCH_BIN) ## time the service beside its floors and a Pyth
 	@tests/bench/bench_service.py --build $(BUILD) --out docs/bench --readme README.md --peer-python $(BENCH_PYTHON)
 
 # The runs of tests/bench/test_service.py want what no GPU is needed for.
-check-bench: all $(filter-out %/gpu_floors,$(BENCH_BIN)) $(BUILD)/bench/gpu_floors_fake $(FAKE_ENGINE) ## see that bench-service still runs
+check-bench: all $(filter-out %/gpu_floors,$(BENCH_BIN)) $(BUILD)/bench/gpu_floors_fake $(FAKE_ENGINE) $(FAKE_DRIVER) ## see that bench-service still runs
 	@FC_TEST_BUILD=$(BUILD) tests/bench/test_service.py
 
 bench-local: all $(BUILD)/bench/local_hop ## time the local channel's ping against bare sockets, in one run

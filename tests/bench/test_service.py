@@ -70,7 +70,8 @@ class Runs(unittest.TestCase):
     def test_cuda_engine_on_the_fake_runtime(self):
         with tempfile.TemporaryDirectory() as folder:
             report, printed = run(folder, "--engine", "cuda", "--gpu-floors", "gpu_floors_fake", "--cuda-engine",
-                                  str(BUILD / "tests" / "flashcore-cuda-fake.so"))
+                                  str(BUILD / "tests" / "flashcore-cuda-fake.so"),
+                                  "--library-path", str((BUILD / "tests" / "driver").resolve()))
             self.check(report, printed)
             self.assertEqual(set(report["floors"]["gpu"]["shapes"]), {service_report.MAIN, service_report.SMALL})
             self.assertEqual(len(report["floors"]["bare"]), 2)

@@ -29,7 +29,7 @@ static const fc_arg_row ROWS[] = {
     {.name = "interval", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(interval_s), .default_text = "1",
      .min = 0.05, .max = 3600, .commands = BIT(FC_CTL_STATS), .group = "Output", .help = "between looks of --watch"},
     {.name = "all", .type = FC_ARG_FLAG, .offset = AT(wants_all), .commands = BIT(FC_CTL_STATS), .group = "Output",
-     .help = "show counters that stand at zero too"},
+     .help = "show counters that stand at zero and the sums of histograms too"},
     {.name = "json", .type = FC_ARG_FLAG, .offset = AT(wants_json),
      .commands = BIT(FC_CTL_INFO) | BIT(FC_CTL_STATS), .group = "Output", .help = "print one JSON object, exact numbers"},
     {.name = "admin", .type = FC_ARG_TEXT, .metavar = "PATH", .offset = AT(admin_path),

@@ -2,6 +2,7 @@
 #include "client/ctl_stats.h"
 
 #include "client/ctl_commands.h"
+#include "client/ctl_view.h"
 #include "client/ctl_watch.h"
 #include "client/tool_json.h"
 
@@ -59,10 +60,13 @@ void fc_ctl_counters_print(const fc_ctl_counters *counters, bool wants_all, FILE
         const char *name = counters->items[i].name;
         double value = counters->items[i].value;
         bool is_bucket = strstr(name, "_le_") != NULL;
-        if (!is_bucket && (value != 0 || wants_all))
+        bool is_hidden = value == 0 || ends_in(name, "_sum");
+        if (!is_bucket && (!is_hidden || wants_all))
             fc_table_row(&table, "%s|%s", name, fc_ctl_counter_text(name, value).text);
     }
     fc_table_print(&table, "-", out);
+    if (fc_ctl_quantile(counters, NULL, "total_us", 0.5) >= 0)
+        fc_ctl_view_latencies(counters, NULL, out);
 }
 
 fc_status fc_ctl_counters_collect(const fc_ctl_options *options, flashcore_client *client, uint32_t url,

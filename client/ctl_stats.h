@@ -24,7 +24,8 @@ fc_text fc_ctl_counter_text(const char *name, double value);
 /* A counter's value, or `otherwise` where the server has no such. */
 double fc_ctl_counters_get(const fc_ctl_counters *counters, const char *name, double otherwise);
 
-/* Prints name and value. Leaves out what stands at zero unless wants_all, and the buckets of histograms. */
+/* Prints name and value, and below them the latencies since the server's start, if there were requests. Leaves out what
+ * stands at zero and the sums of histograms unless wants_all, and their buckets. */
 void fc_ctl_counters_print(const fc_ctl_counters *counters, bool wants_all, FILE *out);
 
 /* Asks the server at that URL. */

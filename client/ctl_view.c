@@ -176,7 +176,7 @@ static void put_rates(const fc_ctl_view *view, FILE *out)
     }
 }
 
-static void put_latencies(const fc_ctl_counters *now, const fc_ctl_counters *earlier, FILE *out)
+void fc_ctl_view_latencies(const fc_ctl_counters *now, const fc_ctl_counters *earlier, FILE *out)
 {
     static const struct {
         const char *title, *name;
@@ -291,7 +291,7 @@ void fc_ctl_view_screen(const fc_ctl_view *view, const fc_ctl_counters *now, con
     fprintf(out, "  flashcored %.16s at %.44s\n", view->version, view->url);
     fprintf(out, "  %.50s%s%s, up %s\n\n", view->device, state_of(now)[0] != '\0' ? ", " : "", state_of(now), up.text);
     put_rates(view, out);
-    put_latencies(now, earlier, out);
+    fc_ctl_view_latencies(now, earlier, out);
     put_load(view, now, earlier, elapsed_s, out);
     put_device(view, now, out);
     put_who(now, out);

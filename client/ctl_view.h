@@ -27,6 +27,9 @@ void fc_ctl_view_note(fc_ctl_view *view, const fc_ctl_counters *now, const fc_ct
 void fc_ctl_view_screen(const fc_ctl_view *view, const fc_ctl_counters *now, const fc_ctl_counters *earlier,
                         double elapsed_s, FILE *out);
 
+/* What fc_ctl_quantile() says of each latency: an empty line, a heading, a line each. */
+void fc_ctl_view_latencies(const fc_ctl_counters *now, const fc_ctl_counters *earlier, FILE *out);
+
 /* "requests/s 812  p50 1.20 ms  p99 3.4 ms ...", one line with its end. */
 void fc_ctl_view_line(const fc_ctl_counters *now, const fc_ctl_counters *earlier, double elapsed_s, FILE *out);
 

@@ -243,18 +243,37 @@ START_TEST(counters_hide_zeros_and_buckets)
     fc_ctl_counters_add(&now, "total_us_sum", 20);
     char *text = print_counters(&now, false);
     ck_assert_ptr_nonnull(strstr(text, "answers"));
-    ck_assert_ptr_nonnull(strstr(text, "total_us_sum"));
+    ck_assert_ptr_null(strstr(text, "total_us_sum"));
     ck_assert_ptr_null(strstr(text, "fresh"));
     ck_assert_ptr_null(strstr(text, "total_us_le_5"));
     free(text);
     text = print_counters(&now, true);
     ck_assert_ptr_nonnull(strstr(text, "fresh"));
+    ck_assert_ptr_nonnull(strstr(text, "total_us_sum"));
+    ck_assert_ptr_null(strstr(text, "total_us_le_5"));
     free(text);
     ck_assert_double_eq(fc_ctl_counters_get(&now, "answers", -1), 300);
     ck_assert_double_eq(fc_ctl_counters_get(&now, "answer", -1), -1);
     for (int i = 0; i < 2 * FC_CTL_COUNTERS_MAX; i++)
         fc_ctl_counters_add(&now, "more", 1);
     ck_assert_uint_eq(now.count, FC_CTL_COUNTERS_MAX);
+}
+END_TEST
+
+START_TEST(counters_end_with_the_latencies_that_were_met)
+{
+    static fc_ctl_counters now;
+    fc_ctl_counters_add(&now, "kernel_us_le_1000", 0);
+    fc_ctl_counters_add(&now, "total_us_le_1000", 0);
+    fc_ctl_counters_add(&now, "total_us_le_2000", 0);
+    char *text = print_counters(&now, false);
+    ck_assert_ptr_null(strstr(text, "p99"));
+    free(text);
+    now.items[2].value = 100;
+    text = print_counters(&now, false);
+    ck_assert_ptr_nonnull(strstr(text, "  total          1.50 ms      1.90 ms      1.99 ms      2.00 ms\n"));
+    ck_assert_ptr_nonnull(strstr(text, "  kernel               -"));
+    free(text);
 }
 END_TEST
 
@@ -269,6 +288,7 @@ int main(void)
     tcase_add_test(tests, differences_are_measured);
     tcase_add_test(tests, counters_are_shown_in_their_units);
     tcase_add_test(tests, counters_hide_zeros_and_buckets);
+    tcase_add_test(tests, counters_end_with_the_latencies_that_were_met);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

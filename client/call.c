@@ -102,7 +102,7 @@ flashcore_status flashcore_wait(flashcore_call *call, uint64_t timeout_us, flash
     if (call == NULL)
         return FLASHCORE_INVALID_ARGUMENT;
     uint64_t until_ns = fc_client_later_ns(fc_link_now_ns(), timeout_us);
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    struct timespec until = fc_link_timespec(until_ns);
     pthread_mutex_lock(&call->lock);
     int error = 0;
     while (!is_over(call) && error == 0) {

@@ -446,7 +446,7 @@ static fc_status wait_for_room(flashcore_call *call, bool can_block, fc_reason *
 {
     flashcore_client *client = call->client;
     uint64_t until_ns = fc_client_later_ns(call->submitted_ns, client->connect_timeout_us);
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    struct timespec until = fc_link_timespec(until_ns);
     int error = can_block ? 0 : 1;
     while (client->inflight_count >= client->inflight_max && !client->is_closing && error == 0)
         error = pthread_cond_timedwait(&client->changed, &client->lock, &until);

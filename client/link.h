@@ -22,6 +22,7 @@
 #include "proto/status.h"
 
 #include <stdint.h>
+#include <time.h>
 
 typedef struct fc_net fc_net;
 typedef struct fc_link fc_link;
@@ -32,6 +33,7 @@ typedef struct fc_message fc_message; /* bytes on their way; one owner at a time
 
 /* CLOCK_MONOTONIC; deadlines below are on this clock. */
 uint64_t fc_link_now_ns(void);
+struct timespec fc_link_timespec(uint64_t time_ns);
 
 /* The next of a sequence that spreads retries; no secret is made of it. state: never 0. xorshift64, Marsaglia 2003. */
 static inline uint64_t fc_link_random(uint64_t *state)

@@ -25,6 +25,11 @@ uint64_t fc_link_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+struct timespec fc_link_timespec(uint64_t time_ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(time_ns / 1000000000u), .tv_nsec = (long)(time_ns % 1000000000u)};
+}
+
 /* --- messages ----------------------------------------------------------------------------------------------------- */
 
 fc_status fc_message_create(size_t capacity_bytes, fc_message **out_message)
@@ -306,12 +311,8 @@ static int poll_awake(fc_net *net, uint64_t awake_until_ns)
 
 static int poll_asleep(fc_net *net, uint64_t until_ns)
 {
-    struct timespec timeout = {.tv_sec = 0};
     uint64_t now_ns = fc_link_now_ns();
-    if (until_ns > now_ns) {
-        timeout.tv_sec = (time_t)((until_ns - now_ns) / 1000000000u);
-        timeout.tv_nsec = (long)((until_ns - now_ns) % 1000000000u);
-    }
+    struct timespec timeout = fc_link_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
     return ppoll(net->polled, 1 + net->link_count, until_ns == FC_LINK_FOREVER ? NULL : &timeout, NULL);
 }
 
@@ -363,8 +364,7 @@ static void await_turn(fc_net *net)
         if (is_free && (net->is_turn_called_back || net->is_stopping || fc_link_now_ns() >= until_ns)) {
             net->turn = FC_NET_TURN_OWN;
         } else if (is_free) {
-            struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
-                                     .tv_nsec = (long)(until_ns % 1000000000u)};
+            struct timespec until = fc_link_timespec(until_ns);
             pthread_cond_timedwait(&net->turn_changed, &net->lock, &until);
         } else {
             pthread_cond_wait(&net->turn_changed, &net->lock);

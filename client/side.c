@@ -69,7 +69,7 @@ fc_status fc_side_await(flashcore_client *client, uint32_t url_index, uint32_t *
 {
     const fc_client_url *url = &client->urls[url_index];
     uint64_t until_ns = fc_client_later_ns(fc_link_now_ns(), client->connect_timeout_us);
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    struct timespec until = fc_link_timespec(until_ns);
     fc_status status = FC_OK;
     pthread_mutex_lock(&client->lock);
     for (int error = 0; url->side_connection_id == 0 && !url->has_no_side && !client->is_closing && error == 0;)

@@ -51,6 +51,7 @@ void fc_message_trim(fc_message *message, size_t size_bytes);
 /* What came with it, the caller's to close; -1: nothing. */
 #define FC_MESSAGE_DESCRIPTORS 2
 void fc_message_take_descriptors(fc_message *message, int out_fds[FC_MESSAGE_DESCRIPTORS]);
+void fc_message_close_descriptors(fc_message *message);
 void fc_message_destroy(fc_message *message); /* NULL is fine */
 
 /* A connection came up or went down: strictly alternating for one link. connection_id is never 0 and unlike every other

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #define READS_AT_A_TIME 64
 
@@ -92,11 +91,7 @@ static bool hand_on(fc_link *link, size_t size_bytes, bool *out_is_last)
 /* Keeps the descriptors of a packet with link->body, in place of those of a packet that was nobody's. */
 static void keep_descriptors(fc_link *link, struct msghdr *message)
 {
-    int fds[FC_MESSAGE_DESCRIPTORS];
-    fc_message_take_descriptors(link->body, fds);
-    for (int i = 0; i < FC_MESSAGE_DESCRIPTORS; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    fc_message_close_descriptors(link->body);
     const struct cmsghdr *header = CMSG_FIRSTHDR(message);
     if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
         return;

@@ -66,11 +66,19 @@ void fc_message_take_descriptors(fc_message *message, int out_fds[FC_MESSAGE_DES
     }
 }
 
+void fc_message_close_descriptors(fc_message *message)
+{
+    int fds[FC_MESSAGE_DESCRIPTORS];
+    fc_message_take_descriptors(message, fds);
+    for (int i = 0; i < FC_MESSAGE_DESCRIPTORS; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
 void fc_message_destroy(fc_message *message)
 {
-    for (int i = 0; message != NULL && i < FC_MESSAGE_DESCRIPTORS; i++)
-        if (message->descriptors[i] >= 0)
-            close(message->descriptors[i]);
+    if (message != NULL)
+        fc_message_close_descriptors(message);
     free(message);
 }
 

@@ -42,6 +42,12 @@ static void close_descriptor(int *fd)
     *fd = -1;
 }
 
+void fc_arena_close_made(fc_made_arena *made)
+{
+    close_descriptor(&made->fd);
+    close_descriptor(&made->lifeline_fd);
+}
+
 /* A file that is shorter than its server says, or that can become so, kills whoever touches what is missing. */
 static bool is_whole(const fc_made_arena *made)
 {
@@ -56,8 +62,7 @@ uint8_t *fc_arena_map(fc_made_arena *made)
     void *base = MAP_FAILED;
     if (made->fd >= 0 && !made->is_device && made->bytes != 0 && made->bytes <= SIZE_MAX / 2 && is_whole(made))
         base = mmap(NULL, (size_t)made->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, made->fd, 0);
-    close_descriptor(&made->fd);
-    close_descriptor(&made->lifeline_fd);
+    fc_arena_close_made(made);
     return base != MAP_FAILED ? base : NULL;
 }
 

@@ -50,6 +50,9 @@ static inline size_t fc_arena_aligned(size_t size_bytes)
  * in any case. */
 uint8_t *fc_arena_map(fc_made_arena *made);
 
+/* Closes what descriptors are left in it. */
+void fc_arena_close_made(fc_made_arena *made);
+
 /* Places an attend, copying its inputs if they have to be staged; no lock held. Does nothing where that cannot be done
  * now (the library may then ask for an arena, for the next), but for a call with a tensor in a device arena, which has
  * no other way: FC_INVALID_ARGUMENT, FC_TOO_LARGE, FC_UNREACHABLE. */

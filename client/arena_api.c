@@ -3,7 +3,6 @@
 #include "client/last_error.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 static fc_status check(const flashcore_client *client, uint32_t url_index, size_t size_bytes,
                        flashcore_arena **out_arena, fc_reason *out_reason)
@@ -39,13 +38,6 @@ static fc_status ask(flashcore_client *client, const flashcore_arena *wanted, fc
     }
     fc_call_release(call);
     return status;
-}
-
-static void close_descriptor(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
 }
 
 static fc_status map_device(flashcore_arena *arena, fc_made_arena *made, fc_reason *out_reason)
@@ -89,8 +81,7 @@ static fc_status acquire(flashcore_arena *arena, fc_reason *out_reason)
     if (status != FC_OK)
         return status;
     status = map_arena(arena, &made, out_reason);
-    close_descriptor(&made.fd);
-    close_descriptor(&made.lifeline_fd);
+    fc_arena_close_made(&made);
     pthread_mutex_lock(&client->lock);
     if (status == FC_OK) {
         arena->next = client->arenas;

@@ -1,5 +1,6 @@
 /* Commands for whoever runs the daemon, over its admin socket: one packet there, one back. */
 #include "client/ctl_commands.h"
+#include "client/tool_clock.h"
 
 #include "proto/codec.h"
 
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PACKET_BYTES 4096
@@ -37,20 +37,14 @@ static fc_status reach(const char *path, int *out_fd, fc_reason *out_reason)
     return FC_OK;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
-}
-
 /* Bytes of the next packet; 0: the daemon has hung up; -1: neither in time. */
-static ssize_t receive(int fd, void *bytes, size_t size_bytes, uint64_t until_ms)
+static ssize_t receive(int fd, void *bytes, size_t size_bytes, uint64_t until_ns)
 {
     for (;;) {
         struct pollfd readable = {.fd = fd, .events = POLLIN};
-        uint64_t at_ms = now_ms();
-        int ready = poll(&readable, 1, at_ms < until_ms ? (int)(until_ms - at_ms) : 0);
+        uint64_t now_ns = fc_clock_now_ns();
+        struct timespec left = fc_clock_timespec(now_ns < until_ns ? until_ns - now_ns : 0);
+        int ready = ppoll(&readable, 1, &left, NULL);
         if (ready == 0)
             return -1;
         ssize_t got = ready > 0 ? recv(fd, bytes, size_bytes, 0) : -1;
@@ -61,7 +55,7 @@ static ssize_t receive(int fd, void *bytes, size_t size_bytes, uint64_t until_ms
     }
 }
 
-static fc_status exchange(int fd, const fc_wire_request *request, uint64_t until_ms, fc_reason *out_reason)
+static fc_status exchange(int fd, const fc_wire_request *request, uint64_t until_ns, fc_reason *out_reason)
 {
     uint8_t bytes[PACKET_BYTES];
     size_t size_bytes;
@@ -71,7 +65,7 @@ static fc_status exchange(int fd, const fc_wire_request *request, uint64_t until
         return fc_fail(st, out_reason, "the word is too long");
     if (send(fd, bytes, size_bytes, MSG_NOSIGNAL) != (ssize_t)size_bytes)
         return fc_fail(FC_CONNECTION_LOST, out_reason, "the daemon hung up");
-    ssize_t got = receive(fd, bytes, sizeof bytes, until_ms);
+    ssize_t got = receive(fd, bytes, sizeof bytes, until_ns);
     if (got < 0)
         return fc_fail(FC_TIMED_OUT, out_reason, "no answer in time");
     if (got == 0)
@@ -87,15 +81,15 @@ static fc_status ask(const fc_ctl_options *options, fc_op op, fc_reason *out_rea
 {
     uint8_t bytes[PACKET_BYTES];
     fc_wire_request request = {.id = REQUEST_ID, .op = op};
-    uint64_t until_ms = now_ms() + (uint64_t)(options->timeout_s * 1000);
+    uint64_t until_ns = fc_clock_now_ns() + (uint64_t)(options->timeout_s * 1e9);
     int fd = -1;
     if (options->word != NULL)
         request.word = fc_wire_text_make(options->word);
     fc_status st = reach(options->admin_path, &fd, out_reason);
     if (st != FC_OK)
         return st;
-    st = exchange(fd, &request, until_ms, out_reason);
-    if (st == FC_OK && options->wants_wait && receive(fd, bytes, sizeof bytes, until_ms) != 0)
+    st = exchange(fd, &request, until_ns, out_reason);
+    if (st == FC_OK && options->wants_wait && receive(fd, bytes, sizeof bytes, until_ns) != 0)
         st = fc_fail(FC_TIMED_OUT, out_reason, "it drains, but has not ended in time");
     close(fd);
     return st;

@@ -21,6 +21,16 @@ static bool copy_to(const fc_worker *worker, void *to, const void *from, size_t 
     return true;
 }
 
+static bool copy_from(const fc_worker *worker, void *to, const void *from, size_t size_bytes)
+{
+    if (size_bytes == 0)
+        return true;
+    if (is_on_device(worker))
+        return flashcore_cuda_download(to, from, size_bytes) == FLASHCORE_OK;
+    memcpy(to, from, size_bytes);
+    return true;
+}
+
 static size_t lse_bytes_of(const fc_bench_options *options)
 {
     return options->wants_lse ? fc_shape_lse_count(&options->shape) * sizeof(float) : 0;
@@ -89,15 +99,8 @@ void fc_worker_show_outputs(const fc_worker *worker, const fc_slot *slot)
 void fc_worker_see_outputs(const fc_worker *worker, const fc_slot *slot)
 {
     const fc_bench_options *options = worker->shared->options;
-    const void *from[] = {slot->out, slot->lse};
-    void *to[] = {slot->seen_out, slot->seen_lse};
-    size_t bytes[] = {fc_shape_q_bytes(&options->shape), lse_bytes_of(options)};
-    for (int i = 0; i < 2 && worker->arena != NULL; i++) {
-        if (bytes[i] == 0)
-            continue;
-        if (is_on_device(worker))
-            flashcore_cuda_download(to[i], from[i], bytes[i]);
-        else
-            memcpy(to[i], from[i], bytes[i]);
-    }
+    if (worker->arena == NULL)
+        return;
+    copy_from(worker, slot->seen_out, slot->out, fc_shape_q_bytes(&options->shape));
+    copy_from(worker, slot->seen_lse, slot->lse, lse_bytes_of(options));
 }

@@ -20,8 +20,7 @@ void floor_fail(const char *what, const char *why)
     exit(1);
 }
 
-/* --- times ---------------------------------------------------------------------------------------------------------
- */
+/* --- times -------------------------------------------------------------------------------------------------------- */
 
 void floor_times_init(floor_times *times)
 {
@@ -54,6 +53,14 @@ void floor_times_merge(floor_times *into, const floor_times *from)
 {
     for (size_t i = 0; i < from->count; i++)
         floor_times_add(into, from->us[i]);
+}
+
+double floor_times_per_second(const floor_times *times)
+{
+    double sum_us = 0;
+    for (size_t i = 0; i < times->count; i++)
+        sum_us += times->us[i];
+    return sum_us > 0 ? (double)times->count / sum_us * 1e6 : 0;
 }
 
 static int by_size(const void *a, const void *b)
@@ -94,8 +101,7 @@ void floor_times_take(floor_times *times, double seconds, floor_step step, void 
     while (floor_now_us() < begin_us + seconds * 1e6);
 }
 
-/* --- the problem ---------------------------------------------------------------------------------------------------
- */
+/* --- the problem -------------------------------------------------------------------------------------------------- */
 
 bool floor_problem(const char *sides, fc_problem *out_problem)
 {
@@ -129,6 +135,27 @@ size_t floor_q_bytes(const fc_problem *problem)
 size_t floor_kv_bytes(const fc_problem *problem)
 {
     return half_bytes(problem, problem->kv_heads, problem->kv_len);
+}
+
+size_t floor_lse_bytes(const fc_problem *p)
+{
+    return sizeof(float) * (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len;
+}
+
+fc_tensors floor_tensors(const fc_problem *p, unsigned char *at)
+{
+    fc_strides q = fc_strides_contiguous(FC_BHSD, p->q_heads, p->q_len, p->head_dim);
+    fc_strides k = fc_strides_contiguous(FC_BHSD, p->kv_heads, p->kv_len, p->head_dim);
+    size_t q_bytes = floor_q_bytes(p), kv_bytes = floor_kv_bytes(p);
+    return (fc_tensors){.q = at,
+                        .k = at + q_bytes,
+                        .v = at + q_bytes + kv_bytes,
+                        .out = at + q_bytes + 2 * kv_bytes,
+                        .lse = (float *)(void *)(at + 2 * q_bytes + 2 * kv_bytes),
+                        .q_strides = q,
+                        .k_strides = k,
+                        .v_strides = k,
+                        .out_strides = q};
 }
 
 /* Between 0.25 and 2 in size, both signs: kernels take the same time over any numbers. */

@@ -29,6 +29,9 @@ void floor_times_fini(floor_times *times);
 void floor_times_add(floor_times *times, double us);
 void floor_times_merge(floor_times *into, const floor_times *from);
 
+/* Of one step after the other; 0 for none. */
+double floor_times_per_second(const floor_times *times);
+
 /* "NAME": {"p50_us": ..., "p90_us": ..., "p99_us": ..., "count": ...}, without a comma. Sorts. */
 void floor_times_print(const char *name, floor_times *times);
 
@@ -44,6 +47,11 @@ bool floor_problem(const char *sides, fc_problem *out_problem);
 
 size_t floor_q_bytes(const fc_problem *problem);  /* of q, and so of out */
 size_t floor_kv_bytes(const fc_problem *problem); /* of k, and so of v */
+
+size_t floor_lse_bytes(const fc_problem *problem);
+
+/* q, k, v, out and lse, contiguous, one behind the other from there; only addresses are computed. */
+fc_tensors floor_tensors(const fc_problem *problem, unsigned char *at);
 
 /* q, k and v, one behind the other: halves of either sign, 0.25 to 2 in size. */
 void floor_fill(void *inputs, size_t bytes);

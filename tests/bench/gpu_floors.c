@@ -4,8 +4,8 @@
  *   launch    launch and synchronise, everything on the device already
  *   copy_in, copy_out   one copy and synchronise
  *   stream    one stream: copy in, kernel, copy out, one synchronise
- *   pipeline  four streams doing that, one thread that gives each its next request as soon as it has waited for the
- * last kernels   the same without the copies
+ *   pipeline  four streams doing that; one thread waits for the oldest request and puts the next in its place
+ *   kernels   the same without the copies
  *
  * gpu_floors init: times CUDA's own initialisation, prints it, and stays until stdin ends, so that its memory can be
  * looked at.
@@ -28,8 +28,7 @@ static void check(cudaError_t error, const char *what)
         floor_fail(what, cudaGetErrorName(error));
 }
 
-/* --- one stream and its memory -------------------------------------------------------------------------------------
- */
+/* --- one stream and its memory ------------------------------------------------------------------------------------ */
 
 typedef struct lane {
     cudaStream_t stream;
@@ -39,27 +38,6 @@ typedef struct lane {
     fc_launch launch;
     size_t in_bytes, out_bytes;
 } lane;
-
-static size_t lse_bytes(const fc_problem *p)
-{
-    return sizeof(float) * (size_t)p->batch * (size_t)p->q_heads * (size_t)p->q_len;
-}
-
-static fc_tensors place(const fc_problem *p, unsigned char *at)
-{
-    fc_strides q = fc_strides_contiguous(FC_BHSD, p->q_heads, p->q_len, p->head_dim);
-    fc_strides k = fc_strides_contiguous(FC_BHSD, p->kv_heads, p->kv_len, p->head_dim);
-    size_t q_bytes = floor_q_bytes(p), kv_bytes = floor_kv_bytes(p);
-    return (fc_tensors){.q = at,
-                        .k = at + q_bytes,
-                        .v = at + q_bytes + kv_bytes,
-                        .out = at + q_bytes + 2 * kv_bytes,
-                        .lse = (float *)(void *)(at + 2 * q_bytes + 2 * kv_bytes),
-                        .q_strides = q,
-                        .k_strides = k,
-                        .v_strides = k,
-                        .out_strides = q};
-}
 
 /* Device memory with a copy of bytes in it; NULL for none. */
 static void *put(lane *l, const void *bytes, size_t count)
@@ -98,12 +76,12 @@ static void open_lane(lane *l, const fc_problem *p, const fc_plan *plan)
     if (tickets == NULL || l->segments == NULL)
         floor_fail("lane", "out of memory");
     check(cudaStreamCreateWithFlags(&l->stream, cudaStreamNonBlocking), "stream");
-    check(cudaMalloc(&d_memory, l->in_bytes + l->out_bytes + lse_bytes(p)), "device memory");
+    check(cudaMalloc(&d_memory, l->in_bytes + l->out_bytes + floor_lse_bytes(p)), "device memory");
     check(cudaMallocHost(&host, l->in_bytes + l->out_bytes), "pinned memory");
     l->d_tensors = d_memory;
     l->host = host;
     floor_fill(l->host, l->in_bytes);
-    fc_tensors tensors = place(p, l->d_tensors);
+    fc_tensors tensors = floor_tensors(p, l->d_tensors);
     flashcore_problem_segments(p, plan, &tensors, l->segments);
     l->launch = (fc_launch){.plan = *plan, .segments = l->segments, .segment_count = (uint32_t)p->batch};
     l->launch.block_count = flashcore_launch_index(plan, l->segments, (uint32_t)p->batch);
@@ -130,8 +108,7 @@ static void close_lane(lane *l)
     free(l->segments);
 }
 
-/* --- steps ---------------------------------------------------------------------------------------------------------
- */
+/* --- steps -------------------------------------------------------------------------------------------------------- */
 
 static bool copy_in(lane *l)
 {
@@ -199,10 +176,7 @@ static void print_rate(const char *name, lane *lanes, bool has_copies, double se
     floor_times_take(&times, seconds, step_pipeline, &p);
     for (int i = 0; i < STREAMS; i++)
         finish(&lanes[i]);
-    double sum_us = 0;
-    for (size_t i = 0; i < times.count; i++)
-        sum_us += times.us[i];
-    printf("\"%s\": {\"per_second\": %.1f, \"count\": %zu}", name, (double)times.count / sum_us * 1e6, times.count);
+    printf("\"%s\": {\"per_second\": %.1f, \"count\": %zu}", name, floor_times_per_second(&times), times.count);
     floor_times_fini(&times);
 }
 
@@ -246,8 +220,7 @@ static void print_shape(const char *sides, const fc_device *device, double secon
         close_lane(&lanes[i]);
 }
 
-/* --- the program ---------------------------------------------------------------------------------------------------
- */
+/* --- the program -------------------------------------------------------------------------------------------------- */
 
 static int print_init(void)
 {

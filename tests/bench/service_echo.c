@@ -28,8 +28,7 @@ static void check(int code, const char *what)
         floor_fail(what, nng_strerror(code));
 }
 
-/* --- the server, in a process of its own ---------------------------------------------------------------------------
- */
+/* --- the server, in a process of its own -------------------------------------------------------------------------- */
 
 typedef struct responder {
     nng_ctx context;
@@ -79,8 +78,7 @@ _Noreturn static void serve(const char *url, int clients, size_t reply_bytes, in
         pause();
 }
 
-/* --- the clients ---------------------------------------------------------------------------------------------------
- */
+/* --- the clients -------------------------------------------------------------------------------------------------- */
 
 typedef struct client {
     pthread_t thread;
@@ -122,10 +120,7 @@ static void print_all(client *clients, int count, size_t request_bytes, size_t r
     double rate = 0;
     floor_times_init(&all);
     for (int i = 0; i < count; i++) {
-        double sum_us = 0;
-        for (size_t k = 0; k < clients[i].times.count; k++)
-            sum_us += clients[i].times.us[k];
-        rate += sum_us > 0 ? (double)clients[i].times.count / sum_us * 1e6 : 0;
+        rate += floor_times_per_second(&clients[i].times);
         floor_times_merge(&all, &clients[i].times);
     }
     printf("{\"clients\": %d, \"request_bytes\": %zu, \"reply_bytes\": %zu, \"per_second\": %.1f, ", count,

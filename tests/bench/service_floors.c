@@ -15,8 +15,7 @@
 /* Sources of the copies: more than any cache holds. */
 #define COLD_BYTES ((size_t)512 << 20)
 
-/* --- memcpy --------------------------------------------------------------------------------------------------------
- */
+/* --- memcpy ------------------------------------------------------------------------------------------------------- */
 
 typedef struct copying {
     unsigned char *from, *to;
@@ -65,8 +64,7 @@ static void print_copies(const fc_problem *problem, double seconds)
     free(c.to);
 }
 
-/* --- the cpu kernel ------------------------------------------------------------------------------------------------
- */
+/* --- the cpu kernel ----------------------------------------------------------------------------------------------- */
 
 typedef struct computing {
     fc_cpu *cpu;
@@ -99,15 +97,8 @@ static void print_kernel(const char *sides, const fc_problem *problem, int32_t t
         fc_plan_make(&device, FC_KERNEL_CPU, problem, &c.launch.plan, NULL) != FC_OK)
         floor_fail("cpu kernel", "cannot be set up");
     floor_fill(memory, q_bytes + 2 * kv_bytes);
-    fc_tensors tensors = {
-        .q = memory,
-        .k = memory + q_bytes,
-        .v = memory + q_bytes + kv_bytes,
-        .out = memory + q_bytes + 2 * kv_bytes,
-        .q_strides = fc_strides_contiguous(FC_BHSD, problem->q_heads, problem->q_len, problem->head_dim),
-        .k_strides = fc_strides_contiguous(FC_BHSD, problem->kv_heads, problem->kv_len, problem->head_dim)};
-    tensors.v_strides = tensors.k_strides;
-    tensors.out_strides = tensors.q_strides;
+    fc_tensors tensors = floor_tensors(problem, memory);
+    tensors.lse = NULL; /* nobody asks for it */
     fc_problem_segments(problem, &c.launch.plan, &tensors, segments);
     c.launch.segments = c.launch.d_segments = segments;
     c.launch.segment_count = (uint32_t)problem->batch;

@@ -12,8 +12,10 @@ import math
 import pathlib
 import textwrap
 
+import readme
 from bars import svg
 from kernel_shapes import PEERS, TARGETS
+from readme import short
 
 COLOURS = {"flash": "#c1662f", "cudnn": "#6b8e4e"}
 PEER_NAMES = {"flash": "PyTorch FlashAttention-2", "cudnn": "PyTorch cuDNN"}
@@ -120,11 +122,6 @@ def chart(report):
 BEGIN, END = "<!-- kernels: made by tests/bench/kernel_report.py -->", "<!-- end of kernels -->"
 
 
-def short(value):
-    """Three digits, and no exponent."""
-    return "%.0f" % value if value >= 100 else "%.3g" % value
-
-
 def version_of_cudnn(number):
     return "%d.%d" % (number // 10000, number // 100 % 100)
 
@@ -164,11 +161,6 @@ def readme_block(report):
     return "\n".join(lines + list(side_by_side(report)) + ["", END])
 
 
-def split_readme(text):
-    before, rest = text.split(BEGIN)
-    return before, rest.split(END)[1]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json")
@@ -178,16 +170,13 @@ def main():
     args = parser.parse_args()
     report = json.loads(pathlib.Path(args.json).read_text())
     if args.check:
-        if readme_block(report) not in pathlib.Path(args.check).read_text():
-            print("%s does not hold the figures of %s; tests/bench/kernel_report.py %s --readme %s" % (
-                args.check, args.json, args.json, args.check))
+        readme.check(args.check, readme_block(report), args.json, "kernel_report.py")
         return
     print("\n".join(list(table_lines(report)) + list(target_lines(report))))
     if args.svg:
         pathlib.Path(args.svg).write_text(chart(report))
     if args.readme:
-        before, after = split_readme(pathlib.Path(args.readme).read_text())
-        pathlib.Path(args.readme).write_text(before + readme_block(report) + after)
+        readme.put(args.readme, BEGIN, END, readme_block(report))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import textwrap
 from collections import namedtuple
 
 import lines
+import readme
+from readme import short
 
 MAIN, SMALL = "1,8,512,64", "1,8,128,64"
 COLOURS = {"inline ipc": "#c1662f", "inline tcp": "#888888", "staged": "#a05fa5", "arena": "#3b6ea5", "device": "#6b8e4e"}
@@ -162,11 +164,6 @@ def verdict(target):
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
-def short(value):
-    """Three digits, and no exponent."""
-    return "-" if value is None else "%.0f" % value if abs(value) >= 100 else "%.3g" % value
-
-
 def with_unit(value, unit):
     return "-" if value is None else "%.0f /s" % value if unit == "/s" else "%s %s" % (short(value), unit)
 
@@ -312,15 +309,14 @@ def readme_block(report, name):
     return "\n".join(block + list(target_table(report)) + ["", END])
 
 
-def publish(path, svg=None, readme=None):
+def publish(path, svg=None, page=None):
     """Prints everything, and writes what is named."""
     report = json.loads(path.read_text())
     print_all(report)
     if svg and chart(report):
         pathlib.Path(svg).write_text(chart(report))
-    if readme:
-        before, rest = pathlib.Path(readme).read_text().split(BEGIN)
-        pathlib.Path(readme).write_text(before + readme_block(report, path.stem) + rest.split(END)[1])
+    if page:
+        readme.put(page, BEGIN, END, readme_block(report, path.stem))
 
 
 def main():
@@ -332,9 +328,8 @@ def main():
     args = parser.parse_args()
     if not args.check:
         publish(args.json, args.svg, args.readme)
-    elif readme_block(json.loads(args.json.read_text()), args.json.stem) not in pathlib.Path(args.check).read_text():
-        print("%s does not hold the figures of %s; tests/bench/service_report.py %s --readme %s" % (
-            args.check, args.json, args.json, args.check))
+    else:
+        readme.check(args.check, readme_block(json.loads(args.json.read_text()), args.json.stem), args.json, "service_report.py")
 
 
 if __name__ == "__main__":

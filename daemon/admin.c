@@ -34,26 +34,21 @@ bool fc_admin_is_op(fc_op op)
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
 
-static bool is_allowed(int fd, uid_t *out_uid)
+static bool is_allowed(int fd, fc_peer_identity *out_who)
 {
-    struct ucred peer;
-    socklen_t peer_bytes = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) != 0)
-        return false;
-    *out_uid = peer.uid;
-    return peer.uid == 0 || peer.uid == geteuid();
+    return fc_ipc_identify(fd, out_who) && (out_who->uid == 0 || out_who->uid == geteuid());
 }
 
 static fc_status answer(fc_admin *admin, int fd, const fc_wire_request *request, fc_reason *out_reason)
 {
-    uid_t uid = (uid_t)-1;
-    if (!is_allowed(fd, &uid))
+    fc_peer_identity who;
+    if (!is_allowed(fd, &who))
         return fc_fail(FC_UNAUTHORIZED, out_reason, "the admin socket is for root and the server's own user");
     if (request->op == FC_OP_PING)
         return FC_OK;
     if (!fc_admin_is_op(request->op))
         return fc_fail(FC_UNSUPPORTED, out_reason, "op: not an operation of the admin socket");
-    fc_log(FC_LOG_INFO, "admin", fc_log_text("op", fc_op_name(request->op)), fc_log_uint("uid", uid));
+    fc_log(FC_LOG_INFO, "admin", fc_log_text("op", fc_op_name(request->op)), fc_log_uint("uid", who.uid));
     return admin->perform(admin->context, request, out_reason);
 }
 

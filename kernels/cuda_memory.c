@@ -170,7 +170,7 @@ fc_status fc_cuda_memory_open(fc_engine *engine, size_t size_bytes, fc_engine_me
     if (granule_bytes == 0)
         return fc_fail(FC_UNSUPPORTED, out_reason, "%s", engine->info.memory_why);
     if (atomic_load(&engine->is_lost))
-        return fc_fail(FC_DEVICE_LOST, out_reason, "the GPU failed earlier; the server has to be restarted");
+        return fc_cuda_lost(out_reason);
     if (__builtin_add_overflow(size_bytes, granule_bytes - 1, &memory.size_bytes))
         return fc_fail(FC_NO_MEMORY, out_reason, "%zu bytes of shared memory", size_bytes);
     memory.size_bytes -= memory.size_bytes % granule_bytes;

@@ -21,11 +21,8 @@ static bool read_target(const char **words, target *out_target)
 {
     char kind[16], suffix[4] = "";
     int used = 0;
-    if (sscanf(*words, " %15[a-z]_%d%3[a-z]%n", kind, &out_target->capability, suffix, &used) != 3 || used == 0) {
-        suffix[0] = '\0';
-        if (sscanf(*words, " %15[a-z]_%d%n", kind, &out_target->capability, &used) != 2)
-            return false;
-    }
+    if (sscanf(*words, " %15[a-z]_%d%n%3[a-z]%n", kind, &out_target->capability, &used, suffix, &used) < 2)
+        return false;
     *words += used;
     out_target->is_specific = suffix[0] != '\0';
     out_target->is_virtual = strcmp(kind, "compute") == 0;

@@ -10,6 +10,7 @@
 #include "daemon/clock.h"
 #include "daemon/id_table.h"
 #include "daemon/ipc_path.h"
+#include "daemon/listen_policy.h"
 #include "daemon/log.h"
 #include "daemon/nng_listener.h"
 #include "daemon/nng_listener_fix.h"
@@ -357,7 +358,7 @@ static void end_forgotten(fc_transport *transport)
     fc_id_table dead;
     fc_id_table_init(&dead);
     pthread_mutex_lock(&transport->pipes_lock);
-    for (size_t i = 0; transport->has_tls && i < transport->sent.capacity; i++) {
+    for (size_t i = 0; i < transport->sent.capacity; i++) {
         nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
         if (pipe.id != 0 && !fc_nng_listener_has_peer(pipe))
             fc_id_table_put(&dead, pipe.id);
@@ -373,9 +374,10 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 {
     nng_stat *root = NULL;
     cut_who_does_not_read(transport, now_ns);
-    end_forgotten(transport);
-    if (transport->has_tls)
+    if (transport->has_tls) {
+        end_forgotten(transport);
         fc_nng_tls_tick(now_ns);
+    }
     pthread_mutex_lock(&transport->pipes_lock);
     bool is_closing = transport->closing.count > 0;
     pthread_mutex_unlock(&transport->pipes_lock);
@@ -586,7 +588,7 @@ fc_status fc_transport_listen(fc_transport *transport, const char *url, char out
     }
     if (out_url != NULL)
         fc_nng_listener_url(listener, url, out_url, FC_TRANSPORT_URL_BYTES);
-    transport->has_tls = transport->has_tls || strncmp(url, "tls+", 4) == 0;
+    transport->has_tls = transport->has_tls || fc_listen_policy_is_tls(url);
     transport->listeners[transport->listener_count] = listener;
     transport->claims[transport->listener_count++] = claim;
     return FC_OK;

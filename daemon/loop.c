@@ -239,17 +239,21 @@ void fc_loop_wake(void *context, fc_service_event event)
     uv_async_send(&loop->wake);
 }
 
-static void start_admin(fc_loop *loop)
+static void start_poll(fc_loop *loop, uv_poll_t *handle, int fd, uv_poll_cb on_poll, const char *event_without_it)
 {
-    if (loop->config.admin == NULL)
-        return;
-    int error = uv_poll_init(&loop->uv, &loop->admin_poll, fc_admin_fd(loop->config.admin));
+    int error = uv_poll_init(&loop->uv, handle, fd);
     if (error == 0) {
-        loop->admin_poll.data = loop;
-        error = uv_poll_start(&loop->admin_poll, UV_READABLE, on_admin_poll);
+        handle->data = loop;
+        error = uv_poll_start(handle, UV_READABLE, on_poll);
     }
     if (error != 0)
-        fc_log(FC_LOG_WARN, "admin_unavailable", fc_log_text("reason", uv_strerror(error)));
+        fc_log(FC_LOG_WARN, event_without_it, fc_log_text("reason", uv_strerror(error)));
+}
+
+static void start_admin(fc_loop *loop)
+{
+    if (loop->config.admin != NULL)
+        start_poll(loop, &loop->admin_poll, fc_admin_fd(loop->config.admin), on_admin_poll, "admin_unavailable");
 }
 
 /* Without a poll handle the timer alone serves it: slow, but it answers. */
@@ -257,13 +261,7 @@ static void start_monitor(fc_loop *loop)
 {
     if (loop->config.monitor == NULL)
         return;
-    int error = uv_poll_init(&loop->uv, &loop->monitor_poll, fc_monitor_fd(loop->config.monitor));
-    if (error == 0) {
-        loop->monitor_poll.data = loop;
-        error = uv_poll_start(&loop->monitor_poll, UV_READABLE, on_monitor_poll);
-    }
-    if (error != 0)
-        fc_log(FC_LOG_WARN, "metrics_slow", fc_log_text("reason", uv_strerror(error)));
+    start_poll(loop, &loop->monitor_poll, fc_monitor_fd(loop->config.monitor), on_monitor_poll, "metrics_slow");
     run_monitor(loop);
 }
 

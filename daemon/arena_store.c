@@ -69,12 +69,6 @@ struct fc_arena_store {
     fc_arena *to_free;
 };
 
-static void *find(const fc_id_table *table, uint64_t id)
-{
-    const uint64_t *address = id != 0 ? fc_id_table_find(table, id) : NULL;
-    return address != NULL ? (void *)(uintptr_t)*address : NULL;
-}
-
 /* --- under the lock ----------------------------------------------------------------------------------------------- */
 
 static void drop_reference(fc_arena *arena)
@@ -109,18 +103,11 @@ static void free_if_done(fc_arena_store *store, holder *h)
 
 static holder *find_or_add_holder(fc_arena_store *store, uint64_t peer)
 {
-    holder *h = find(&store->holders, peer);
-    if (h != NULL)
-        return h;
-    h = calloc(1, sizeof *h);
-    uint64_t *address = h != NULL ? fc_id_table_put(&store->holders, peer) : NULL;
-    if (address == NULL) {
-        free(h);
-        return NULL;
+    holder *h = fc_id_table_put_object(&store->holders, peer, sizeof *h);
+    if (h != NULL && h->last_order == NULL) {
+        h->peer = peer;
+        h->last_order = &h->first_order;
     }
-    *address = (uintptr_t)h;
-    h->peer = peer;
-    h->last_order = &h->first_order;
     return h;
 }
 
@@ -414,7 +401,7 @@ fc_status fc_arena_store_make(fc_arena_store *store, uint64_t peer, fc_arena_kin
 
 static fc_arena *find_arena(const fc_arena_store *store, uint64_t peer, uint64_t id)
 {
-    fc_arena *arena = find(&store->arenas, id);
+    fc_arena *arena = fc_id_table_find_object(&store->arenas, id);
     return arena != NULL && arena->held_by->peer == peer ? arena : NULL;
 }
 
@@ -433,7 +420,7 @@ fc_status fc_arena_store_give_back(fc_arena_store *store, uint64_t peer, uint64_
 void fc_arena_store_peer_gone(fc_arena_store *store, uint64_t peer)
 {
     pthread_mutex_lock(&store->lock);
-    holder *h = find(&store->holders, peer);
+    holder *h = fc_id_table_find_object(&store->holders, peer);
     if (h != NULL) {
         fc_id_table_remove(&store->holders, peer);
         h->is_gone = true;

@@ -85,3 +85,24 @@ void fc_id_table_remove(fc_id_table *table, uint64_t id)
     table->entries[hole] = (fc_id_entry){.id = 0};
     table->count--;
 }
+
+void *fc_id_table_find_object(const fc_id_table *table, uint64_t id)
+{
+    const uint64_t *address = id != 0 ? fc_id_table_find(table, id) : NULL;
+    return address != NULL ? (void *)(uintptr_t)*address : NULL;
+}
+
+void *fc_id_table_put_object(fc_id_table *table, uint64_t id, size_t size_bytes)
+{
+    void *object = fc_id_table_find_object(table, id);
+    if (object != NULL)
+        return object;
+    object = calloc(1, size_bytes);
+    uint64_t *address = object != NULL ? fc_id_table_put(table, id) : NULL;
+    if (address == NULL) {
+        free(object);
+        return NULL;
+    }
+    *address = (uintptr_t)object;
+    return object;
+}

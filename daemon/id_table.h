@@ -1,4 +1,5 @@
-/* A growing hash table from a non-zero 64-bit id to a 64-bit number: requests per peer, replies per connection.
+/* A growing hash table from a non-zero 64-bit id to a 64-bit number, or to the address of an object: replies per
+ * connection, connections.
  *
  * Open addressing, linear probing, no tombstones: removing shifts the run behind it back. Not thread-safe; the owner
  * locks. Caller's memory, init to fini.
@@ -32,5 +33,12 @@ uint64_t *fc_id_table_put(fc_id_table *table, uint64_t id);
 
 /* Does nothing when id is not there. */
 void fc_id_table_remove(fc_id_table *table, uint64_t id);
+
+/* For tables whose values are addresses: the object under id, or NULL, as for id 0. */
+void *fc_id_table_find_object(const fc_id_table *table, uint64_t id);
+
+/* As find_object, but makes one of that size when there is none: calloc()ed, the caller's to free once it is removed.
+ * NULL: out of memory. */
+void *fc_id_table_put_object(fc_id_table *table, uint64_t id, size_t size_bytes);
 
 #endif

@@ -5,25 +5,6 @@
 
 #include <stdlib.h>
 
-static void *find(const fc_id_table *table, uint64_t id)
-{
-    const uint64_t *address = fc_id_table_find(table, id);
-    return address != NULL ? (void *)(uintptr_t)*address : NULL;
-}
-
-/* Zeroed memory of that size under that id; NULL: none to be had. */
-static void *add(fc_id_table *table, uint64_t id, size_t size_bytes)
-{
-    void *added = calloc(1, size_bytes);
-    uint64_t *address = added != NULL ? fc_id_table_put(table, id) : NULL;
-    if (address == NULL) {
-        free(added);
-        return NULL;
-    }
-    *address = (uintptr_t)added;
-    return added;
-}
-
 /* --- owners ------------------------------------------------------------------------------------------------------- */
 
 static void free_owner_if_done(fc_peers *peers, fc_owner *owner)
@@ -36,9 +17,7 @@ static void free_owner_if_done(fc_peers *peers, fc_owner *owner)
 
 static fc_owner *find_or_add_owner(fc_peers *peers, uint64_t key)
 {
-    fc_owner *owner = find(&peers->owners, key);
-    if (owner == NULL)
-        owner = add(&peers->owners, key, sizeof *owner);
+    fc_owner *owner = fc_id_table_put_object(&peers->owners, key, sizeof *owner);
     if (owner != NULL)
         owner->key = key;
     return owner;
@@ -91,9 +70,7 @@ static void free_if_done(fc_peers *peers, fc_peer *peer)
 
 static fc_peer *find_or_add(fc_peers *peers, uint64_t id)
 {
-    fc_peer *peer = find(&peers->peers, id);
-    if (peer == NULL)
-        peer = add(&peers->peers, id, sizeof *peer);
+    fc_peer *peer = fc_id_table_put_object(&peers->peers, id, sizeof *peer);
     if (peer != NULL)
         peer->id = id;
     return peer;
@@ -124,7 +101,7 @@ fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64
 
 void fc_peers_close(fc_peers *peers, uint64_t id)
 {
-    fc_peer *peer = find(&peers->peers, id);
+    fc_peer *peer = fc_id_table_find_object(&peers->peers, id);
     if (peer == NULL || !peer->is_open)
         return;
     peer->is_open = false;

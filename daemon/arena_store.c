@@ -5,17 +5,17 @@
 #include "daemon/arena_store.h"
 
 #include "daemon/arena.h"
+#include "daemon/clock.h"
 #include "daemon/id_table.h"
 #include "daemon/log.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 /* How soon lifelines are looked at again. */
-#define LINGER_LOOK_MS 100
+#define LINGER_LOOK_NS (100 * FC_NS_PER_MS)
 
 typedef struct order order;
 
@@ -315,15 +315,11 @@ static void carry_out(fc_arena_store *store, const order *o)
 /* Under the lock: waits for work, or until lifelines are to be looked at. */
 static void await_work(fc_arena_store *store)
 {
-    struct timespec until;
     if (store->lingering == NULL) {
         pthread_cond_wait(&store->work, &store->lock);
         return;
     }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LINGER_LOOK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    struct timespec until = fc_clock_timespec(fc_clock_now_ns() + LINGER_LOOK_NS);
     pthread_cond_timedwait(&store->work, &store->lock, &until);
 }
 
@@ -482,11 +478,7 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
     fc_id_table_init(&store->holders);
     fc_id_table_init(&store->arenas);
     pthread_mutex_init(&store->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&store->work, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    fc_clock_cond_init(&store->work);
     store->is_started = pthread_create(&store->keeper, NULL, keep, store) == 0;
     if (!store->is_started) {
         fc_arena_store_destroy(store);

@@ -38,16 +38,8 @@ fc_status fc_deadman_start(uint64_t timeout_ns, const char *what, fc_exit code, 
     fc_deadman *deadman = malloc(sizeof *deadman);
     if (deadman == NULL)
         return FC_NO_MEMORY;
-    uint64_t deadline_ns = fc_clock_now_ns() + timeout_ns;
-    *deadman = (fc_deadman){
-        .deadline = {.tv_sec = (time_t)(deadline_ns / FC_NS_PER_S), .tv_nsec = (long)(deadline_ns % FC_NS_PER_S)},
-        .what = what,
-        .code = code};
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&deadman->stopped, &attributes);
-    pthread_condattr_destroy(&attributes);
+    *deadman = (fc_deadman){.deadline = fc_clock_timespec(fc_clock_now_ns() + timeout_ns), .what = what, .code = code};
+    fc_clock_cond_init(&deadman->stopped);
     pthread_mutex_init(&deadman->lock, NULL);
     if (pthread_create(&deadman->thread, NULL, watch, deadman) != 0)
         goto free_deadman;

@@ -127,8 +127,7 @@ static void read_device(fc_gpu_watch *watch, const nvml *n, void *device)
 /* Until it is time to read again; false: until it is to end. */
 static bool await_turn(fc_gpu_watch *watch)
 {
-    uint64_t until_ns = fc_clock_now_ns() + PERIOD_NS;
-    struct timespec until = {.tv_sec = (time_t)(until_ns / FC_NS_PER_S), .tv_nsec = (long)(until_ns % FC_NS_PER_S)};
+    struct timespec until = fc_clock_timespec(fc_clock_now_ns() + PERIOD_NS);
     pthread_mutex_lock(&watch->lock);
     while (!watch->is_stopping && pthread_cond_timedwait(&watch->changed, &watch->lock, &until) == 0) {
     }
@@ -179,7 +178,6 @@ static void write_uuid(const uint8_t bytes[FC_UUID_BYTES], char out[48])
 fc_status fc_gpu_watch_start(const uint8_t uuid[FC_UUID_BYTES], const char *library, fc_gpu_watch **out_watch)
 {
     static const uint8_t none[FC_UUID_BYTES];
-    pthread_condattr_t attributes;
     *out_watch = NULL;
     if (memcmp(uuid, none, sizeof none) == 0)
         return FC_OK;
@@ -191,10 +189,7 @@ fc_status fc_gpu_watch_start(const uint8_t uuid[FC_UUID_BYTES], const char *libr
     for (int i = 0; i < READING_COUNT; i++)
         atomic_init(&watch->values[i], FC_STAT_ABSENT);
     pthread_mutex_init(&watch->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&watch->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    fc_clock_cond_init(&watch->changed);
     if (pthread_create(&watch->thread, NULL, watch_main, watch) != 0) {
         destroy(watch);
         return FC_INTERNAL;
@@ -219,8 +214,7 @@ void fc_gpu_watch_stop(fc_gpu_watch *watch)
 {
     if (watch == NULL)
         return;
-    uint64_t until_ns = fc_clock_now_ns() + PATIENCE_NS;
-    struct timespec until = {.tv_sec = (time_t)(until_ns / FC_NS_PER_S), .tv_nsec = (long)(until_ns % FC_NS_PER_S)};
+    struct timespec until = fc_clock_timespec(fc_clock_now_ns() + PATIENCE_NS);
     pthread_t thread = watch->thread;
     pthread_mutex_lock(&watch->lock);
     watch->is_stopping = true;

@@ -1,9 +1,11 @@
-/* See nng_tls.h. nng serialises what it asks of one connection; connections of several threads meet in `current` alone.
+/* See nng_tls.h. nng serialises what it asks of one connection; connections of several threads meet in `current` and
+ * `refusals` alone.
  */
 #include "daemon/nng_tls.h"
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/log_gate.h"
 
 #include <dirent.h>
 #include <netinet/in.h>
@@ -14,9 +16,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* Refusals are logged so often at most: strangers must not fill the log. The counter has all. */
-#define LOG_EVERY_NS (1 * FC_NS_PER_S)
 
 /* Connections whose handshake goes on: so many, for so long. Strangers make them, too. */
 #define HANDSHAKES_MAX 256
@@ -44,10 +43,11 @@ static struct {
     pthread_mutex_t lock;
     fc_tls *tls;
     fc_stats *stats;
-    uint64_t logged_ns;
     nng_tls_engine_conn *shaking;
     uint32_t shaking_count;
 } current = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static fc_log_gate refusals = FC_LOG_GATE_INITIALIZER(1); /* the counter has all */
 
 struct nng_tls_engine_config {
     char unused; /* what there is to configure is in `current` */
@@ -141,19 +141,16 @@ static void close_connection(nng_tls_engine_conn *conn)
 static void note_refusal(nng_tls_engine_conn *conn)
 {
     bool is_refusal;
+    uint64_t left_out;
     const char *why = fc_tls_why(conn->session, &is_refusal);
     if (conn->is_refusal_noted || fc_tls_is_established(conn->session))
         return;
     conn->is_refusal_noted = true;
-    uint64_t now_ns = fc_clock_now_ns();
     pthread_mutex_lock(&current.lock);
-    bool is_logged = current.logged_ns == 0 || now_ns - current.logged_ns >= LOG_EVERY_NS;
-    if (is_logged)
-        current.logged_ns = now_ns;
     if (current.stats != NULL)
         fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, 1);
     pthread_mutex_unlock(&current.lock);
-    if (is_logged)
+    if (fc_log_gate_pass(&refusals, fc_clock_now_ns(), &left_out))
         fc_log(FC_LOG_INFO, "tls_refused", fc_log_text("why", why));
 }
 

@@ -16,15 +16,12 @@ static const char *why(fc_status status)
     }
 }
 
-void fc_refusals_log(fc_refusals *refusals, const fc_peer_identity *who, fc_status status)
+void fc_refusals_log(fc_log_gate *gate, const fc_peer_identity *who, fc_status status)
 {
-    uint64_t now_ns = fc_clock_now_ns(), last_ns = atomic_load(&refusals->logged_ns);
-    atomic_fetch_add(&refusals->count, 1);
-    if ((last_ns != 0 && fc_clock_elapsed_ns(last_ns, now_ns) < FC_NS_PER_S) ||
-        !atomic_compare_exchange_strong(&refusals->logged_ns, &last_ns, now_ns))
+    uint64_t left_out;
+    if (!fc_log_gate_pass(gate, fc_clock_now_ns(), &left_out))
         return;
     fc_log(FC_LOG_WARN, "peer_refused", fc_log_text("why", why(status)),
            fc_log_int("uid", who->is_local ? (int64_t)who->uid : -1),
-           fc_log_int("gid", who->is_local ? (int64_t)who->gid : -1),
-           fc_log_uint("since_last", atomic_exchange(&refusals->count, 0)));
+           fc_log_int("gid", who->is_local ? (int64_t)who->gid : -1), fc_log_uint("since_last", left_out + 1));
 }

@@ -20,6 +20,7 @@
 #define SPARE_REQUESTS 64
 /* When to ask again for an arena: by then many a one is made or freed. */
 #define ARENA_RETRY_US 20000
+#define REFUSALS_LOGGED_PER_S 1
 
 static const char *const FEATURES[] = {"inline",  "gqa",      "lse",    "kv_len", "window",
                                        "softcap", "deadline", "cancel", "stats"};
@@ -36,7 +37,7 @@ struct fc_service {
     fc_lane *lanes[FC_SERVICE_LANES_MAX];
     uint32_t lane_count;
     atomic_int default_kernel;
-    fc_refusals refusals;
+    fc_log_gate refusals;
 
     pthread_mutex_t tunables_lock; /* guards config.tunables after creation */
 };
@@ -209,6 +210,7 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
                                                .batch_entries = config->engine_config.lane_segments};
     atomic_init(&service->default_kernel, (int)config->tunables.default_kernel);
     pthread_mutex_init(&service->tunables_lock, NULL);
+    fc_log_gate_init(&service->refusals, REFUSALS_LOGGED_PER_S);
     fc_slow_log_init(&service->slow_log, config->tunables.slow_request_ns);
     fc_stats_init(&service->stats, fc_clock_now_ns());
     service->lane_count = config->lane_count > 0 ? config->lane_count : info.lane_count;
@@ -264,6 +266,7 @@ void fc_service_destroy(fc_service *service)
     fc_dispatch_destroy(service->dispatch);
     pthread_mutex_destroy(&service->tunables_lock);
     fc_slow_log_fini(&service->slow_log);
+    fc_log_gate_fini(&service->refusals);
     free(service);
 }
 

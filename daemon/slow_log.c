@@ -9,38 +9,18 @@
 
 void fc_slow_log_init(fc_slow_log *log, uint64_t limit_ns)
 {
-    *log = (fc_slow_log){.line_count = 0};
     atomic_init(&log->limit_ns, limit_ns);
-    pthread_mutex_init(&log->lock, NULL);
+    fc_log_gate_init(&log->gate, FC_SLOW_LOG_PER_S);
 }
 
 void fc_slow_log_fini(fc_slow_log *log)
 {
-    pthread_mutex_destroy(&log->lock);
+    fc_log_gate_fini(&log->gate);
 }
 
 void fc_slow_log_set_limit(fc_slow_log *log, uint64_t limit_ns)
 {
     atomic_store_explicit(&log->limit_ns, limit_ns, memory_order_relaxed);
-}
-
-bool fc_slow_log_admit(fc_slow_log *log, uint64_t now_ns, uint64_t *out_left_out)
-{
-    pthread_mutex_lock(&log->lock);
-    if (log->line_count == 0 || fc_clock_elapsed_ns(log->second_ns, now_ns) >= FC_NS_PER_S) {
-        log->second_ns = now_ns;
-        log->line_count = 0;
-    }
-    bool is_admitted = log->line_count < FC_SLOW_LOG_PER_S;
-    if (is_admitted) {
-        log->line_count++;
-        *out_left_out = log->left_out;
-        log->left_out = 0;
-    } else {
-        log->left_out++;
-    }
-    pthread_mutex_unlock(&log->lock);
-    return is_admitted;
 }
 
 static double us(uint64_t ns)
@@ -70,7 +50,7 @@ void fc_slow_log_note(fc_slow_log *log, const fc_request *request, uint64_t now_
 {
     uint64_t limit_ns = atomic_load_explicit(&log->limit_ns, memory_order_relaxed), left_out = 0;
     uint64_t total_ns = fc_clock_elapsed_ns(request->received_ns, now_ns);
-    if (limit_ns == 0 || total_ns < limit_ns || !fc_slow_log_admit(log, now_ns, &left_out))
+    if (limit_ns == 0 || total_ns < limit_ns || !fc_log_gate_pass(&log->gate, now_ns, &left_out))
         return;
     if (request->ran_ns != 0)
         log_run(request, now_ns, left_out);

@@ -187,16 +187,16 @@ START_TEST(a_flood_of_slow_requests_is_thinned_out)
     uint64_t left_out = 99;
     fc_slow_log_init(&log, 1);
     for (int i = 0; i < FC_SLOW_LOG_PER_S; i++) {
-        ck_assert(fc_slow_log_admit(&log, NOW_NS + (uint64_t)i, &left_out));
+        ck_assert(fc_log_gate_pass(&log.gate, NOW_NS + (uint64_t)i, &left_out));
         ck_assert_uint_eq(left_out, 0);
     }
     for (int i = 0; i < 1000; i++)
-        ck_assert(!fc_slow_log_admit(&log, NOW_NS + S - 1, &left_out));
-    ck_assert(fc_slow_log_admit(&log, NOW_NS + S, &left_out));
+        ck_assert(!fc_log_gate_pass(&log.gate, NOW_NS + S - 1, &left_out));
+    ck_assert(fc_log_gate_pass(&log.gate, NOW_NS + S, &left_out));
     ck_assert_uint_eq(left_out, 1000);
-    ck_assert(fc_slow_log_admit(&log, NOW_NS + S, &left_out));
+    ck_assert(fc_log_gate_pass(&log.gate, NOW_NS + S, &left_out));
     ck_assert_uint_eq(left_out, 0);
-    ck_assert(fc_slow_log_admit(&log, NOW_NS, &left_out)); /* a time noted earlier by another thread */
+    ck_assert(fc_log_gate_pass(&log.gate, NOW_NS, &left_out)); /* a time noted earlier by another thread */
     fc_slow_log_fini(&log);
 }
 END_TEST

@@ -1,11 +1,11 @@
 /* See access.h. */
 #include "daemon/access.h"
 
-#include <errno.h>
+#include "daemon/number.h"
+
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define NAME_BYTES 64 /* NUL included; the system allows 32 */
@@ -31,13 +31,11 @@ static bool find_group(const char *name, uint32_t *out_id)
 /* All digits: a number, whether or not somebody has it. The largest is the system's "none". */
 static bool read_number(const char *text, uint32_t *out_id)
 {
-    char *end;
-    if (text[0] < '0' || text[0] > '9')
+    uint64_t number;
+    if (!fc_number_read(&text, UINT32_MAX - 1, &number) || *text != '\0')
         return false;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
     *out_id = (uint32_t)number;
-    return *end == '\0' && errno == 0 && number < UINT32_MAX;
+    return true;
 }
 
 static fc_status read_one(const char *text, size_t bytes, find_id find, const char *noun, uint32_t *out_id,

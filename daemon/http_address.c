@@ -1,25 +1,13 @@
 /* See http_address.h. */
 #include "daemon/http_address.h"
 
+#include "daemon/number.h"
+
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-static bool parse_port(const char *text, uint16_t *out_port)
-{
-    char *end;
-    if (!isdigit((unsigned char)text[0]))
-        return false;
-    unsigned long port = strtoul(text, &end, 10);
-    if (*end != '\0' || port > UINT16_MAX || end - text > 5)
-        return false;
-    *out_port = (uint16_t)port;
-    return true;
-}
 
 static bool parse_internet(const char *text, fc_http_address *address)
 {
@@ -28,7 +16,7 @@ static bool parse_internet(const char *text, fc_http_address *address)
     const char *colon = strrchr(text, ':');
     char host[INET6_ADDRSTRLEN + 2];
     uint16_t port;
-    if (colon == NULL || (size_t)(colon - text) >= sizeof host || !parse_port(colon + 1, &port))
+    if (colon == NULL || (size_t)(colon - text) >= sizeof host || !fc_number_read_port(colon + 1, &port))
         return false;
     snprintf(host, sizeof host, "%.*s", (int)(colon - text), text);
     if (strcmp(host, "localhost") == 0)

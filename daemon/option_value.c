@@ -1,6 +1,8 @@
 /* Numbers with units, words and URLs: what each option type accepts. */
 #include "daemon/option_value.h"
 
+#include "daemon/number.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -125,17 +127,9 @@ static fc_status parse_number(const fc_option *option, const char *text, uint64_
                    number_noun(option->type), min, max, text);
 }
 
-static bool is_port(const char *text)
-{
-    char *end;
-    if (!isdigit((unsigned char)text[0]))
-        return false;
-    unsigned long port = strtoul(text, &end, 10);
-    return *end == '\0' && port <= 65535 && end - text <= 5;
-}
-
 static bool is_url(const char *text)
 {
+    uint16_t port;
     if (strlen(text) >= FC_URL_BYTES)
         return false;
     if (strncmp(text, "ipc://", 6) == 0) {
@@ -143,7 +137,7 @@ static bool is_url(const char *text)
         return path_bytes > 0 && path_bytes < sizeof((struct sockaddr_un *)NULL)->sun_path;
     }
     const char *tcp = strncmp(text, "tls+", 4) == 0 ? text + 4 : text, *colon = strrchr(text, ':');
-    return strncmp(tcp, "tcp://", 6) == 0 && colon > tcp + 6 && is_port(colon + 1);
+    return strncmp(tcp, "tcp://", 6) == 0 && colon > tcp + 6 && fc_number_read_port(colon + 1, &port);
 }
 
 static fc_status parse_url(const char *text, fc_url_list *list, fc_reason *out_reason)

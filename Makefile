@@ -168,22 +168,19 @@ $(BUILD)/libflashcore-client.so: $(CLIENT_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(CLIENT_LIBS)
 	@ln -sf $(@F) $(BUILD)/$(SONAME)
 
-# One relocatable object, so that the archive too hides everything but the API.
-$(BUILD)/libflashcore-client.a: $(CLIENT_OBJ)
-	$(call say,LINK,$@)$(LD) -r -o $(BUILD)/libflashcore-client.o $^
-	$(if $(V),,@)objcopy --localize-hidden $(BUILD)/libflashcore-client.o
-	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client.o
-
 # It finds the driver at run time, and is no other library's user: callers link both.
 CUDA_SONAME := libflashcore-client-cuda.so.0
 $(BUILD)/libflashcore-client-cuda.so: $(CLIENT_CUDA_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(CUDA_SONAME) -o $@ $^ -ldl
 	@ln -sf $(@F) $(BUILD)/$(CUDA_SONAME)
 
+# One relocatable object each, so that the archives too hide everything but the API.
+$(BUILD)/libflashcore-client.a: $(CLIENT_OBJ)
 $(BUILD)/libflashcore-client-cuda.a: $(CLIENT_CUDA_OBJ)
-	$(call say,LINK,$@)$(LD) -r -o $(BUILD)/libflashcore-client-cuda.o $^
-	$(if $(V),,@)objcopy --localize-hidden $(BUILD)/libflashcore-client-cuda.o
-	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(BUILD)/libflashcore-client-cuda.o
+$(BUILD)/libflashcore-client.a $(BUILD)/libflashcore-client-cuda.a:
+	$(call say,LINK,$@)$(LD) -r -o $(@:.a=.o) $^
+	$(if $(V),,@)objcopy --localize-hidden $(@:.a=.o)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(@:.a=.o)
 
 $(BUILD)/bench_client: $(call objects,$(BENCH_SRC)) $(TOOL_OBJ) $(REFERENCE_OBJ) $(CLIENT_OBJ) $(CLIENT_CUDA_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TOOL_LIBS) $(OPENMP) -ldl

@@ -47,10 +47,10 @@ stage:
 	@mkdir -p $(STAGE)
 	@sed -e 's|/usr/local/etc/|$(SYSCONFDIR)/|; s|/usr/local/|$(PREFIX)/|' deploy/flashcored.service \
 	    > $(STAGE)/flashcored.service
-	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' deploy/flashcore.pc.in \
-	    > $(STAGE)/flashcore.pc
-	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' deploy/flashcore-cuda.pc.in \
-	    > $(STAGE)/flashcore-cuda.pc
+	@for name in flashcore flashcore-cuda; do \
+	    sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' deploy/$$name.pc.in \
+	        > $(STAGE)/$$name.pc || exit 1; \
+	done
 
 install: all stage ## install under PREFIX (/usr/local), into DESTDIR when packaging
 	@set -e; for row in $(INSTALL_ROWS); do \

@@ -1,9 +1,8 @@
 /* hopper: every agent of an SM has a job of its own. For sm_90a.
  *
- *     planner, a thread      which pieces of work this block does, made ready one ahead
- *     producers, 3 threads   copy engine: Q, and K and V step by step, into shared memory, as far ahead as there is
- * room consumers              a warpgroup each owns 64 query rows; Q K^T and P V on the tensor cores, softmax in its
- *                            threads
+ *     planner, a warp        which pieces of work this block does, made ready one ahead
+ *     producers, 3 threads   copy engine: Q, and K and V step by step, into shared memory, while there is room
+ *     consumers              a warpgroup each: 64 query rows, Q K^T and P V on tensor cores, softmax in its threads
  *
  *              keys a step                        A consumer's accumulators stay in registers: the logits S (64 x keys)
  *             +-----------+                       and the output O (64 x D). What is S's fragment of an accumulator is
@@ -19,8 +18,9 @@
  *     tensor cores   S0     S1 O0        S2 O1        S3 O2        O3
  *     threads            P0     ....P1       ....P2       ....P3
  *
- * Between warpgroups: one's softmax falls on another's products. In long pieces of work a token sees to it: who has it
- * starts its products. Between pieces: S0 of the next is started before the rows of this one are written.
+ * Between warpgroups: one's softmax falls on another's products. A token sees to it, in pieces of work of more than one
+ * step: who has it starts its products. Between pieces: S0 of the next is started before the rows of this one are
+ * written.
  *
  * The grid is one block an SM; blocks draw pieces of work, longest first, until there are no more. Keys are walked from
  * the last to the first. Where there is too little work for all SMs, two groups of consumers share a tile's keys, and
@@ -40,7 +40,7 @@ namespace
 
 #ifdef FC_PTX_HOPPER
 
-/* Consumers take turns from so many steps on. In short pieces one would wait for another that ends or begins one. */
+/* Consumers take turns from so many steps on; a piece of one step has nothing to take turns in. */
 constexpr int32_t TURNS_FROM = 2;
 
 /* --- a consumer: a warpgroup ------------------------------------------------------------------------------------- */

@@ -3,20 +3,12 @@
 
 #include "proto/codec.h"
 #include "proto/codec_scan.h"
+#include "tests/fuzz/require.h"
 
 #include <math.h>
 #include <msgpack.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define REQUIRE(claim)                                                                                                 \
-    do {                                                                                                               \
-        if (!(claim)) {                                                                                                \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #claim);                                 \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 /* The message in a block of its own size, so that a read past it is seen. */
 typedef struct message {

@@ -1,8 +1,10 @@
 /* libFuzzer's way in to the config file: any bytes as one. What is taken prints as lines that give the same again.
  * Built by `make fuzz` alone. */
 #include "daemon/options.h"
-#include "tests/fuzz/session.h"
+#include "tests/fuzz/require.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

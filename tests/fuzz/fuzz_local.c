@@ -4,10 +4,13 @@
 #include "daemon/clock.h"
 #include "daemon/local.h"
 #include "proto/codec.h"
+#include "tests/fuzz/require.h"
 #include "tests/fuzz/session.h"
 
 #include <dirent.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>

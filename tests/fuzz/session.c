@@ -3,8 +3,10 @@
 
 #include "daemon/clock.h"
 #include "proto/codec.h"
+#include "tests/fuzz/require.h"
 
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>

@@ -16,16 +16,6 @@
 #include "tests/support/fake_engine.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#define REQUIRE(claim)                                                                                                 \
-    do {                                                                                                               \
-        if (!(claim)) {                                                                                                \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #claim);                                 \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 enum { SESSION_PEERS = 4, SESSION_SLOTS = 12, SESSION_ARENAS = 8 };
 

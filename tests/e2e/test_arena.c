@@ -4,14 +4,13 @@
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
 #include "tests/support/child.h"
-#include "tests/support/packet_peer.h"
+#include "tests/support/packet_arena.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -302,28 +301,21 @@ START_TEST(an_owner_harms_only_itself)
     warm_up(other);
     fc_job_make(&SPECS[0], &job);
     packet_peer_open(&peer, side_path);
-    fc_wire_request create = {.id = 1, .op = FC_OP_ARENA_CREATE, .arena_bytes = BYTES};
-    ck_assert(packet_peer_send(&peer, &create));
-    ck_assert(packet_peer_receive(&peer, &reply));
-    ck_assert_int_eq(reply.status, FC_OK);
-    int fd = peer.descriptor;
-    peer.descriptor = -1;
-    uint8_t *base = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    ck_assert_ptr_ne(base, MAP_FAILED);
+    packet_arena arena = packet_arena_make(&peer, FC_ARENA_HOST, BYTES);
     fc_wire_request attend = {.op = FC_OP_ATTEND};
     attend.attend.q = (fc_wire_tensor){.dtype = FC_F16, .rank = 4, .shape = {1, 8, 128, 64}};
     attend.attend.k = attend.attend.v = attend.attend.q;
     attend.attend.window_left = attend.attend.window_right = -1;
-    fc_wire_place *places[] = {&attend.attend.q.place, &attend.attend.k.place, &attend.attend.v.place,
-                               &attend.attend.out_at};
+    fc_wire_place *places[PACKET_ARENA_PLACES];
+    packet_arena_places(&attend.attend, places);
     for (uint64_t i = 0; i < 4; i++)
-        *places[i] = (fc_wire_place){true, reply.arena.id, i * TENSOR};
+        *places[i] = (fc_wire_place){true, arena.id, i * TENSOR};
     for (uint64_t round = 0; round < ROUNDS; round++) {
         attend.id = round;
         ck_assert(packet_peer_send(&peer, &attend));
-        ck_assert_int_ne(ftruncate(fd, 0), 0);
-        memset(base, round % 2 == 0 ? 0xff : 0x7c, BYTES); /* NaN, and large numbers */
-        ck_assert_int_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, BYTES), 0);
+        ck_assert_int_ne(ftruncate(arena.fd, 0), 0);
+        memset(arena.base, round % 2 == 0 ? 0xff : 0x7c, BYTES); /* NaN, and large numbers */
+        ck_assert_int_eq(fallocate(arena.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, BYTES), 0);
         ck_assert(packet_peer_receive(&peer, &reply));
         ck_assert_uint_eq(reply.id, round);
         ck_assert_int_eq(reply.status, FC_OK);
@@ -332,8 +324,7 @@ START_TEST(an_owner_harms_only_itself)
             fc_job_attend(other, &job, NULL);
         }
     }
-    munmap(base, BYTES);
-    close(fd);
+    packet_arena_drop(&arena);
     packet_peer_close(&peer);
     fc_job_free(&job);
     flashcore_client_destroy(other);

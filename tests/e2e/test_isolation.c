@@ -3,13 +3,12 @@
  * every kind, must not hold the mark; and what an error says is about the request alone.
  */
 #include "tests/e2e/harness.h"
-#include "tests/support/packet_peer.h"
+#include "tests/support/packet_arena.h"
 #include "tests/support/sp_peer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* A finite number in every dtype. Four in a row are no text, and no number of a right answer to zeros. */
@@ -223,26 +222,18 @@ enum { PLACE_BYTES = ARENA_BYTES / 5 / 4096 * 4096, UNTOUCHED = 0x11 };
 
 typedef struct shared {
     packet_peer peer;
-    uint64_t id;
-    uint8_t *base;
+    packet_arena arena;
 } shared;
 
 static void open_arena(shared *a, const char *path)
 {
-    fc_wire_reply reply;
-    fc_wire_request create = {.id = 1, .op = FC_OP_ARENA_CREATE, .arena_bytes = ARENA_BYTES};
     packet_peer_open(&a->peer, path);
-    ck_assert(packet_peer_send(&a->peer, &create));
-    ck_assert(packet_peer_receive(&a->peer, &reply));
-    ck_assert_int_eq(reply.status, FC_OK);
-    a->id = reply.arena.id;
-    a->base = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, a->peer.descriptor, 0);
-    ck_assert_ptr_ne(a->base, MAP_FAILED);
+    a->arena = packet_arena_make(&a->peer, FC_ARENA_HOST, ARENA_BYTES);
 }
 
 static void close_arena(shared *a)
 {
-    munmap(a->base, ARENA_BYTES);
+    packet_arena_drop(&a->arena);
     packet_peer_close(&a->peer);
 }
 
@@ -253,15 +244,15 @@ static fc_status attend_in(shared *a, const shape *s, uint64_t id, const uint8_t
     fc_wire_reply reply;
     fc_wire_request request = attend_of(s, id, NULL);
     fc_wire_tensor *tensors[] = {&request.attend.q, &request.attend.k, &request.attend.v};
-    memset(a->base, UNTOUCHED, ARENA_BYTES);
+    memset(a->arena.base, UNTOUCHED, ARENA_BYTES);
     for (uint64_t i = 0; i < 3; i++) {
         ck_assert_uint_le(tensors[i]->data_bytes, PLACE_BYTES);
-        memcpy(a->base + i * PLACE_BYTES, inputs, tensors[i]->data_bytes);
-        tensors[i]->place = (fc_wire_place){true, a->id, i * PLACE_BYTES};
+        memcpy(a->arena.base + i * PLACE_BYTES, inputs, tensors[i]->data_bytes);
+        tensors[i]->place = (fc_wire_place){true, a->arena.id, i * PLACE_BYTES};
     }
-    request.attend.out_at = (fc_wire_place){true, a->id, 3 * PLACE_BYTES};
+    request.attend.out_at = (fc_wire_place){true, a->arena.id, 3 * PLACE_BYTES};
     if (s->wants_lse)
-        request.attend.lse_at = (fc_wire_place){true, a->id, 4 * PLACE_BYTES};
+        request.attend.lse_at = (fc_wire_place){true, a->arena.id, 4 * PLACE_BYTES};
     size_t size_bytes = encode(s, &request, &bytes);
     ck_assert(packet_peer_send_bytes(&a->peer, bytes, size_bytes));
     free(bytes);
@@ -275,7 +266,8 @@ static fc_status attend_in(shared *a, const shape *s, uint64_t id, const uint8_t
 static void check_untouched(const char *name, const shared *a, uint64_t place, size_t from)
 {
     for (size_t i = from; i < PLACE_BYTES; i++)
-        ck_assert_msg(a->base[place * PLACE_BYTES + i] == UNTOUCHED, "%s: byte %zu of place %d", name, i, (int)place);
+        ck_assert_msg(a->arena.base[place * PLACE_BYTES + i] == UNTOUCHED, "%s: byte %zu of place %d", name, i,
+                      (int)place);
 }
 
 static void check_arena(const shared *a, const shape *s)
@@ -283,8 +275,8 @@ static void check_arena(const shared *a, const shape *s)
     uint64_t rows = s->batch * s->q_heads * s->q_len;
     size_t out_bytes = s->status == FC_OK ? rows * s->head_dim * fc_dtype_bytes(s->dtype) : 0;
     size_t lse_bytes = s->status == FC_OK && s->wants_lse ? rows * sizeof(float) : 0;
-    ck_assert_msg(!has_mark(a->base, ARENA_BYTES), "%s: another's bytes are in the arena", s->name);
-    ck_assert_msg(memcmp(a->base + 3 * PLACE_BYTES, zeros, out_bytes) == 0, "%s: not zeros", s->name);
+    ck_assert_msg(!has_mark(a->arena.base, ARENA_BYTES), "%s: another's bytes are in the arena", s->name);
+    ck_assert_msg(memcmp(a->arena.base + 3 * PLACE_BYTES, zeros, out_bytes) == 0, "%s: not zeros", s->name);
     check_untouched(s->name, a, 3, out_bytes);
     check_untouched(s->name, a, 4, lse_bytes);
 }
@@ -301,9 +293,11 @@ START_TEST(arenas_hold_nothing_of_others)
     for (uint32_t i = 0; i < SHAPE_COUNT; i++) {
         /* The marked arena comes and goes, so that the next one has its memory. */
         open_arena(&marker, path);
-        ck_assert_msg(marker.base[0] == 0 && memcmp(marker.base, marker.base + 1, ARENA_BYTES - 1) == 0, "not empty");
+        ck_assert_msg(marker.arena.base[0] == 0 &&
+                          memcmp(marker.arena.base, marker.arena.base + 1, ARENA_BYTES - 1) == 0,
+                      "not empty");
         ck_assert_int_eq(attend_in(&marker, &MARKED, 1, marks), FC_OK);
-        memset(marker.base, MARK, ARENA_BYTES);
+        memset(marker.arena.base, MARK, ARENA_BYTES);
         close_arena(&marker);
         fc_status status = attend_in(&other, &SHAPES[i], i, zeros);
         ck_assert_msg(status == SHAPES[i].status, "%s: %s", SHAPES[i].name, fc_status_name(status));

@@ -47,6 +47,24 @@ void local_bench_close(local_bench *b)
     service_bench_close(&b->service);
 }
 
+fc_wire_request local_bench_attend_across(uint64_t id, const uint64_t arenas[PACKET_ARENA_PLACES])
+{
+    fc_wire_request request = service_bench_request(id);
+    fc_wire_attend *a = &request.attend;
+    fc_wire_place *places[PACKET_ARENA_PLACES];
+    packet_arena_places(a, places);
+    a->wants_lse = true;
+    a->q.data = a->k.data = a->v.data = NULL;
+    for (uint64_t i = 0; i < PACKET_ARENA_PLACES; i++)
+        *places[i] = (fc_wire_place){true, arenas[i], i * 1024};
+    return request;
+}
+
+fc_wire_request local_bench_attend_in(uint64_t id, uint64_t arena)
+{
+    return local_bench_attend_across(id, (const uint64_t[PACKET_ARENA_PLACES]){arena, arena, arena, arena, arena});
+}
+
 uint64_t local_bench_stat(local_bench *b, fc_stat stat)
 {
     return fc_stats_get(fc_service_stats(b->service.service), stat);

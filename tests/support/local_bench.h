@@ -5,6 +5,7 @@
 #define FC_TESTS_LOCAL_BENCH_H
 
 #include "daemon/local.h"
+#include "tests/support/packet_arena.h"
 #include "tests/support/service_bench.h"
 
 enum { LOCAL_BENCH_ARENA_BYTES = 1 << 20, LOCAL_BENCH_PEER_BYTES = 1 << 18 };
@@ -28,6 +29,11 @@ void local_bench_open_with(local_bench *b, const local_bench_options *options);
 
 /* Lets go what the engine holds and ends everything; the folder must be empty then. */
 void local_bench_close(local_bench *b);
+
+/* An attend as service_bench_request() has it: of q, k, v, out, lse the i-th lies at i * 1024 of arenas[i]; or all of
+ * them in that one. */
+fc_wire_request local_bench_attend_across(uint64_t id, const uint64_t arenas[PACKET_ARENA_PLACES]);
+fc_wire_request local_bench_attend_in(uint64_t id, uint64_t arena);
 
 uint64_t local_bench_stat(local_bench *b, fc_stat stat);
 void local_bench_await_stat(local_bench *b, fc_stat stat, uint64_t value);

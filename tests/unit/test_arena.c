@@ -30,60 +30,14 @@ int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 
 enum { TENSOR_BYTES = 4 * SERVICE_BENCH_ELEMENTS, PAGES_16 = 16 * 4096 };
 
-typedef struct mapped {
-    uint64_t id;
-    size_t size_bytes;
-    uint8_t *base;
-    int fd;
-} mapped;
+static packet_arena make_arena(packet_peer *peer, uint64_t size_bytes)
+{
+    return packet_arena_make(peer, FC_ARENA_HOST, size_bytes);
+}
 
 static void ask_for_arena(packet_peer *peer, uint64_t id, uint64_t size_bytes)
 {
-    fc_wire_request create = {.id = id, .op = FC_OP_ARENA_CREATE, .arena_bytes = size_bytes};
-    ck_assert(packet_peer_send(peer, &create));
-}
-
-static mapped make_arena(packet_peer *peer, uint64_t size_bytes)
-{
-    fc_wire_reply reply;
-    ask_for_arena(peer, 50, size_bytes);
-    ck_assert(packet_peer_receive(peer, &reply));
-    ck_assert_msg(reply.status == FC_OK, "%.*s", (int)reply.error.bytes, reply.error.text);
-    ck_assert_int_eq(reply.body, FC_BODY_ARENA);
-    ck_assert_int_ge(peer->descriptor, 0);
-    mapped m = {.id = reply.arena.id, .size_bytes = reply.arena.bytes, .fd = peer->descriptor};
-    peer->descriptor = -1;
-    m.base = mmap(NULL, m.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
-    ck_assert_ptr_ne(m.base, MAP_FAILED);
-    return m;
-}
-
-static void unmap(mapped *m)
-{
-    munmap(m->base, m->size_bytes);
-    close(m->fd);
-}
-
-static void give_back(packet_peer *peer, uint64_t arena, fc_status status)
-{
-    fc_wire_request destroy = {.id = 51, .op = FC_OP_ARENA_DESTROY, .arena = arena};
-    ck_assert(packet_peer_send(peer, &destroy));
-    packet_peer_expect(peer, 51, status, NULL);
-}
-
-/* q, k, v, out and lse at offsets 0, 1024, 2048, 3072 and 4096. */
-static fc_wire_request attend_in(uint64_t id, uint64_t arena)
-{
-    fc_wire_request request = service_bench_request(id);
-    fc_wire_tensor *tensors[] = {&request.attend.q, &request.attend.k, &request.attend.v};
-    for (uint64_t i = 0; i < 3; i++) {
-        tensors[i]->data = NULL;
-        tensors[i]->place = (fc_wire_place){true, arena, i * 1024};
-    }
-    request.attend.wants_lse = true;
-    request.attend.out_at = (fc_wire_place){true, arena, 3 * 1024};
-    request.attend.lse_at = (fc_wire_place){true, arena, 4 * 1024};
-    return request;
+    packet_arena_ask(peer, id, FC_ARENA_HOST, size_bytes);
 }
 
 START_TEST(tensors_lie_where_the_request_says)
@@ -93,10 +47,10 @@ START_TEST(tensors_lie_where_the_request_says)
     fc_wire_reply reply;
     local_bench_open(&b);
     packet_peer_open(&peer, b.side_path);
-    mapped m = make_arena(&peer, 5000);
+    packet_arena m = make_arena(&peer, 5000);
     ck_assert_uint_eq(m.size_bytes, 8192);
     ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENA_BYTES), 8192);
-    fc_wire_request request = attend_in(1, m.id);
+    fc_wire_request request = local_bench_attend_in(1, m.id);
     ck_assert(packet_peer_send(&peer, &request));
     ck_assert(packet_peer_receive(&peer, &reply));
     ck_assert_msg(reply.status == FC_OK, "%.*s", (int)reply.error.bytes, reply.error.text);
@@ -109,7 +63,7 @@ START_TEST(tensors_lie_where_the_request_says)
     float lse;
     memcpy(&lse, m.base + 4 * 1024, sizeof lse);
     ck_assert_float_eq(lse, 1);
-    unmap(&m);
+    packet_arena_drop(&m);
     packet_peer_close(&peer);
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
     ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENA_BYTES), 0);
@@ -124,7 +78,7 @@ START_TEST(arenas_are_registered_with_the_engine)
     static const fc_status OUTCOMES[] = {FC_OK, FC_NO_MEMORY, FC_OK};
     local_bench b;
     packet_peer peer;
-    mapped m[3];
+    packet_arena m[3];
     local_bench_open(&b);
     packet_peer_open(&peer, b.side_path);
     for (uint32_t i = 0, registered = 0; i < 3; i++) {
@@ -132,21 +86,21 @@ START_TEST(arenas_are_registered_with_the_engine)
         m[i] = make_arena(&peer, PAGES_16);
         registered += OUTCOMES[i] == FC_OK;
         ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), registered);
-        fc_wire_request request = attend_in(1, m[i].id);
+        fc_wire_request request = local_bench_attend_in(1, m[i].id);
         ck_assert(packet_peer_send(&peer, &request));
         packet_peer_expect(&peer, 1, FC_OK, NULL);
         ck_assert_uint_eq(m[i].base[3 * 1024], FAKE_ENGINE_FILL);
     }
     ck_assert_uint_eq(local_bench_stat(&b, FC_COUNT_ARENAS_UNREGISTERED), 1);
-    give_back(&peer, m[0].id, FC_OK);
-    give_back(&peer, m[1].id, FC_OK);
+    packet_arena_give_back(&peer, m[0].id, FC_OK);
+    packet_arena_give_back(&peer, m[1].id, FC_OK);
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 1);
     ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), 1);
     packet_peer_close(&peer);
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
     ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), 0);
     for (int i = 0; i < 3; i++)
-        unmap(&m[i]);
+        packet_arena_drop(&m[i]);
     local_bench_close(&b);
 }
 END_TEST
@@ -158,17 +112,17 @@ START_TEST(an_arena_cannot_be_resized_and_may_be_scribbled_on)
     local_bench_open(&b);
     fake_engine_hold(&b.service.engine);
     packet_peer_open(&peer, b.side_path);
-    mapped m = make_arena(&peer, PAGES_16);
+    packet_arena m = make_arena(&peer, PAGES_16);
     ck_assert_int_ne(ftruncate(m.fd, 0), 0);
     ck_assert_int_eq(errno, EPERM);
     ck_assert_int_ne(ftruncate(m.fd, 2 * PAGES_16), 0);
     ck_assert_int_ne(fcntl(m.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
-    fc_wire_request request = attend_in(1, m.id);
+    fc_wire_request request = local_bench_attend_in(1, m.id);
     ck_assert(packet_peer_send(&peer, &request));
     fake_engine_await_launches(&b.service.engine, 1);
     ck_assert_int_eq(fallocate(m.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGES_16), 0);
     memset(m.base, 0xff, PAGES_16 / 2);
-    unmap(&m); /* the daemon's mapping is its own */
+    packet_arena_drop(&m); /* the daemon's mapping is its own */
     fake_engine_release_all(&b.service.engine);
     packet_peer_expect(&peer, 1, FC_OK, NULL);
     packet_peer_close(&peer);
@@ -211,13 +165,13 @@ START_TEST(a_wrong_place_is_refused_by_name)
     local_bench_open(&b);
     packet_peer_open(&peer, b.side_path);
     packet_peer_open(&other, b.side_path);
-    mapped mine = make_arena(&peer, 8192), foreign = make_arena(&other, 8192);
+    packet_arena mine = make_arena(&peer, 8192), foreign = make_arena(&other, 8192);
     for (size_t i = 0; i < sizeof WRONG / sizeof WRONG[0]; i++) {
         const wrong_place *row = &WRONG[i];
-        fc_wire_request request = attend_in(i, mine.id);
-        fc_wire_place *places[] = {&request.attend.q.place, &request.attend.k.place, &request.attend.v.place,
-                                   &request.attend.out_at, &request.attend.lse_at};
+        fc_wire_request request = local_bench_attend_in(i, mine.id);
+        fc_wire_place *places[PACKET_ARENA_PLACES];
         const uint64_t arenas[] = {mine.id, foreign.id, 999};
+        packet_arena_places(&request.attend, places);
         *places[row->piece] = row->place;
         places[row->piece]->arena = arenas[row->place.arena];
         if (!row->place.is_set && row->piece < 3)
@@ -225,14 +179,14 @@ START_TEST(a_wrong_place_is_refused_by_name)
         ck_assert(packet_peer_send(&peer, &request));
         packet_peer_expect(&peer, i, row->status, row->error);
     }
-    give_back(&peer, foreign.id, FC_INVALID_ARGUMENT);
-    give_back(&peer, mine.id, FC_OK);
-    fc_wire_request stale = attend_in(70, mine.id);
+    packet_arena_give_back(&peer, foreign.id, FC_INVALID_ARGUMENT);
+    packet_arena_give_back(&peer, mine.id, FC_OK);
+    fc_wire_request stale = local_bench_attend_in(70, mine.id);
     ck_assert(packet_peer_send(&peer, &stale));
     packet_peer_expect(&peer, 70, FC_INVALID_ARGUMENT, "q.arena");
-    give_back(&peer, mine.id, FC_INVALID_ARGUMENT);
-    unmap(&mine);
-    unmap(&foreign);
+    packet_arena_give_back(&peer, mine.id, FC_INVALID_ARGUMENT);
+    packet_arena_drop(&mine);
+    packet_arena_drop(&foreign);
     packet_peer_close(&peer);
     packet_peer_close(&other);
     local_bench_close(&b);
@@ -247,15 +201,15 @@ START_TEST(what_runs_keeps_its_memory)
     local_bench_open(&b);
     fake_engine_hold(&b.service.engine);
     packet_peer_open(&peer, b.side_path);
-    mapped m = make_arena(&peer, PAGES_16);
-    fc_wire_request request = attend_in(1, m.id);
+    packet_arena m = make_arena(&peer, PAGES_16);
+    fc_wire_request request = local_bench_attend_in(1, m.id);
     ck_assert(packet_peer_send(&peer, &request));
     fake_engine_await_launches(&b.service.engine, 1);
     request.id = 2;
     ck_assert(packet_peer_send(&peer, &request)); /* waits */
     local_bench_await_stat(&b, FC_GAUGE_QUEUED, 1);
     if (_i == 0) {
-        give_back(&peer, m.id, FC_OK);
+        packet_arena_give_back(&peer, m.id, FC_OK);
     } else {
         packet_peer_close(&peer);
         local_bench_await_stat(&b, FC_COUNT_DROPPED, 1);
@@ -269,7 +223,7 @@ START_TEST(what_runs_keeps_its_memory)
     }
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
     ck_assert_uint_eq(m.base[3 * 1024], 0); /* and what was in it went with it */
-    unmap(&m);
+    packet_arena_drop(&m);
     local_bench_close(&b);
 }
 END_TEST
@@ -288,8 +242,8 @@ START_TEST(quotas_hold_until_the_memory_is_free)
     ask_for_arena(&peers[0], 1, LOCAL_BENCH_PEER_BYTES + 1);
     packet_peer_expect(&peers[0], 1, FC_TOO_LARGE, "arena_bytes_per_peer is 262144");
     for (int i = 0; i < 4; i++) {
-        mapped m = make_arena(&peers[i], LOCAL_BENCH_PEER_BYTES);
-        unmap(&m);
+        packet_arena m = make_arena(&peers[i], LOCAL_BENCH_PEER_BYTES);
+        packet_arena_drop(&m);
     }
     ask_for_arena(&peers[0], 1, 1);
     packet_peer_expect(&peers[0], 1, FC_TOO_LARGE, "arena_bytes_per_peer");
@@ -297,15 +251,15 @@ START_TEST(quotas_hold_until_the_memory_is_free)
     packet_peer_expect(&peers[4], 1, FC_TOO_LARGE, "arena_bytes is 1048576");
     packet_peer_close(&peers[0]);
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 3);
-    mapped m = make_arena(&peers[4], LOCAL_BENCH_PEER_BYTES);
+    packet_arena m = make_arena(&peers[4], LOCAL_BENCH_PEER_BYTES);
     for (int i = 0; i < 20; i++) { /* given back and asked for again in one breath */
         uint64_t id = m.id;
-        unmap(&m);
-        give_back(&peers[4], id, FC_OK);
+        packet_arena_drop(&m);
+        packet_arena_give_back(&peers[4], id, FC_OK);
         m = make_arena(&peers[4], LOCAL_BENCH_PEER_BYTES);
         ck_assert_uint_ne(m.id, id);
     }
-    unmap(&m);
+    packet_arena_drop(&m);
     for (int i = 1; i < 5; i++)
         packet_peer_close(&peers[i]);
     local_bench_await_stat(&b, FC_GAUGE_ARENA_BYTES, 0);
@@ -320,8 +274,8 @@ START_TEST(a_peer_has_so_many_and_no_more)
     local_bench_open(&b);
     packet_peer_open(&peer, b.side_path);
     for (uint64_t i = 0; i < 64; i++) {
-        mapped m = make_arena(&peer, 1);
-        unmap(&m);
+        packet_arena m = make_arena(&peer, 1);
+        packet_arena_drop(&m);
     }
     ask_for_arena(&peer, 1, 1);
     packet_peer_expect(&peer, 1, FC_TOO_LARGE, "has 64 arenas");
@@ -335,18 +289,8 @@ END_TEST
 START_TEST(askers_that_leave_leave_nothing)
 {
     local_bench b;
-    packet_peer peer;
     local_bench_open(&b);
-    for (int i = 0; i < 300; i++) {
-        packet_peer_open(&peer, b.side_path);
-        for (uint64_t k = 0; k < 5; k++)
-            ask_for_arena(&peer, k, 40000);
-        if (i % 2 == 0) {
-            fc_wire_reply reply;
-            ck_assert(packet_peer_receive(&peer, &reply));
-        }
-        packet_peer_close(&peer);
-    }
+    packet_arena_ask_and_leave(b.side_path, FC_ARENA_HOST, 300);
     local_bench_await_stat(&b, FC_GAUGE_LOCAL, 0);
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
     ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_ARENA_BYTES), 0);
@@ -362,7 +306,7 @@ START_TEST(elsewhere_there_are_none)
     service_bench_expect(&b, 1, FC_UNSUPPORTED);
     service_bench_send_op(&b, 2, FC_OP_ARENA_DESTROY, 0, 7);
     service_bench_expect(&b, 2, FC_UNSUPPORTED);
-    fc_wire_request request = attend_in(3, 1);
+    fc_wire_request request = local_bench_attend_in(3, 1);
     reply_box_send(&b.boxes[3], &request, NULL, 7);
     service_bench_expect(&b, 3, FC_UNSUPPORTED);
     service_bench_close(&b);
@@ -397,9 +341,9 @@ START_TEST(descriptors_do_not_pile_up)
     int first = dup(0);
     close(first);
     for (int i = 0; i < 200; i++) {
-        mapped m = make_arena(&peer, 4096);
-        unmap(&m);
-        give_back(&peer, m.id, FC_OK);
+        packet_arena m = make_arena(&peer, 4096);
+        packet_arena_drop(&m);
+        packet_arena_give_back(&peer, m.id, FC_OK);
     }
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
     int last = dup(0);

@@ -189,6 +189,7 @@ void fc_e2e_place(fc_e2e_daemon *out_daemon)
     snprintf(out_daemon->dir, sizeof out_daemon->dir, "%s/daemon-XXXXXX", root);
     ck_assert_msg(mkdtemp(out_daemon->dir) != NULL, "mkdtemp: %s", strerror(errno));
     snprintf(out_daemon->ipc_path, sizeof out_daemon->ipc_path, "%.100s/d.sock", out_daemon->dir);
+    snprintf(out_daemon->side_path, sizeof out_daemon->side_path, "%.120s.local", out_daemon->ipc_path);
     snprintf(out_daemon->ipc_url, sizeof out_daemon->ipc_url, "ipc://%.120s", out_daemon->ipc_path);
     snprintf(out_daemon->log_path, sizeof out_daemon->log_path, "%.100s/log", out_daemon->dir);
     out_daemon->tcp_port = free_port();

@@ -28,8 +28,9 @@ typedef struct fc_e2e_daemon {
     int pid_fd, notify_fd;
     char dir[FC_E2E_PATH_BYTES];
     char ipc_path[FC_E2E_PATH_BYTES];
-    char ipc_url[FC_E2E_PATH_BYTES]; /* always listened on */
-    char tcp_url[FC_E2E_PATH_BYTES]; /* likewise */
+    char side_path[FC_E2E_PATH_BYTES]; /* the local channel's socket, beside ipc_path */
+    char ipc_url[FC_E2E_PATH_BYTES];   /* always listened on */
+    char tcp_url[FC_E2E_PATH_BYTES];   /* likewise */
     uint16_t tcp_port;
     char log_path[FC_E2E_PATH_BYTES]; /* standard error */
 } fc_e2e_daemon;

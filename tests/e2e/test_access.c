@@ -110,14 +110,12 @@ END_TEST
 
 START_TEST(sockets_belong_to_whom_they_should)
 {
-    char path[FC_E2E_PATH_BYTES + 8];
     struct stat info;
     fc_e2e_daemon daemon;
     if (geteuid() != 0)
         return; /* giving away takes rights */
     fc_e2e_start(&daemon, (const char *const[]){"--socket-owner", "4242", "--socket-group", "4343", NULL});
-    snprintf(path, sizeof path, "%s.local", daemon.ipc_path);
-    const char *const paths[] = {daemon.ipc_path, path};
+    const char *const paths[] = {daemon.ipc_path, daemon.side_path};
     for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(stat(paths[i], &info), 0);
         ck_assert_uint_eq(info.st_uid, 4242);

@@ -3,20 +3,14 @@
  */
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
-#include "tests/support/child.h"
+#include "tests/e2e/side.h"
 #include "tests/support/packet_arena.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static fc_e2e_daemon daemon_under_test;
-static char side_path[FC_E2E_PATH_BYTES];
 
 static const fc_job_spec SPECS[] = {
     {.name = "f32",
@@ -73,7 +67,6 @@ enum { SPEC_COUNT = sizeof SPECS / sizeof SPECS[0] };
 static void set_up(void)
 {
     fc_e2e_start(&daemon_under_test, NULL);
-    snprintf(side_path, sizeof side_path, "%.140s.local", daemon_under_test.ipc_path);
 }
 
 static void tear_down(void)
@@ -237,11 +230,11 @@ START_TEST(an_arena_is_refused_where_there_can_be_none)
 END_TEST
 
 /* Lives on arenas and staging alike, until it is killed. */
-static void be_a_victim(void)
+static void be_a_victim(unsigned number)
 {
     fc_job jobs[3];
     flashcore_client *client = open_client();
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)number;
     for (int i = 0; i < 3; i++)
         fc_job_make(&SPECS[i], &jobs[i]);
     for (int round = 0;; round++) {
@@ -252,40 +245,10 @@ static void be_a_victim(void)
     }
 }
 
-/* Over bare sockets: a process that has threads is not to be forked. */
-static void await_between(const char *name, double low, double high)
-{
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
-    for (double value = -1; value < low || value > high;) {
-        ck_assert_msg(fc_e2e_now_us() < end_us, "%s is %g, not %g to %g", name, value, low, high);
-        value = packet_peer_counter(side_path, name);
-    }
-}
-
 START_TEST(owners_killed_at_any_moment_leave_nothing)
 {
-    enum { ROUNDS = 12, VICTIMS = 2 };
-    for (int round = 0; round < ROUNDS; round++) {
-        pid_t pids[VICTIMS];
-        double made = packet_peer_counter(side_path, "arenas_made");
-        for (int i = 0; i < VICTIMS; i++) {
-            pids[i] = fork();
-            ck_assert_int_ge(pids[i], 0);
-            if (pids[i] == 0) {
-                fc_child_leave_check();
-                be_a_victim();
-            }
-        }
-        await_between("arenas_made", made + 1 + round % 5, 1e9);
-        for (int i = 0; i < VICTIMS; i++) {
-            kill(pids[i], SIGKILL);
-            waitpid(pids[i], NULL, 0);
-        }
-        await_between("arenas", 0, 0);
-        ck_assert(packet_peer_counter(side_path, "arena_bytes") == 0);
-    }
-    await_between("local", 1, 1); /* who asks */
-    await_between("running", 0, 0);
+    fc_side_kill_owners(&daemon_under_test, be_a_victim, "arenas", "arena_bytes");
+    fc_side_await(&daemon_under_test, "local", 1, 1); /* who asks */
     fc_job_expect_service(daemon_under_test.ipc_url);
 }
 END_TEST
@@ -300,7 +263,7 @@ START_TEST(an_owner_harms_only_itself)
     flashcore_client *other = open_client();
     warm_up(other);
     fc_job_make(&SPECS[0], &job);
-    packet_peer_open(&peer, side_path);
+    packet_peer_open(&peer, daemon_under_test.side_path);
     packet_arena arena = packet_arena_make(&peer, FC_ARENA_HOST, BYTES);
     fc_wire_request attend = {.op = FC_OP_ATTEND};
     attend.attend.q = (fc_wire_tensor){.dtype = FC_F16, .rank = 4, .shape = {1, 8, 128, 64}};

@@ -4,20 +4,14 @@
 #include "client/flashcore_cuda.h"
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
+#include "tests/e2e/side.h"
 #include "tests/fake/driver/fake_driver.h"
-#include "tests/support/child.h"
-#include "tests/support/packet_peer.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static fc_e2e_daemon daemon_under_test;
-static char side_path[FC_E2E_PATH_BYTES];
 
 static const fc_job_spec SPECS[] = {
     {.name = "f16",
@@ -56,7 +50,6 @@ enum { SPEC_COUNT = sizeof SPECS / sizeof SPECS[0], ARENA_BYTES = 1 << 20 };
 static void set_up(void)
 {
     fc_e2e_start(&daemon_under_test, NULL);
-    snprintf(side_path, sizeof side_path, "%.140s.local", daemon_under_test.ipc_path);
 }
 
 static void tear_down(void)
@@ -219,11 +212,11 @@ START_TEST(past_a_quota_is_too_large)
 END_TEST
 
 /* Lives on device arenas, until it is killed. */
-static void be_a_victim(void)
+static void be_a_victim(unsigned number)
 {
     fc_job jobs[2];
     flashcore_client *client = open_client();
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)number;
     for (int i = 0; i < 2; i++)
         fc_job_make(&SPECS[i], &jobs[i]);
     for (int round = 0;; round++) {
@@ -234,39 +227,9 @@ static void be_a_victim(void)
     }
 }
 
-/* Over bare sockets: a process that has threads is not to be forked. */
-static void await_between(const char *name, double low, double high)
-{
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
-    for (double value = -1; value < low || value > high;) {
-        ck_assert_msg(fc_e2e_now_us() < end_us, "%s is %g, not %g to %g", name, value, low, high);
-        value = packet_peer_counter(side_path, name);
-    }
-}
-
 START_TEST(owners_killed_at_any_moment_leave_nothing)
 {
-    enum { ROUNDS = 12, VICTIMS = 2 };
-    for (int round = 0; round < ROUNDS; round++) {
-        pid_t pids[VICTIMS];
-        double made = packet_peer_counter(side_path, "arenas_made");
-        for (int i = 0; i < VICTIMS; i++) {
-            pids[i] = fork();
-            ck_assert_int_ge(pids[i], 0);
-            if (pids[i] == 0) {
-                fc_child_leave_check();
-                be_a_victim();
-            }
-        }
-        await_between("arenas_made", made + 1 + round % 5, 1e9);
-        for (int i = 0; i < VICTIMS; i++) {
-            kill(pids[i], SIGKILL);
-            waitpid(pids[i], NULL, 0);
-        }
-        await_between("device_arenas", 0, 0);
-        ck_assert(packet_peer_counter(side_path, "device_arena_bytes") == 0);
-    }
-    await_between("running", 0, 0);
+    fc_side_kill_owners(&daemon_under_test, be_a_victim, "device_arenas", "device_arena_bytes");
     fc_job_expect_service(daemon_under_test.ipc_url);
 }
 END_TEST
@@ -285,8 +248,8 @@ START_TEST(the_load_tester_takes_that_way)
     fc_e2e_run("bench_client", args, &run);
     ck_assert_msg(run.exit_code == 0, "%d: %s", run.exit_code, run.err);
     fc_e2e_run_free(&run);
-    ck_assert(packet_peer_counter(side_path, "requests_attend") > 0);
-    await_between("device_arenas", 0, 0);
+    ck_assert(fc_side_counter(&daemon_under_test, "requests_attend") > 0);
+    fc_side_await(&daemon_under_test, "device_arenas", 0, 0);
 }
 END_TEST
 

@@ -6,10 +6,8 @@
 #include "tests/support/packet_arena.h"
 #include "tests/support/sp_peer.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A finite number in every dtype. Four in a row are no text, and no number of a right answer to zeros. */
 enum { MARK = 0x5a, MARK_RUN = 4 };
@@ -283,16 +281,14 @@ static void check_arena(const shared *a, const shape *s)
 
 START_TEST(arenas_hold_nothing_of_others)
 {
-    char path[FC_E2E_PATH_BYTES + 8];
     fc_e2e_daemon daemon;
     shared marker, other;
     setenv("MALLOC_PERTURB_", PERTURB_MARK, 1);
     fc_e2e_start(&daemon, NULL);
-    snprintf(path, sizeof path, "%s.local", daemon.ipc_path);
-    open_arena(&other, path);
+    open_arena(&other, daemon.side_path);
     for (uint32_t i = 0; i < SHAPE_COUNT; i++) {
         /* The marked arena comes and goes, so that the next one has its memory. */
-        open_arena(&marker, path);
+        open_arena(&marker, daemon.side_path);
         ck_assert_msg(marker.arena.base[0] == 0 &&
                           memcmp(marker.arena.base, marker.arena.base + 1, ARENA_BYTES - 1) == 0,
                       "not empty");

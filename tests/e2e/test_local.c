@@ -4,7 +4,7 @@
 #include "tests/e2e/foreign.h"
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
-#include "tests/support/child.h"
+#include "tests/e2e/side.h"
 #include "tests/support/packet_peer.h"
 
 #include <fcntl.h>
@@ -12,23 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static fc_e2e_daemon daemon_under_test;
-static char side_path[FC_E2E_PATH_BYTES];
-
-static void place_side_path(void)
-{
-    snprintf(side_path, sizeof side_path, "%.140s.local", daemon_under_test.ipc_path);
-}
 
 static void set_up(void)
 {
     fc_e2e_start(&daemon_under_test, NULL);
-    place_side_path();
 }
 
 static void tear_down(void)
@@ -53,26 +44,24 @@ static bool hello_names(const char *url, const char *path)
 START_TEST(hello_names_it_where_it_can_be_reached)
 {
     struct stat stream, packets;
-    ck_assert(hello_names(daemon_under_test.ipc_url, side_path));
+    ck_assert(hello_names(daemon_under_test.ipc_url, daemon_under_test.side_path));
     ck_assert(hello_names(daemon_under_test.tcp_url, NULL));
     ck_assert_int_eq(stat(daemon_under_test.ipc_path, &stream), 0);
-    ck_assert_int_eq(stat(side_path, &packets), 0);
+    ck_assert_int_eq(stat(daemon_under_test.side_path, &packets), 0);
     ck_assert_uint_eq(stream.st_mode, packets.st_mode);
-    packet_peer_assert_ping(side_path);
+    packet_peer_assert_ping(daemon_under_test.side_path);
 }
 END_TEST
 
 static double counter(const char *name)
 {
-    return packet_peer_counter(side_path, name);
+    return fc_side_counter(&daemon_under_test, name);
 }
 
 /* The peer that asks is one itself. */
 static void await_alone(void)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
-    while (counter("local") > 1)
-        ck_assert_msg(fc_e2e_now_us() < end_us, "connections stay: %g", counter("local"));
+    fc_side_await(&daemon_under_test, "local", 0, 1);
 }
 
 static int daemon_descriptors(void)
@@ -95,7 +84,7 @@ static void misbehave(unsigned seed)
     size_t size_bytes = 0;
     fc_wire_request ping = {.id = 3, .op = FC_OP_PING};
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    packet_peer_open(&peer, side_path);
+    packet_peer_open(&peer, daemon_under_test.side_path);
     fc_codec_encode_request(&ping, NULL, bytes, sizeof bytes, &size_bytes);
     for (unsigned i = seed;; i++) {
         if (i % 7 == 0 && packet_peer_send_descriptors(peer.fd, bytes, size_bytes, null_fd, 100))
@@ -113,27 +102,16 @@ static void misbehave(unsigned seed)
 START_TEST(peers_killed_at_any_moment_leave_nothing)
 {
     enum { ROUNDS = 40, PEERS = 4 };
-    packet_peer_assert_ping(side_path);
+    packet_peer_assert_ping(daemon_under_test.side_path);
     await_alone();
     int before = daemon_descriptors();
     for (unsigned round = 0; round < ROUNDS; round++) {
         pid_t pids[PEERS];
-        for (unsigned i = 0; i < PEERS; i++) {
-            pids[i] = fork();
-            ck_assert_int_ge(pids[i], 0);
-            if (pids[i] == 0) {
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                fc_child_leave_check();
-                misbehave(round * PEERS + i);
-            }
-        }
+        fc_side_start_victims(misbehave, round * PEERS, pids, PEERS);
         double messages = counter("local_messages");
         while (counter("local_messages") < messages + 20 + 10 * (round % 4))
             continue;
-        for (unsigned i = 0; i < PEERS; i++) {
-            kill(pids[i], SIGKILL);
-            waitpid(pids[i], NULL, 0);
-        }
+        fc_side_kill_victims(pids, PEERS);
     }
     await_alone();
     ck_assert_int_le(daemon_descriptors(), before + 1);
@@ -163,7 +141,7 @@ START_TEST(many_connections_at_once)
     enum { COUNT = 300 };
     static packet_peer peers[COUNT];
     for (int i = 0; i < COUNT; i++)
-        packet_peer_open(&peers[i], side_path);
+        packet_peer_open(&peers[i], daemon_under_test.side_path);
     for (int i = 0; i < COUNT; i++)
         ck_assert(packet_peer_send_op(&peers[i], (uint64_t)i, FC_OP_PING));
     for (int i = 0; i < COUNT; i++)
@@ -178,7 +156,7 @@ START_TEST(coming_and_going_by_the_thousand)
 {
     for (int i = 0; i < 5000; i++) {
         packet_peer peer;
-        packet_peer_open(&peer, side_path);
+        packet_peer_open(&peer, daemon_under_test.side_path);
         if (i % 2 == 0)
             packet_peer_send_op(&peer, 1, FC_OP_PING);
         packet_peer_close(&peer);
@@ -192,18 +170,17 @@ START_TEST(a_killed_daemons_socket_is_taken_over)
     packet_peer peer;
     fc_wire_reply reply;
     fc_e2e_start(&daemon_under_test, NULL);
-    place_side_path();
-    packet_peer_open(&peer, side_path);
+    packet_peer_open(&peer, daemon_under_test.side_path);
     fc_e2e_kill(&daemon_under_test);
     ck_assert(!packet_peer_receive(&peer, &reply));
     packet_peer_close(&peer);
-    ck_assert_int_eq(access(side_path, F_OK), 0);
-    ck_assert(!packet_peer_try_open(&peer, side_path));
+    ck_assert_int_eq(access(daemon_under_test.side_path, F_OK), 0);
+    ck_assert(!packet_peer_try_open(&peer, daemon_under_test.side_path));
     fc_e2e_restart(&daemon_under_test, NULL);
-    packet_peer_assert_ping(side_path);
+    packet_peer_assert_ping(daemon_under_test.side_path);
     fc_e2e_signal(&daemon_under_test, SIGTERM);
     ck_assert_int_eq(fc_e2e_wait_exit(&daemon_under_test, FC_E2E_STOP_MS), 0);
-    ck_assert_int_ne(access(side_path, F_OK), 0);
+    ck_assert_int_ne(access(daemon_under_test.side_path, F_OK), 0);
     fc_e2e_forget(&daemon_under_test);
 }
 END_TEST
@@ -212,14 +189,13 @@ END_TEST
 START_TEST(without_it_the_daemon_serves_all_the_same)
 {
     fc_e2e_place(&daemon_under_test);
-    place_side_path();
-    fc_e2e_write_file(side_path, "", 0);
+    fc_e2e_write_file(daemon_under_test.side_path, "", 0);
     fc_e2e_launch(&daemon_under_test, NULL);
     fc_e2e_wait_notify(&daemon_under_test, "READY=1");
     fc_e2e_wait_log(&daemon_under_test, "local_unavailable", NULL);
     ck_assert(hello_names(daemon_under_test.ipc_url, NULL));
     fc_job_expect_service(daemon_under_test.ipc_url);
-    unlink(side_path);
+    unlink(daemon_under_test.side_path);
     fc_e2e_stop(&daemon_under_test);
 }
 END_TEST

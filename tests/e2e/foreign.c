@@ -377,7 +377,9 @@ int fc_raw_connect(const char *url)
                       : connect(fd, (struct sockaddr *)&remote, sizeof remote);
     if (code == 0)
         return fd;
+    int error = errno;
     close(fd);
+    errno = error;
     return -1;
 }
 

@@ -80,7 +80,7 @@ void fc_foreign_expect(fc_foreign *foreign, const char *name, const fc_bytes *re
 
 /* --- a bare socket ---------------------------------------------------------------------------------------------- */
 
-/* Connects to ipc://PATH or tcp://127.0.0.1:PORT. -1: refused. */
+/* Connects to ipc://PATH or tcp://127.0.0.1:PORT. -1: refused, errno says why. */
 int fc_raw_connect(const char *url);
 void fc_raw_send(int fd, const void *data, size_t size);
 

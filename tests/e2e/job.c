@@ -123,6 +123,41 @@ void fc_job_share(const fc_job *inputs, fc_job *out_job)
     make_outputs(out_job);
 }
 
+static size_t tensor_bytes(const flashcore_tensor *tensor)
+{
+    size_t bytes = tensor->dtype == FLASHCORE_F32 ? 4 : 2;
+    for (int i = 0; i < 4; i++)
+        bytes *= tensor->shape[i];
+    return bytes;
+}
+
+flashcore_request fc_job_moved(const fc_job *job, fc_job_put put, void *context)
+{
+    flashcore_request request = job->request;
+    flashcore_tensor *inputs[] = {&request.q, &request.k, &request.v};
+    for (int i = 0; i < 3; i++)
+        inputs[i]->data = put(context, i, inputs[i]->data, tensor_bytes(inputs[i]));
+    request.out = put(context, 3, request.out, job->out_bytes);
+    if (request.lse != NULL)
+        request.lse = put(context, 4, request.lse, job->lse_bytes);
+    return request;
+}
+
+static void *put_in_arena(void *arena, int piece, const void *from, size_t size)
+{
+    void *to = flashcore_arena_alloc(arena, size);
+    (void)piece;
+    ck_assert_ptr_nonnull(to);
+    if (size > 0)
+        memcpy(to, from, size);
+    return to;
+}
+
+flashcore_request fc_job_in_arena(const fc_job *job, flashcore_arena *arena)
+{
+    return fc_job_moved(job, put_in_arena, arena);
+}
+
 static void poison_block(uint8_t *block, size_t bytes)
 {
     memset(block, GUARD, GUARD_BYTES);

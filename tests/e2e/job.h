@@ -50,6 +50,14 @@ void fc_job_free(fc_job *job);
 /* Another run of the same request: outputs of its own, the inputs stay the first one's, which must live longer. */
 void fc_job_share(const fc_job *inputs, fc_job *out_job);
 
+/* The job's request with every tensor elsewhere. put() gives `size` bytes a place and copies what is at `from` there;
+ * piece: 0 to 4 for q, k, v, out, lse. What the request writes there is not the job's until it is copied back. */
+typedef void *(*fc_job_put)(void *context, int piece, const void *from, size_t size);
+flashcore_request fc_job_moved(const fc_job *job, fc_job_put put, void *context);
+
+/* Everything in that arena of host memory, or fails the test. */
+flashcore_request fc_job_in_arena(const fc_job *job, flashcore_arena *arena);
+
 /* Poisons the outputs again, for another run. */
 void fc_job_poison(fc_job *job);
 

@@ -99,34 +99,12 @@ static flashcore_arena *make_arena(flashcore_client *client, size_t size_bytes)
     return arena;
 }
 
-static size_t tensor_bytes(const flashcore_tensor *tensor)
-{
-    size_t bytes = tensor->dtype == FLASHCORE_F32 ? 4 : 2;
-    for (int i = 0; i < 4; i++)
-        bytes *= tensor->shape[i];
-    return bytes;
-}
-
-static void move(flashcore_arena *arena, flashcore_tensor *tensor)
-{
-    size_t bytes = tensor_bytes(tensor);
-    void *to = flashcore_arena_alloc(arena, bytes);
-    ck_assert_ptr_nonnull(to);
-    if (bytes > 0)
-        memcpy(to, tensor->data, bytes);
-    tensor->data = to;
-}
-
 /* Runs the job with everything in the arena, and brings its outputs home for the check. */
 static void attend_in_arena(flashcore_client *client, flashcore_arena *arena, fc_job *job)
 {
-    flashcore_request request = job->request;
+    fc_job_poison(job);
+    flashcore_request request = fc_job_in_arena(job, arena);
     flashcore_result result;
-    move(arena, &request.q);
-    move(arena, &request.k);
-    move(arena, &request.v);
-    request.out = flashcore_arena_alloc(arena, job->out_bytes);
-    request.lse = job->request.lse != NULL ? flashcore_arena_alloc(arena, job->lse_bytes) : NULL;
     ck_assert_msg(flashcore_attend(client, &request, &result) == FLASHCORE_OK, "%s: %s", job->spec.name, result.error);
     if (job->out_bytes > 0)
         memcpy(job->request.out, request.out, job->out_bytes);
@@ -310,7 +288,6 @@ START_TEST(arenas_of_a_dead_daemon_are_ordinary_memory)
     while (flashcore_ping(client, 0, NULL) != FLASHCORE_OK)
         continue;
     flashcore_arena_reset(arena);
-    fc_job_poison(&job);
     attend_in_arena(client, arena, &job);
     fc_job_poison(&job);
     fc_job_attend(client, &job, &result);

@@ -72,22 +72,15 @@ static flashcore_arena *make_arena(flashcore_client *client)
     return arena;
 }
 
-static size_t tensor_bytes(const flashcore_tensor *tensor)
-{
-    size_t bytes = tensor->dtype == FLASHCORE_F32 ? 4 : 2;
-    for (int i = 0; i < 4; i++)
-        bytes *= tensor->shape[i];
-    return bytes;
-}
-
 /* Where a job's five tensors are put: each in one of two arenas. */
 typedef struct where {
     flashcore_arena *device, *host;
     unsigned on_device; /* bit i: q, k, v, out, lse */
 } where;
 
-static void *put(const where *w, int piece, const void *from, size_t size_bytes)
+static void *put(void *context, int piece, const void *from, size_t size_bytes)
 {
+    const where *w = context;
     bool is_device = (w->on_device >> piece & 1) != 0;
     void *to = flashcore_arena_alloc(is_device ? w->device : w->host, size_bytes);
     ck_assert_ptr_nonnull(to);
@@ -106,23 +99,12 @@ static void fetch(const where *w, int piece, void *to, const void *from, size_t 
         memcpy(to, from, size_bytes);
 }
 
-static flashcore_request request_there(const where *w, const fc_job *job)
-{
-    flashcore_request request = job->request;
-    flashcore_tensor *inputs[] = {&request.q, &request.k, &request.v};
-    for (int i = 0; i < 3; i++)
-        inputs[i]->data = put(w, i, inputs[i]->data, tensor_bytes(inputs[i]));
-    request.out = put(w, 3, job->request.out, job->out_bytes);
-    if (request.lse != NULL)
-        request.lse = put(w, 4, job->request.lse, job->lse_bytes);
-    return request;
-}
-
 /* Runs the job there, and brings its outputs home for the check. */
-static void attend_there(flashcore_client *client, const where *w, fc_job *job)
+static void attend_there(flashcore_client *client, where *w, fc_job *job)
 {
     flashcore_result result;
-    flashcore_request request = request_there(w, job);
+    fc_job_poison(job);
+    flashcore_request request = fc_job_moved(job, put, w);
     ck_assert_msg(flashcore_attend(client, &request, &result) == FLASHCORE_OK, "%s: %s", job->spec.name, result.error);
     fetch(w, 3, job->request.out, request.out, job->out_bytes);
     if (request.lse != NULL)
@@ -141,7 +123,6 @@ START_TEST(the_same_answer_wherever_it_lies)
     fc_job_attend(client, &in_message, NULL);
     double copied = fc_job_counter(client, "bytes_in");
     for (w.on_device = 1; w.on_device < 32; w.on_device++) {
-        fc_job_poison(&there);
         attend_there(client, &w, &there);
         ck_assert(fc_job_same_answer(&in_message, &there));
         flashcore_arena_reset(w.device);
@@ -164,7 +145,7 @@ START_TEST(what_nobody_could_copy_is_refused)
     flashcore_client *client = open_client(), *other = open_client();
     where w = {.device = make_arena(client), .on_device = 31};
     fc_job_make(&SPECS[0], &job);
-    flashcore_request right = request_there(&w, &job), request = right;
+    flashcore_request right = fc_job_moved(&job, put, &w), request = right;
     request.k.data = job.request.k.data;
     ck_assert_int_eq(flashcore_attend(client, &request, &result), FLASHCORE_INVALID_ARGUMENT);
     ck_assert_msg(strncmp(result.error, "k: with a tensor in a device arena", 34) == 0, "%s", result.error);
@@ -262,7 +243,7 @@ START_TEST(with_the_daemon_goes_the_arena)
     flashcore_client *client = open_client();
     where w = {.device = make_arena(client), .on_device = 31};
     fc_job_make(&SPECS[0], &job);
-    flashcore_request request = request_there(&w, &job);
+    flashcore_request request = fc_job_moved(&job, put, &w);
     ck_assert_int_eq(flashcore_attend(client, &request, &result), FLASHCORE_OK);
     fc_e2e_kill(&daemon_under_test);
     fc_e2e_restart(&daemon_under_test, NULL);

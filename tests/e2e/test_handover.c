@@ -130,15 +130,7 @@ START_TEST(arenas_are_left_behind)
     fc_job_make(&spec, &job);
     fc_job_attend(client, &job, NULL);
     ck_assert_int_eq(flashcore_arena_create(client, 0, 1 << 20, &arena), FLASHCORE_OK);
-    flashcore_request request = job.request;
-    flashcore_tensor *tensors[] = {&request.q, &request.k, &request.v};
-    for (int i = 0; i < 3; i++) {
-        size_t bytes = 2 * 2 * 64 * 64; /* f16 */
-        void *copy = flashcore_arena_alloc(arena, bytes);
-        memcpy(copy, tensors[i]->data, bytes);
-        tensors[i]->data = copy;
-    }
-    request.out = flashcore_arena_alloc(arena, job.out_bytes);
+    flashcore_request request = fc_job_in_arena(&job, arena);
     for (int i = 0; i < CALLS; i++) {
         flashcore_result result;
         memset(request.out, 0xa5, job.out_bytes);

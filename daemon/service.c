@@ -4,6 +4,7 @@
 #include "daemon/admission.h"
 #include "daemon/clock.h"
 #include "daemon/dispatch.h"
+#include "daemon/hello.h"
 #include "daemon/lane.h"
 #include "daemon/log.h"
 #include "daemon/refusals.h"
@@ -21,9 +22,6 @@
 /* When to ask again for an arena: by then many a one is made or freed. */
 #define ARENA_RETRY_US 20000
 #define REFUSALS_LOGGED_PER_S 1
-
-static const char *const FEATURES[] = {"inline",  "gqa",      "lse",    "kv_len", "window",
-                                       "softcap", "deadline", "cancel", "stats"};
 
 struct fc_service {
     fc_service_config config; /* tunables and all as created */
@@ -95,15 +93,10 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
     fc_reply_message(service->dispatch, request, &reply);
 }
 
-static bool has_device_arenas(const fc_service *service)
-{
-    return service->config.device_arena_bytes != 0 && service->info.memory_granule_bytes != 0;
-}
-
 static fc_status create_arenas(fc_service *service)
 {
     const fc_service_config *config = &service->config;
-    bool has_device = has_device_arenas(service);
+    bool has_device = fc_hello_has_device_arenas(&service->config, &service->info);
     fc_arena_store_config store = {.total_count = FC_ARENAS_MAX, .ops = config->ops, .engine = config->engine};
     store.quotas[FC_ARENA_HOST] = (fc_arena_quota){.total_bytes = config->arena_bytes,
                                                    .why = "arena-bytes is 0",
@@ -150,7 +143,7 @@ static void state_limits(fc_service *service, const fc_dispatch_limits *limits)
     fc_stats_set(&service->stats, FC_GAUGE_QUEUE_LIMIT_BYTES, limits->queue_bytes);
     fc_stats_set(&service->stats, FC_GAUGE_ARENA_LIMIT_BYTES, service->config.arena_bytes);
     fc_stats_set(&service->stats, FC_GAUGE_DEVICE_ARENA_LIMIT_BYTES,
-                 has_device_arenas(service) ? service->config.device_arena_bytes : 0);
+                 fc_hello_has_device_arenas(&service->config, &service->info) ? service->config.device_arena_bytes : 0);
 }
 
 static fc_status start_lanes(fc_service *service, uint32_t count, fc_reason *out_reason)
@@ -317,51 +310,14 @@ fc_stats *fc_service_stats(fc_service *service)
 
 /* --- operations --------------------------------------------------------------------------------------------------- */
 
-static void describe(fc_service *service, fc_wire_hello *out_hello)
-{
-    *out_hello = (fc_wire_hello){
-        .server = fc_wire_text_make("flashcored"),
-        .version = fc_wire_text_make(FC_VERSION),
-        .device = fc_wire_text_make(service->info.device_name),
-    };
-    fc_kernel default_kernel = (fc_kernel)atomic_load(&service->default_kernel);
-    if (default_kernel == FC_KERNEL_AUTO)
-        default_kernel = service->info.default_kernel;
-    out_hello->default_kernel = fc_wire_text_make(fc_kernel_name(default_kernel));
-    for (int i = 0; i < FC_KERNEL_COUNT && out_hello->kernel_count < FC_NAME_LIST_MAX; i++) {
-        if (service->info.has_kernel[i])
-            out_hello->kernels[out_hello->kernel_count++] = fc_wire_text_make(fc_kernel_name((fc_kernel)i));
-    }
-    for (size_t i = 0; i < sizeof FEATURES / sizeof FEATURES[0]; i++)
-        out_hello->features[out_hello->feature_count++] = fc_wire_text_make(FEATURES[i]);
-    if (service->config.arena_bytes != 0)
-        out_hello->features[out_hello->feature_count++] = fc_wire_text_make("arena");
-    if (has_device_arenas(service))
-        out_hello->features[out_hello->feature_count++] = fc_wire_text_make("device_arena");
-    pthread_mutex_lock(&service->tunables_lock);
-    out_hello->limits = (fc_wire_limits){
-        .message_bytes = service->config.message_bytes,
-        .tensor_bytes = service->config.tensor_bytes,
-        .tokens = service->config.tokens,
-        .head_dim = service->config.head_dim,
-        .batch_entries = service->config.engine_config.lane_segments,
-        .queue_requests = service->config.tunables.queue_requests,
-        .queue_bytes = service->config.tunables.queue_bytes,
-        .inflight_per_peer = service->config.tunables.inflight_per_peer,
-        .arena_bytes = service->config.arena_bytes,
-        .arena_bytes_per_peer = service->config.arena_bytes_per_peer,
-        .device_arena_bytes = has_device_arenas(service) ? service->config.device_arena_bytes : 0,
-        .device_arena_bytes_per_peer = service->config.device_arena_bytes_per_peer,
-    };
-    pthread_mutex_unlock(&service->tunables_lock);
-}
-
 static void answer_hello(fc_service *service, fc_request *request)
 {
     fc_wire_reply reply;
     fc_wire_reply_init(&reply, FC_OK);
     reply.body = FC_BODY_HELLO;
-    describe(service, &reply.hello);
+    pthread_mutex_lock(&service->tunables_lock);
+    fc_hello_describe(&service->config, &service->info, &reply.hello);
+    pthread_mutex_unlock(&service->tunables_lock);
     const char *local = request->sink->side_socket != NULL ? request->sink->side_socket(request) : NULL;
     if (local != NULL)
         reply.hello.local = fc_wire_text_make(local);

@@ -8,6 +8,15 @@
  *
  * For programs that only open the shared object (the daemon), the environment variable FAKE_CUDA says the same as calls
  * before the first use would:  FAKE_CUDA="fail=12 error=700 sticky=1 devices=1 capability=75 driver=13000 pending=3"
+ *
+ * FAKE_CUDA_ORDERS names a file that a test writes while they run. Of the calls it may name the next one carries it out
+ * and removes it:
+ *
+ *     copy 700       a copy put on a stream fails with that error, and so does everything from then on
+ *     launch 700     likewise a launch,
+ *     wait 700       a wait for a stream or an event,
+ *     register 700   the registration of memory
+ *     hang 0         a launch hangs, and what waits for its stream: until the same name with ".end" behind it exists
  */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H

@@ -26,6 +26,14 @@ void fake_count(long made);
 /* Likewise: from now on every call fails with that. */
 void fake_break(cudaError_t error);
 
+/* Likewise: an order of that name is carried out here, if there is one (FAKE_CUDA_ORDERS in fake_cuda.h). The error
+ * that every call fails with from now on; whether a launch is to hang, and whether hanging launches may end. wait lets
+ * go of the lock for a moment. */
+cudaError_t fake_order_error(const char *call);
+bool fake_order_hangs(const char *call);
+bool fake_order_is_over(void);
+void fake_order_wait(void);
+
 /* Likewise: streams as they were at first, but for what is on them; and what fake_cuda_pending() says. */
 void fake_stream_reset(void);
 void fake_stream_set_pending(unsigned queries);

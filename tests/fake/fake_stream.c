@@ -22,6 +22,7 @@ typedef struct step {
     int value;
     enum cudaMemcpyKind direction;
     fc_launch launch;
+    bool hangs; /* a launch */
     cudaEvent_t event;
 } step;
 
@@ -161,6 +162,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     if (error == cudaSuccess && (!fake_is_pinned(host, bytes) || fake_device_bytes(device, bytes) == NULL))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
+        error = fake_order_error("copy");
+    if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_COPY, .to = to, .from = from, .bytes = bytes, .direction = kind});
     if (error == cudaSuccess) {
         *(is_in ? &did.copies.in : &did.copies.out) += 1;
@@ -198,7 +201,9 @@ fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
     if (error == cudaSuccess)
         error = cudaPeekAtLastError(); /* the real one tells a launch about errors nobody has asked for */
     if (error == cudaSuccess)
-        error = put_off(stream, (step){.kind = STEP_LAUNCH, .launch = *launch});
+        error = fake_order_error("launch");
+    if (error == cudaSuccess)
+        error = put_off(stream, (step){.kind = STEP_LAUNCH, .launch = *launch, .hangs = fake_order_hangs("hang")});
     else
         fake_kernel_abandon(launch);
     return fake_leave(error) == cudaSuccess ? FC_OK : FC_INTERNAL;
@@ -224,6 +229,14 @@ static cudaError_t run_step(const step *s)
     return cudaSuccess;
 }
 
+static bool hangs(cudaStream_t stream)
+{
+    bool may_hang = false;
+    for (const step *s = stream->first; s != NULL && !may_hang; s = s->next)
+        may_hang = s->hangs;
+    return may_hang && !fake_order_is_over();
+}
+
 /* Does all that is on the stream. A step that fails breaks the device for good, as kernels that go wrong do. */
 static cudaError_t run_steps(cudaStream_t stream)
 {
@@ -235,11 +248,20 @@ static cudaError_t run_steps(cudaStream_t stream)
     return error;
 }
 
+/* Blocks while the stream hangs, without the lock: other streams go on. */
+static cudaError_t finish(cudaStream_t stream)
+{
+    while (hangs(stream))
+        fake_order_wait();
+    cudaError_t error = fake_order_error("wait");
+    return error == cudaSuccess ? run_steps(stream) : error;
+}
+
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     cudaError_t error = fake_enter();
     if (error == cudaSuccess)
-        error = run_steps(stream);
+        error = finish(stream);
     return fake_leave(error);
 }
 
@@ -248,7 +270,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     cudaError_t error = fake_enter();
     bool is_put_off = event->stream != NULL && !event->is_recorded;
     if (error == cudaSuccess && is_put_off)
-        error = event->queries++ < did.pending ? cudaErrorNotReady : run_steps(event->stream);
+        error = event->queries++ < did.pending || hangs(event->stream) ? cudaErrorNotReady : finish(event->stream);
     return fake_leave(error);
 }
 
@@ -256,7 +278,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     cudaError_t error = fake_enter();
     if (error == cudaSuccess && event->stream != NULL && !event->is_recorded)
-        error = run_steps(event->stream);
+        error = finish(event->stream);
     return fake_leave(error);
 }
 

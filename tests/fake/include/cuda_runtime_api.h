@@ -60,6 +60,7 @@ const char *cudaGetErrorName(cudaError_t error);
 cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned int version,
                                              unsigned long long flags, enum cudaDriverEntryPointQueryResult *result);
 
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaMalloc(void **d_pointer, size_t bytes);
 cudaError_t cudaFree(void *d_pointer);
 cudaError_t cudaMallocHost(void **pointer, size_t bytes);

@@ -26,6 +26,19 @@ fc_status fc_cuda_fail(cudaError_t error, const char *doing, fc_reason *out_reas
                    cudaGetErrorName(error), doing);
 }
 
+/* Errors of the device itself come back from every call until the process ends; this one waits for nothing that runs.
+ */
+fc_status fc_cuda_fail_beside(fc_engine *engine, cudaError_t error, const char *doing, fc_reason *out_reason)
+{
+    size_t free_bytes, total_bytes;
+    fc_status st = fc_cuda_fail(error, doing, out_reason);
+    if (cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess)
+        return st;
+    (void)cudaGetLastError();
+    atomic_store(&engine->is_lost, true);
+    return FC_DEVICE_LOST;
+}
+
 /* Is there a driver, and one that this runtime can work with? */
 static fc_status check_driver(fc_reason *out_reason)
 {
@@ -181,7 +194,7 @@ static fc_status memory_register(fc_engine *engine, void *base, size_t size_byte
     error = cudaSetDevice(engine->config.device_index);
     if (error == cudaSuccess)
         error = cudaHostRegister(base, size_bytes, cudaHostRegisterDefault);
-    return error == cudaSuccess ? FC_OK : fc_cuda_fail(error, "registering memory", out_reason);
+    return error == cudaSuccess ? FC_OK : fc_cuda_fail_beside(engine, error, "registering memory", out_reason);
 }
 
 static void memory_unregister(fc_engine *engine, void *base)

@@ -38,6 +38,10 @@ struct fc_engine {
  * sentence "cudaErrorX while ...". Also clears the runtime's last error of this thread. */
 fc_status fc_cuda_fail(cudaError_t error, const char *doing, fc_reason *out_reason);
 
+/* The same for calls that no lane made: finds out whether the context survived the failure, and says FC_DEVICE_LOST
+ * from then on when it has not. */
+fc_status fc_cuda_fail_beside(fc_engine *engine, cudaError_t error, const char *doing, fc_reason *out_reason);
+
 /* Says that the context is broken for good. Returns FC_DEVICE_LOST. */
 fc_status fc_cuda_lost(fc_reason *out_reason);
 

@@ -106,18 +106,23 @@ fc_status fc_cuda_memory_find(fc_engine *engine, fc_reason *out_reason)
 
 /* --- making and freeing ------------------------------------------------------------------------------------------- */
 
+static fc_status fail_beside(fc_engine *engine, CUresult result, const char *doing, fc_reason *out_reason)
+{
+    return fc_cuda_fail_beside(engine, (cudaError_t)result, doing, out_reason);
+}
+
 /* What it held before is nobody's to see. */
-static fc_status clear(const fc_engine_memory *memory, fc_reason *out_reason)
+static fc_status clear(fc_engine *engine, const fc_engine_memory *memory, fc_reason *out_reason)
 {
     cudaStream_t stream;
     cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (error != cudaSuccess)
-        return fc_cuda_fail(error, "clearing shared memory", out_reason);
+        return fc_cuda_fail_beside(engine, error, "clearing shared memory", out_reason);
     error = cudaMemsetAsync(memory->d_base, 0, memory->size_bytes, stream);
     if (error == cudaSuccess)
         error = cudaStreamSynchronize(stream);
     (void)cudaStreamDestroy(stream);
-    return error == cudaSuccess ? FC_OK : fc_cuda_fail(error, "clearing shared memory", out_reason);
+    return error == cudaSuccess ? FC_OK : fc_cuda_fail_beside(engine, error, "clearing shared memory", out_reason);
 }
 
 /* Gives the allocation an address here that kernels may read and write. */
@@ -153,14 +158,14 @@ static fc_status acquire(fc_engine *engine, fc_engine_memory *memory, fc_reason 
     CUdeviceptr address = 0;
     CUresult result = calls->create(&handle, memory->size_bytes, &p, 0);
     if (result != CUDA_SUCCESS)
-        return fail(result, "allocating shared memory", out_reason);
+        return fail_beside(engine, result, "allocating shared memory", out_reason);
     result = map(engine, handle, memory->size_bytes, &address);
     if (result == CUDA_SUCCESS) {
         memory->d_base = (void *)(uintptr_t)address;
         result = calls->export_fd(&memory->fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
     }
     (void)calls->release(handle);
-    return result == CUDA_SUCCESS ? FC_OK : fail(result, "sharing memory", out_reason);
+    return result == CUDA_SUCCESS ? FC_OK : fail_beside(engine, result, "sharing memory", out_reason);
 }
 
 fc_status fc_cuda_memory_open(fc_engine *engine, size_t size_bytes, fc_engine_memory *out_memory, fc_reason *out_reason)
@@ -176,10 +181,10 @@ fc_status fc_cuda_memory_open(fc_engine *engine, size_t size_bytes, fc_engine_me
     memory.size_bytes -= memory.size_bytes % granule_bytes;
     cudaError_t error = cudaSetDevice(engine->config.device_index);
     if (error != cudaSuccess)
-        return fc_cuda_fail(error, "choosing the device", out_reason);
+        return fc_cuda_fail_beside(engine, error, "choosing the device", out_reason);
     fc_status st = acquire(engine, &memory, out_reason);
     if (st == FC_OK)
-        st = clear(&memory, out_reason);
+        st = clear(engine, &memory, out_reason);
     if (st != FC_OK) {
         fc_cuda_memory_close(engine, &memory);
         return st;

@@ -237,6 +237,10 @@ START_TEST(memory_is_registered_and_released)
     ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FC_INTERNAL);
     ck_assert_str_eq(reason.text, "cudaErrorHostMemoryAlreadyRegistered while registering memory");
     fake.ops->memory_unregister(r.engine, memory);
+    fake.break_call(1, CUDA_ILLEGAL_ADDRESS, 1);
+    ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FC_DEVICE_LOST);
+    ck_assert_str_eq(reason.text, "cudaErrorIllegalAddress while registering memory");
+    ck_assert_int_eq(fake.ops->memory_register(r.engine, memory, BYTES, &reason), FC_DEVICE_LOST);
     rig_close(&r, &fake);
     free(memory);
 }

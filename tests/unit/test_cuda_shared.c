@@ -174,7 +174,7 @@ static const struct failure_row {
     int error;
     bool is_sticky;
     fc_status status;
-} FAILURES[] = {{2, false, FC_NO_MEMORY}, {700, false, FC_INTERNAL}, {700, true, FC_INTERNAL}};
+} FAILURES[] = {{2, false, FC_NO_MEMORY}, {700, false, FC_INTERNAL}, {700, true, FC_DEVICE_LOST}};
 
 START_TEST(every_call_may_fail)
 {
@@ -193,6 +193,11 @@ START_TEST(every_call_may_fail)
             ck_assert_msg(st == row->status, "call %lu: %s", call, reason.text);
             ck_assert_ptr_nonnull(strstr(reason.text, "cudaError"));
             ck_assert_ptr_null(memory.d_base);
+        }
+        if (st == FC_DEVICE_LOST) { /* for whoever comes next, too */
+            fc_engine_lane *lane;
+            ck_assert_int_eq(fake.ops->lane_open(engine, &lane, &reason), FC_DEVICE_LOST);
+            ck_assert_int_eq(fake.ops->memory_open(engine, 1, &memory, &reason), FC_DEVICE_LOST);
         }
         fake.ops->memory_close(engine, &memory);
         ck_assert_msg(fake.live() == before, "call %lu leaves something", call);

@@ -7,12 +7,24 @@ static void cut_short(fc_drain *drain, fc_drain_cut cut)
     drain->cut = cut;
 }
 
+/* FC_EXIT_OK: a wish. */
+static fc_exit failure_of(fc_drain_cause cause)
+{
+    switch (cause) {
+    case FC_DRAIN_BY_DEVICE_LOST:
+        return FC_EXIT_DEVICE_LOST;
+    case FC_DRAIN_BY_PIPES_LEAKED:
+        return FC_EXIT_FAILURE;
+    default:
+        return FC_EXIT_OK;
+    }
+}
+
 bool fc_drain_ask(fc_drain *drain, fc_drain_cause cause, uint64_t now_ns, uint64_t timeout_ns)
 {
-    if (cause == FC_DRAIN_BY_SIGNAL)
-        drain->signal_count++;
-    else if (cause != FC_DRAIN_BY_ADMIN)
-        drain->has_failed = true;
+    drain->signal_count += cause == FC_DRAIN_BY_SIGNAL;
+    if (drain->failure == FC_EXIT_OK)
+        drain->failure = failure_of(cause);
     if (drain->state == FC_DRAIN_SERVING) {
         drain->state = FC_DRAIN_FINISHING;
         drain->cause = cause;
@@ -59,7 +71,7 @@ fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_
 
 fc_exit fc_drain_exit(const fc_drain *drain)
 {
-    if (drain->has_failed)
-        return FC_EXIT_FAILURE;
+    if (drain->failure != FC_EXIT_OK)
+        return drain->failure;
     return drain->cut == FC_DRAIN_NOT_CUT ? FC_EXIT_OK : FC_EXIT_CUT_SHORT;
 }

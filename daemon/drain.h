@@ -1,6 +1,6 @@
 /* How a running daemon comes to its end: decides, and does nothing itself. The time and what is seen are passed in.
  *
- *     SERVING --TERM, INT, admin, device lost, pipes leaked--> FINISHING --idle--> FLUSHING --flushed--> LINGERING
+ *     SERVING --TERM, INT, admin, or a failure--> FINISHING --idle--> FLUSHING --flushed--> LINGERING
  * --quiet--> OVER
  *                                                            \-- drain-timeout or a second signal --> OVER (cut short)
  *
@@ -23,7 +23,7 @@ typedef enum fc_drain_state {
     FC_DRAIN_OVER
 } fc_drain_state;
 
-/* Why it ends. A signal and an administrator are wishes, the others failures: the exit code tells them apart. */
+/* Why it ends. A signal and an administrator are wishes, the others failures: the exit code is the first failure's. */
 typedef enum fc_drain_cause {
     FC_DRAIN_BY_SIGNAL,
     FC_DRAIN_BY_ADMIN,
@@ -42,7 +42,7 @@ typedef struct fc_drain {
     fc_drain_state state;
     fc_drain_cause cause; /* the first one */
     fc_drain_cut cut;
-    bool has_failed; /* any cause was a failure */
+    fc_exit failure; /* the first failure's exit code; FC_EXIT_OK: there was none */
     uint32_t signal_count;
     uint64_t deadline_ns;
     uint64_t received_count, quiet_since_ns; /* the last change, and when it was seen */

@@ -156,10 +156,10 @@ static void run(fc_lane *lane, uint32_t taken)
     if (launch.request_count == 0)
         return;
     count_launch(lane, &launch);
+    if (launch.status == FC_DEVICE_LOST)
+        context->on_device_lost(context->context);
     for (uint32_t i = 0; i < launch.request_count; i++)
         answer(context, lane->requests[i], &launch);
-    if (launch.status == FC_DEVICE_LOST && context->on_device_lost != NULL)
-        context->on_device_lost(context->context);
 }
 
 static bool open_engine_lane(fc_lane *lane)

@@ -14,7 +14,9 @@ typedef struct fc_lane_context {
     fc_dispatch *dispatch;
     fc_stats *stats;
     char device_name[FC_DEVICE_BYTES];
-    void (*on_device_lost)(void *context); /* any lane's thread, once a launch that failed so */
+    /* Any lane's thread, once a launch that failed so and before its requests are answered: no lane may start another.
+     */
+    void (*on_device_lost)(void *context);
     void *context;
 } fc_lane_context;
 

@@ -47,9 +47,14 @@ static void on_idle(void *context)
     fc_service_raise(context, FC_EVENT_IDLE);
 }
 
+/* At once, from whichever thread saw it: what waits has not started, and is to be sent elsewhere rather than fail on a
+ * device that fails everything. */
 static void on_device_lost(void *context)
 {
-    fc_service_raise(context, FC_EVENT_DEVICE_LOST);
+    fc_service *service = context;
+    fc_stats_set(&service->stats, FC_GAUGE_DEVICE_LOST, 1);
+    fc_service_drain(service);
+    fc_service_raise(service, FC_EVENT_DEVICE_LOST);
 }
 
 void fc_service_raise(fc_service *service, fc_service_event event)
@@ -78,6 +83,8 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
         refuse_arena(service, request, made);
         return;
     }
+    if (made->status == FC_DEVICE_LOST)
+        on_device_lost(service);
     if (made->status != FC_OK) {
         fc_reply_status(service->dispatch, request, made->status, made->reason.text, 0);
         return;

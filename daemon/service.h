@@ -5,8 +5,14 @@
  * until a lane takes it, alone or with others that can share its launch. The answer is written into memory the reply
  * sink provides and handed back through it, on whichever thread the answer arose. Exactly one answer a request.
  *
- * Threads: create, start, reconfigure, drain, stop and destroy belong to the loop thread; receive, sent, peer_gone,
- * tick and the getters may be called from any thread. No call blocks but create, stop and destroy.
+ * A device that is lost (FC_DEVICE_LOST) ends the service: what its launches held is answered device_lost, what waited
+ * and what still comes draining, since it never started. Building a new CUDA context in this process is not tried. A
+ * sticky error poisons every allocation, registration and exported mapping of the context, arenas that clients have
+ * mapped among them, and cudaDeviceReset() beside threads that may be inside the driver is undefined: the end of the
+ * process is the one reset that is sure.
+ *
+ * Threads: create, start, reconfigure, stop and destroy belong to the loop thread; receive, sent, peer_gone, tick,
+ * drain and the getters may be called from any thread. No call blocks but create, stop and destroy.
  */
 #ifndef FC_DAEMON_SERVICE_H
 #define FC_DAEMON_SERVICE_H
@@ -22,7 +28,7 @@ typedef struct fc_request fc_request; /* daemon/request.h */
 
 /* What the control plane has to act upon. */
 typedef enum fc_service_event {
-    FC_EVENT_DEVICE_LOST,  /* the engine is dead: drain, exit non-zero, be restarted */
+    FC_EVENT_DEVICE_LOST,  /* the engine is dead, the service drains already: exit non-zero, be restarted */
     FC_EVENT_PIPES_LEAKED, /* too many connections never finished closing: drain, exit, be restarted */
     FC_EVENT_IDLE          /* draining and nothing is left: worth asking is_idle again */
 } fc_service_event;

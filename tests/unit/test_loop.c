@@ -145,9 +145,9 @@ static const plan PLANS[] = {
     {"drain-timeout", SIGTERM, 1, 0, 0, 0, 0, NEVER, NEVER, FC_NS_PER_MS, FC_EXIT_CUT_SHORT, 0},
     {"HUP reloads", SIGHUP, 2, SIGTERM, 5, 0, 0, 6, 7, LONG, FC_EXIT_OK, 1},
     {"HUP while draining does nothing", SIGTERM, 2, SIGHUP, 4, 0, 0, 9, 9, LONG, FC_EXIT_OK, 0},
-    {"device lost", 0, 0, 0, 0, FC_EVENT_DEVICE_LOST, 2, 4, 4, LONG, FC_EXIT_FAILURE, 0},
+    {"device lost", 0, 0, 0, 0, FC_EVENT_DEVICE_LOST, 2, 4, 4, LONG, FC_EXIT_DEVICE_LOST, 0},
     {"pipes leaked", 0, 0, 0, 0, FC_EVENT_PIPES_LEAKED, 2, 4, 4, LONG, FC_EXIT_FAILURE, 0},
-    {"device lost while draining", SIGTERM, 2, 0, 0, FC_EVENT_DEVICE_LOST, 3, 5, 5, LONG, FC_EXIT_FAILURE, 0},
+    {"device lost while draining", SIGTERM, 2, 0, 0, FC_EVENT_DEVICE_LOST, 3, 5, 5, LONG, FC_EXIT_DEVICE_LOST, 0},
     {"idle wakes the loop", SIGTERM, 2, 0, 0, FC_EVENT_IDLE, 4, 4, 4, LONG, FC_EXIT_OK, 0},
 };
 

@@ -206,11 +206,12 @@ START_TEST(engine_failures_reach_every_request)
 {
     static const struct {
         fc_status launch, reply;
+        fc_status later; /* what comes then */
         int lost_events;
     } rows[] = {
-        {FC_INTERNAL, FC_INTERNAL, 0},
-        {FC_NO_MEMORY, FC_INTERNAL, 0},
-        {FC_DEVICE_LOST, FC_DEVICE_LOST, 1},
+        {FC_INTERNAL, FC_INTERNAL, FC_OK, 0},
+        {FC_NO_MEMORY, FC_INTERNAL, FC_OK, 0},
+        {FC_DEVICE_LOST, FC_DEVICE_LOST, FC_DRAINING, 1},
     };
     for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
         service_bench b;
@@ -229,11 +230,37 @@ START_TEST(engine_failures_reach_every_request)
         fake_engine_set_launch_status(&b.engine, FC_OK);
         fake_engine_release_all(&b.engine);
         service_bench_attend(&b, 4, 7);
-        service_bench_expect(&b, 4, FC_OK);
+        service_bench_expect(&b, 4, rows[row].later);
         ck_assert_double_eq(service_bench_counter(&b, 5, "launches_failed"), 1);
+        ck_assert_double_eq(service_bench_counter(&b, 5, "device_lost"), rows[row].lost_events);
+        ck_assert_double_eq(service_bench_counter(&b, 5, "draining"), rows[row].lost_events);
         ck_assert_int_eq(atomic_load(&b.events[FC_EVENT_DEVICE_LOST]), rows[row].lost_events);
         service_bench_close(&b);
     }
+}
+END_TEST
+
+/* What waited has not started, whatever became of the launch before it: the lane that is free again takes none of it.
+ */
+START_TEST(with_the_device_lost_nothing_more_starts)
+{
+    service_bench b;
+    service_bench_open(&b);
+    fake_engine_hold(&b.engine);
+    service_bench_attend(&b, 0, 7);
+    fake_engine_await_launches(&b.engine, 1);
+    for (int i = 1; i < 10; i++)
+        service_bench_attend(&b, i, 7 + (uint64_t)i);
+    fake_engine_set_launch_status(&b.engine, FC_DEVICE_LOST);
+    fake_engine_release_all(&b.engine);
+    service_bench_expect(&b, 0, FC_DEVICE_LOST);
+    for (int i = 1; i < 10; i++) /* answered before the one that knew */
+        ck_assert(reply_box_is_answered(&b.boxes[i]));
+    for (int i = 1; i < 10; i++)
+        service_bench_expect(&b, i, FC_DRAINING);
+    ck_assert_uint_eq(fake_engine_launch_count(&b.engine), 1);
+    ck_assert_int_eq(atomic_load(&b.events[FC_EVENT_DEVICE_LOST]), 1);
+    service_bench_close(&b);
 }
 END_TEST
 
@@ -306,6 +333,7 @@ int main(void)
     TCase *failures = tcase_create("failures");
     tcase_set_timeout(failures, 60);
     tcase_add_test(failures, engine_failures_reach_every_request);
+    tcase_add_test(failures, with_the_device_lost_nothing_more_starts);
     tcase_add_test(failures, without_memory_for_a_reply_the_peer_is_cut);
     tcase_add_test(failures, a_bad_config_is_refused);
     suite_add_tcase(suite, failures);

@@ -115,11 +115,9 @@ static bool item_number(const fc_item *item, double *out)
     return true;
 }
 
-fc_status fc_read_number(const fc_reader *reader, const char *key, fc_need need, double *out)
+fc_status fc_read_number(const fc_reader *reader, const char *key, double *out)
 {
     const fc_item *item = fc_scan_find(reader->scan, reader->map, key);
-    if (item == NULL && need == FC_OPTIONAL)
-        return FC_OK;
     if (item == NULL || !item_number(item, out))
         return fail_item(reader, key, "a finite number >= 0", item);
     return FC_OK;

@@ -30,9 +30,9 @@ extern const fc_word_list FC_WORDS_DTYPE, FC_WORDS_LAYOUT, FC_WORDS_CAUSAL, FC_W
 bool fc_read_has(const fc_reader *reader, const char *key);
 fc_status fc_read_uint(const fc_reader *reader, const char *key, fc_need need, uint64_t max, uint64_t *out);
 fc_status fc_read_bool(const fc_reader *reader, const char *key, fc_need need, bool *out);
-/* A finite float >= 0, given as a float of either width or as a uint. */
-fc_status fc_read_number(const fc_reader *reader, const char *key, fc_need need, double *out);
-/* As fc_read_number(), rounded to float, which must stay finite. *out_has tells whether the key was there. */
+/* A finite float >= 0, given as a float of either width or as a uint; required. */
+fc_status fc_read_number(const fc_reader *reader, const char *key, double *out);
+/* The like, rounded to float, which must stay finite; optional. *out_has tells whether the key was there. */
 fc_status fc_read_float(const fc_reader *reader, const char *key, bool *out_has, float *out);
 /* Text of 1 to max_bytes bytes. */
 fc_status fc_read_text(const fc_reader *reader, const char *key, fc_need need, size_t max_bytes, fc_wire_text *out);

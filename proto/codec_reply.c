@@ -37,15 +37,15 @@ static fc_status read_timing(const fc_reader *reader, fc_wire_timing *timing)
     uint64_t batch = 0;
     fc_status st = fc_read_map(reader, "timing", &map);
     if (st == FC_OK)
-        st = fc_read_number(&map, "queue_us", FC_REQUIRED, &timing->queue_us);
+        st = fc_read_number(&map, "queue_us", &timing->queue_us);
     if (st == FC_OK)
-        st = fc_read_number(&map, "copy_in_us", FC_REQUIRED, &timing->copy_in_us);
+        st = fc_read_number(&map, "copy_in_us", &timing->copy_in_us);
     if (st == FC_OK)
-        st = fc_read_number(&map, "kernel_us", FC_REQUIRED, &timing->kernel_us);
+        st = fc_read_number(&map, "kernel_us", &timing->kernel_us);
     if (st == FC_OK)
-        st = fc_read_number(&map, "copy_out_us", FC_REQUIRED, &timing->copy_out_us);
+        st = fc_read_number(&map, "copy_out_us", &timing->copy_out_us);
     if (st == FC_OK)
-        st = fc_read_number(&map, "total_us", FC_REQUIRED, &timing->total_us);
+        st = fc_read_number(&map, "total_us", &timing->total_us);
     if (st == FC_OK)
         st = fc_read_uint(&map, "batch", FC_REQUIRED, UINT32_MAX, &batch);
     timing->batch = (uint32_t)batch;

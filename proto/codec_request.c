@@ -188,7 +188,7 @@ static void write_attend(fc_writer *writer, const fc_wire_attend *attend, const 
     if (attend->kernel.bytes > 0)
         fc_write_key_bytes(writer, "kernel", attend->kernel);
     if (attend->wants_lse)
-        fc_write_key_bool(writer, "lse", true);
+        fc_write_key_true(writer, "lse");
     if (attend->out_at.is_set)
         fc_write_place(writer, "out_at", &attend->out_at);
     if (attend->lse_at.is_set)

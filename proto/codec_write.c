@@ -121,14 +121,11 @@ void fc_write_key_double(fc_writer *writer, const char *key, double value)
     fc_write_double(writer, value);
 }
 
-void fc_write_key_bool(fc_writer *writer, const char *key, bool value)
+void fc_write_key_true(fc_writer *writer, const char *key)
 {
     fc_write_key(writer, key);
     msgpack_packer pk = packer(writer);
-    if (value)
-        msgpack_pack_true(&pk);
-    else
-        msgpack_pack_false(&pk);
+    msgpack_pack_true(&pk);
 }
 
 void fc_write_key_text(fc_writer *writer, const char *key, const char *text)

@@ -34,7 +34,7 @@ void fc_write_text(fc_writer *writer, fc_wire_text text);
 void fc_write_key_uint(fc_writer *writer, const char *key, uint64_t value);
 void fc_write_key_float(fc_writer *writer, const char *key, float value);
 void fc_write_key_double(fc_writer *writer, const char *key, double value);
-void fc_write_key_bool(fc_writer *writer, const char *key, bool value);
+void fc_write_key_true(fc_writer *writer, const char *key);
 void fc_write_key_text(fc_writer *writer, const char *key, const char *text);
 void fc_write_key_bytes(fc_writer *writer, const char *key, fc_wire_text text);
 

@@ -343,6 +343,29 @@ START_TEST(more_names_and_counters_than_there_is_room_for_are_left_out)
 }
 END_TEST
 
+/* A client tells by it whose reply it was that it cannot read: never somebody else's. */
+START_TEST(an_id_is_told_only_where_there_is_one)
+{
+    static const struct {
+        const char *line;
+        uint64_t id; /* 0: none */
+    } rows[] = {
+        {"{proto:1 id:77 status:'ok'}", 77}, {"{id:77}", 77},         {"{proto:1 id:77 out:{dtype:'f99'}}", 77},
+        {"{proto:1 status:'ok'}", 0},        {"{proto:1 id:-77}", 0}, {"{proto:1 id:'77'}", 0},
+        {"{proto:1 out:{id:77}}", 0},        {"{id:77 id:78}", 0},    {"[77]", 0},
+    };
+    uint8_t bytes[256];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t id = 0;
+        size_t size = fc_notation_pack(rows[i].line, bytes, sizeof bytes);
+        ck_assert_msg(fc_codec_reply_id(bytes, size, &id) == (rows[i].id != 0), "%s", rows[i].line);
+        ck_assert_msg(id == rows[i].id, "%s: %llu", rows[i].line, (unsigned long long)id);
+        for (size_t cut = 0; cut < size; cut++)
+            ck_assert_msg(!fc_codec_reply_id(bytes, cut, &id), "%s, %zu bytes of it", rows[i].line, cut);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("codec_refusals");
@@ -353,6 +376,7 @@ int main(void)
     tcase_add_test(rows, values_are_counted);
     tcase_add_test(rows, kv_len_has_its_own_limit);
     tcase_add_test(rows, more_names_and_counters_than_there_is_room_for_are_left_out);
+    tcase_add_test(rows, an_id_is_told_only_where_there_is_one);
     suite_add_tcase(suite, rows);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

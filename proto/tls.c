@@ -341,8 +341,6 @@ static bool is_about_trust(unsigned long error)
 
 static void note_end(fc_tls_session *session)
 {
-    if (session->is_over)
-        return;
     unsigned long error = ERR_peek_error();
     const char *text = error != 0 ? ERR_reason_error_string(error) : NULL;
     long verdict = SSL_get_verify_result(session->ssl);

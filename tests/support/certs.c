@@ -90,6 +90,20 @@ fc_cert fc_certs_issue(fc_certs *certs, const char *name, const char *common_nam
     return paths;
 }
 
+void fc_certs_lock_key(const fc_cert *cert, const char *passphrase)
+{
+    FILE *file = fopen(cert->key_path, "r+");
+    ck_assert_msg(file != NULL, "%s: %s", cert->key_path, strerror(errno));
+    EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+    ck_assert_ptr_nonnull(key);
+    rewind(file);
+    ck_assert_int_eq(ftruncate(fileno(file), 0), 0);
+    ck_assert_int_eq(
+        PEM_write_PKCS8PrivateKey(file, key, EVP_aes_128_cbc(), passphrase, (int)strlen(passphrase), NULL, NULL), 1);
+    ck_assert_int_eq(fclose(file), 0);
+    EVP_PKEY_free(key);
+}
+
 void fc_certs_served(uint16_t port, char *out_common_name, int out_bytes)
 {
     struct sockaddr_in address = {

@@ -25,6 +25,9 @@ typedef struct fc_cert {
 } fc_cert;
 fc_cert fc_certs_issue(fc_certs *certs, const char *name, const char *common_name, int days);
 
+/* Writes its key anew, readable with the passphrase alone. */
+void fc_certs_lock_key(const fc_cert *cert, const char *passphrase);
+
 /* Who a TLS server at that loopback port says it is: its certificate's common name. */
 void fc_certs_served(uint16_t port, char *out_common_name, int out_bytes);
 

@@ -96,6 +96,42 @@ START_TEST(a_key_is_for_nobody_else)
 }
 END_TEST
 
+START_TEST(a_key_is_not_of_another_user)
+{
+    fc_tls_files files = {.cert = server.cert_path, .key = server.key_path};
+    if (geteuid() != 0 || chown(server.key_path, 1, (gid_t)-1) != 0)
+        return; /* nobody else can give a file away */
+    want_reason(&files, server.key_path, "belongs to uid 1; expected root's or this process's (0)");
+    ck_assert_int_eq(chown(server.key_path, 0, (gid_t)-1), 0);
+    fc_tls *tls;
+    ck_assert_int_eq(fc_tls_server_create(&files, &tls, NULL), FC_OK);
+    fc_tls_destroy(tls);
+}
+END_TEST
+
+/* Nobody is there to be asked for a passphrase: it must not wait for one. */
+START_TEST(a_key_with_a_passphrase_is_refused)
+{
+    fc_certs_lock_key(&server, "secret");
+    want_reason(&(fc_tls_files){.cert = server.cert_path, .key = server.key_path}, server.key_path,
+                "expected a PEM key without passphrase");
+}
+END_TEST
+
+START_TEST(a_client_says_what_is_wrong_with_its_files)
+{
+    fc_tls *tls = NULL;
+    fc_reason reason = {""};
+    ck_assert_int_eq(fc_tls_client_create(&(fc_tls_files){.ca = server.key_path}, &tls, &reason), FC_INVALID_ARGUMENT);
+    ck_assert_msg(strstr(reason.text, "TLS CA ") != NULL && strstr(reason.text, "expected PEM certificates") != NULL,
+                  "%s", reason.text);
+    ck_assert_int_eq(fc_tls_client_create(&(fc_tls_files){.cert = client.cert_path}, &tls, &reason),
+                     FC_INVALID_ARGUMENT);
+    ck_assert_msg(strstr(reason.text, "needs its key") != NULL, "%s", reason.text);
+    ck_assert_ptr_null(tls);
+}
+END_TEST
+
 START_TEST(a_certificate_is_described)
 {
     fc_tls *tls;
@@ -112,6 +148,11 @@ START_TEST(a_certificate_is_described)
                      FC_OK);
     fc_tls_describe(tls, &identity);
     ck_assert_int_lt(identity.left_s, 0);
+    fc_tls_destroy(tls);
+    ck_assert_int_eq(fc_tls_client_create(&(fc_tls_files){.ca = ours.ca_path}, &tls, NULL), FC_OK);
+    fc_tls_describe(tls, &identity);
+    ck_assert_str_eq(identity.subject, "none");
+    ck_assert_int_eq(identity.left_s, 0);
     fc_tls_destroy(tls);
 }
 END_TEST
@@ -277,6 +318,68 @@ START_TEST(only_the_right_two_talk)
 }
 END_TEST
 
+/* A name that cannot be checked is not left unchecked. */
+START_TEST(a_name_that_is_none_is_refused)
+{
+    static const fc_tls_wire WIRE = {0};
+    char longest[300];
+    fc_tls *tls = NULL;
+    fc_tls_session *session = NULL;
+    memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    ck_assert_int_eq(fc_tls_client_create(&(fc_tls_files){.ca = ours.ca_path}, &tls, NULL), FC_OK);
+    ck_assert_int_eq(fc_tls_session_open(tls, longest, &WIRE, &session), FC_INVALID_ARGUMENT);
+    ck_assert_int_eq(fc_tls_session_open(tls, "", &WIRE, &session), FC_INVALID_ARGUMENT);
+    ck_assert_ptr_null(session);
+    fc_tls_session_close(session);
+    fc_tls_destroy(tls);
+}
+END_TEST
+
+/* Without a CA of its own a client trusts whom the system does, and that is not this one. */
+START_TEST(the_systems_issuers_are_not_ours)
+{
+    static pair p;
+    bool is_refusal = false;
+    pair_open(&p, &(fc_tls_files){0}, &(fc_tls_files){.cert = server.cert_path, .key = server.key_path}, "localhost");
+    shake_hands(&p);
+    ck_assert_int_eq(p.steps[0], -1);
+    ck_assert_str_eq(fc_tls_why(p.sessions[0], &is_refusal), "unable to get local issuer certificate");
+    ck_assert(is_refusal);
+    pair_close(&p);
+}
+END_TEST
+
+static ssize_t read_nothing_more(void *context, void *bytes, size_t size_bytes)
+{
+    (void)context, (void)bytes, (void)size_bytes;
+    return -1;
+}
+
+/* The wire ends in the middle: no refusal, and it stays over. */
+START_TEST(a_wire_that_ends_is_no_refusal)
+{
+    static pair p;
+    uint8_t byte = 0;
+    bool is_refusal = true;
+    pair_open(&p, &(fc_tls_files){.ca = ours.ca_path},
+              &(fc_tls_files){.cert = server.cert_path, .key = server.key_path}, "localhost");
+    fc_tls_session_close(p.sessions[0]);
+    fc_tls_wire wire = {.read = read_nothing_more, .write = write_pipe, .context = &p.ends[0]};
+    fc_tls *tls;
+    ck_assert_int_eq(fc_tls_client_create(&(fc_tls_files){.ca = ours.ca_path}, &tls, NULL), FC_OK);
+    ck_assert_int_eq(fc_tls_session_open(tls, "localhost", &wire, &p.sessions[0]), FC_OK);
+    fc_tls_destroy(tls);
+    ck_assert_int_eq(fc_tls_handshake(p.sessions[0]), -1);
+    ck_assert_str_eq(fc_tls_why(p.sessions[0], &is_refusal), "the connection ended");
+    ck_assert(!is_refusal);
+    ck_assert_int_eq(fc_tls_handshake(p.sessions[0]), -1);
+    ck_assert_int_eq(fc_tls_write(p.sessions[0], &byte, 1), -1);
+    fc_tls_say_goodbye(p.sessions[0]); /* says nothing: nobody is there */
+    pair_close(&p);
+}
+END_TEST
+
 /* What goes in comes out, whatever the wire takes at once. */
 START_TEST(bytes_arrive)
 {
@@ -335,8 +438,14 @@ int main(void)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, wrong_files_are_named);
     tcase_add_test(tcase, a_key_is_for_nobody_else);
+    tcase_add_test(tcase, a_key_is_not_of_another_user);
+    tcase_add_test(tcase, a_key_with_a_passphrase_is_refused);
+    tcase_add_test(tcase, a_client_says_what_is_wrong_with_its_files);
     tcase_add_test(tcase, a_certificate_is_described);
     tcase_add_test(tcase, only_the_right_two_talk);
+    tcase_add_test(tcase, a_name_that_is_none_is_refused);
+    tcase_add_test(tcase, the_systems_issuers_are_not_ours);
+    tcase_add_test(tcase, a_wire_that_ends_is_no_refusal);
     tcase_add_loop_test(tcase, bytes_arrive, 0, 5);
     tcase_add_loop_test(tcase, a_goodbye_and_garbage_end_it, 0, 2);
     suite_add_tcase(suite, tcase);

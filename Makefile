@@ -28,6 +28,7 @@ WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
 OPT_release := -O2 -g
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_tsan := -O1 -g -fsanitize=thread
+OPT_coverage := -O1 -g
 SANITIZE := $(filter -fsanitize=%,$(OPT_$(MODE)))
 # gcc's libgomp is not instrumented for TSan, so that build has no OpenMP: the cpu kernel runs on one thread.
 OPENMP := $(if $(filter tsan,$(MODE)),,-fopenmp)
@@ -344,6 +345,7 @@ $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(
 include deploy/install.mk
 include tests/fuzz/fuzz.mk
 include tests/emulate/emulate.mk
+include tests/coverage/coverage.mk
 
 # --- soak ----------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@
 #   client/cuda_*.c               libflashcore-client-cuda; all other client/*.c: libflashcore-client
 #   tests/unit/test_*.c           one Check program each; tests/support/*.c is an archive all tests link
 #   tests/e2e/test_*.c            one Check program each, driving the built daemon
+#   tests/abuse/*.c               one program that drives it with peers of the worst kind
 
 VERSION := 0.1.0
 MODE ?= release
@@ -71,9 +72,11 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 E2E_SRC := $(wildcard tests/e2e/test_*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 E2E_SUPPORT_SRC := $(filter-out $(E2E_SRC),$(wildcard tests/e2e/*.c))
+ABUSE_SRC := $(wildcard tests/abuse/*.c)
 FAKE_SRC := $(wildcard tests/fake/*.c)
 UNIT_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 E2E_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(E2E_SRC))
+ABUSE_BIN := $(BUILD)/tests/abuse/test_abuse
 
 ARTIFACTS := $(if $(wildcard daemon/main.c),$(BUILD)/flashcored) \
              $(if $(wildcard client/bench_main.c),$(BUILD)/bench_client) \
@@ -90,7 +93,7 @@ FAKE_DRIVER := $(if $(wildcard tests/fake/driver/*.c),$(BUILD)/tests/driver/libc
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 CXX_FOUND := $(shell command -v g++)
 
-.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e check-bench lint lint-sass l4-model tests bench-cpu bench-kernels bench-local bench-service soak install uninstall clean
+.PHONY: all help deps demo gpu-tests examples check check-unit check-e2e check-bench lint lint-sass l4-model tests bench-cpu bench-kernels bench-local bench-service abuse soak install uninstall clean
 .DEFAULT_GOAL := all
 
 all: $(ARTIFACTS) ## build everything this machine can (the CUDA engine only where nvcc is)
@@ -126,7 +129,7 @@ lint-sass: all $(BUILD)/tests/sass/plan ## read the CUDA engine's machine code: 
 l4-model: all $(BUILD)/tests/sass/plan ## predict the kernels' times on an L4 anew and write them into docs/l4.md (nvcc, PyPI)
 	@NVCC='$(NVCC)' tests/sass/run $(BUILD) record
 
-tests: $(UNIT_BIN) $(E2E_BIN) $(FAKE_ENGINE) $(FAKE_DRIVER) $(FAKE_NVML) $(BUILD)/tools/docs examples
+tests: $(UNIT_BIN) $(E2E_BIN) $(ABUSE_BIN) $(FAKE_ENGINE) $(FAKE_DRIVER) $(FAKE_NVML) $(BUILD)/tools/docs examples
 
 examples: $(EXAMPLES) ## build the client library's examples, as its users would
 
@@ -342,6 +345,11 @@ $(BUILD)/tests/e2e/%: $(OBJ)/tests/e2e/%.o $(call objects,$(E2E_SUPPORT_SRC)) $(
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
+$(ABUSE_BIN): $(call objects,$(ABUSE_SRC) $(E2E_SUPPORT_SRC)) $(BUILD)/libsupport.a \
+                      $(BUILD)/libflashcore-client.so $(BUILD)/libtestee.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
+
 include deploy/install.mk
 include tests/fuzz/fuzz.mk
 include tests/emulate/emulate.mk
@@ -353,6 +361,12 @@ HOURS ?= 0.5
 SOAK_OPTIONS ?=
 soak: all ## everything at once for HOURS (0.5), every answer verified, memory and descriptors watched
 	@python3 tests/soak/soak.py --build $(BUILD) --seconds $$(awk 'BEGIN { print 3600 * $(HOURS) }') $(SOAK_OPTIONS)
+
+COUNT ?= 2000
+ABUSE_OPTIONS ?=
+abuse: all $(ABUSE_BIN) ## ill-treat the daemon COUNT (2000) times in every way over every way in, while an honest client works
+	@FC_TEST_BUILD=$(BUILD) LSAN_OPTIONS="suppressions=tests/lsan.supp:print_suppressions=0" \
+	    $(ABUSE_BIN) --count $(COUNT) $(ABUSE_OPTIONS)
 
 # --- benchmarks ----------------------------------------------------------------------------------------------------
 

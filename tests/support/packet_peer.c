@@ -144,20 +144,28 @@ void packet_peer_assert_ping(const char *path)
     packet_peer_close(&peer);
 }
 
-double packet_peer_counter(const char *path, const char *name)
+bool packet_peer_try_counter(const char *path, const char *name, double *out_value)
 {
     packet_peer peer;
     fc_wire_reply reply;
-    double value = -1;
-    packet_peer_open(&peer, path);
-    ck_assert(packet_peer_send_op(&peer, 1, FC_OP_STATS));
-    ck_assert(packet_peer_receive(&peer, &reply));
-    for (uint32_t i = 0; i < reply.stats.counter_count; i++) {
+    *out_value = -1;
+    if (!packet_peer_try_open(&peer, path))
+        return false;
+    bool is_answered =
+        packet_peer_send_op(&peer, 1, FC_OP_STATS) && packet_peer_receive(&peer, &reply) && reply.status == FC_OK;
+    for (uint32_t i = 0; is_answered && i < reply.stats.counter_count; i++) {
         fc_wire_text text = reply.stats.counters[i].name;
         if (text.bytes == strlen(name) && memcmp(text.text, name, text.bytes) == 0)
-            value = reply.stats.counters[i].value;
+            *out_value = reply.stats.counters[i].value;
     }
     packet_peer_close(&peer);
+    return is_answered;
+}
+
+double packet_peer_counter(const char *path, const char *name)
+{
+    double value;
+    ck_assert_msg(packet_peer_try_counter(path, name, &value), "%s: does not tell its %s", path, name);
     return value;
 }
 

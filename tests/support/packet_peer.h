@@ -36,6 +36,8 @@ void packet_peer_assert_ping(const char *path);
 
 /* One number of the server's stats, asked for over a connection of its own; -1: it has no such. */
 double packet_peer_counter(const char *path, const char *name);
+/* The same; false: the server is not there, or does not answer. */
+bool packet_peer_try_counter(const char *path, const char *name, double *out_value);
 
 /* An attend without a byte of tensor data: [0, 1, 1, 64]. It runs like any other. */
 fc_wire_request packet_peer_empty_attend(uint64_t id);

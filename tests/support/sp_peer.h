@@ -4,16 +4,22 @@
 #define FC_TESTS_SP_PEER_H
 
 #include "proto/codec.h"
+#include "proto/tls.h"
 
 typedef struct sp_peer {
     int fd; /* blocking; reads give up after 20 s */
     bool is_ipc;
-    uint8_t *reply; /* the last message received */
+    fc_tls_session *tls; /* NULL: its bytes go as they are */
+    uint8_t *reply;      /* the last message received */
     size_t reply_bytes;
 } sp_peer;
 
 /* Connects (and waits while the listener's backlog is full) without saying anything. Aborts the test on failure. */
 void sp_peer_connect(sp_peer *peer, const char *url);
+/* The same, without a word when refused: false, and errno. */
+bool sp_peer_try_connect(sp_peer *peer, const char *url);
+/* From here on inside TLS, with what `tls` trusts and shows. False: the server ended it. */
+bool sp_peer_start_tls(sp_peer *peer, fc_tls *tls);
 /* Connects and shakes hands. */
 void sp_peer_open(sp_peer *peer, const char *url);
 /* Both sides' greetings, after sp_peer_connect. False: the server hung up instead. */

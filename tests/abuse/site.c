@@ -1,0 +1,163 @@
+#include "tests/abuse/site.h"
+
+#include "tests/e2e/scrape.h"
+#include "tests/support/packet_peer.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+const char *fc_road_name(fc_road road)
+{
+    static const char *const NAMES[] = {
+#define FC_ROAD_WORD(symbol, word) word,
+        FC_ROADS(FC_ROAD_WORD)};
+    return NAMES[road];
+}
+
+/* A port that was free a moment ago. A restart has to find it again, so it cannot be the daemon's choice. */
+static unsigned free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &bytes), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+void fc_site_args(const fc_site *site, const char *out_args[FC_SITE_ARGS_MAX])
+{
+    static char connections[16], leaks[16], message[16], drain[16], close_limit[16];
+    snprintf(connections, sizeof connections, "%d", FC_SITE_CONNECTIONS_MAX);
+    snprintf(leaks, sizeof leaks, "%d", FC_SITE_LEAKS_MAX);
+    snprintf(message, sizeof message, "%u", FC_SITE_MESSAGE_BYTES);
+    snprintf(drain, sizeof drain, "%dms", fc_e2e_limit_ms(FC_SITE_DRAIN_MS));
+    snprintf(close_limit, sizeof close_limit, "%dms", fc_e2e_limit_ms(FC_SITE_CLOSE_MS));
+    const char *args[] = {"--listen",
+                          site->address[FC_ROAD_TLS],
+                          "--tls-cert",
+                          site->server.cert_path,
+                          "--tls-key",
+                          site->server.key_path,
+                          "--tls-client-ca",
+                          site->certs.ca_path,
+                          "--metrics",
+                          site->address[FC_ROAD_HTTP],
+                          "--admin-socket",
+                          site->address[FC_ROAD_ADMIN],
+                          "--connections-per-uid",
+                          connections,
+                          "--leaked-pipes",
+                          leaks,
+                          "--message-bytes",
+                          message,
+                          "--drain-timeout",
+                          drain,
+                          "--close-timeout",
+                          close_limit,
+                          NULL};
+    _Static_assert(sizeof args / sizeof *args <= FC_SITE_ARGS_MAX, "room for all");
+    memcpy(out_args, args, sizeof args);
+}
+
+void fc_site_start(fc_site *out_site)
+{
+    const char *args[FC_SITE_ARGS_MAX];
+    memset(out_site, 0, sizeof *out_site);
+    fc_e2e_daemon *daemon = &out_site->daemon;
+    fc_e2e_place(daemon);
+    fc_certs_open(&out_site->certs, daemon->dir, "ca");
+    out_site->server = fc_certs_issue(&out_site->certs, "server", "server", 30);
+    out_site->client = fc_certs_issue(&out_site->certs, "client", "client", 30);
+    char(*at)[FC_E2E_PATH_BYTES] = out_site->address;
+    snprintf(at[FC_ROAD_IPC], sizeof *at, "%s", daemon->ipc_url);
+    snprintf(at[FC_ROAD_TCP], sizeof *at, "%s", daemon->tcp_url);
+    snprintf(at[FC_ROAD_TLS], sizeof *at, "tls+tcp://127.0.0.1:%u", free_port());
+    snprintf(at[FC_ROAD_LOCAL], sizeof *at, "%.120s.local", daemon->ipc_path);
+    snprintf(at[FC_ROAD_ADMIN], sizeof *at, "%.100s/admin", daemon->dir);
+    fc_scrape_address(daemon, at[FC_ROAD_HTTP]);
+    fc_site_args(out_site, args);
+    fc_e2e_restart(daemon, args);
+}
+
+static uint64_t count_entries(const char *path)
+{
+    uint64_t count = 0;
+    DIR *folder = opendir(path);
+    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
+        count += entry->d_name[0] != '.';
+    if (folder != NULL)
+        closedir(folder);
+    return count;
+}
+
+bool fc_site_look(const fc_site *site, fc_site_view *out_view)
+{
+    char path[64];
+    if (site->daemon.pid == 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)site->daemon.pid);
+    uint64_t descriptors = count_entries(path);
+    snprintf(path, sizeof path, "/proc/%d/status", (int)site->daemon.pid);
+    char *status = fc_e2e_read_file(path, NULL);
+    const char *memory = status != NULL ? strstr(status, "\nRssAnon:") : NULL;
+    bool is_there = descriptors > 0 && memory != NULL;
+    if (is_there)
+        *out_view = (fc_site_view){.descriptors = descriptors, .memory_kib = strtoull(memory + 9, NULL, 10)};
+    free(status);
+    return is_there;
+}
+
+double fc_site_counter(const fc_site *site, const char *name)
+{
+    double value;
+    (void)packet_peer_try_counter(site->address[FC_ROAD_LOCAL], name, &value);
+    return value;
+}
+
+static void restart(fc_site *site)
+{
+    const char *args[FC_SITE_ARGS_MAX];
+    uint64_t ended_us = fc_e2e_now_us();
+    int code = fc_e2e_wait_exit(&site->daemon, FC_E2E_STEP_MS);
+    ck_assert_msg(code == 1, "the daemon ended by itself, with %d", code);
+    fc_e2e_wait_log(&site->daemon, "event=connections_leaked", NULL);
+    fc_e2e_wait_log(&site->daemon, "cause=pipes_leaked", NULL);
+    ck_assert_uint_lt(site->restart_count, FC_SITE_RESTARTS_MAX);
+    fc_site_args(site, args);
+    fc_e2e_restart(&site->daemon, args);
+    site->restarts[site->restart_count++] = (fc_site_restart){
+        .from_us = ended_us - (uint64_t)fc_e2e_limit_ms(FC_SITE_END_MS) * 1000u, .to_us = fc_e2e_now_us()};
+}
+
+bool fc_site_watch(fc_site *site, int fd, int wait_ms)
+{
+    struct pollfd events[2] = {{.fd = site->daemon.pid_fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    if (poll(events, 2, wait_ms) <= 0)
+        return false;
+    if (events[0].revents != 0)
+        restart(site);
+    return events[1].revents != 0;
+}
+
+uint64_t fc_site_end(fc_site *site)
+{
+    uint64_t began_us = fc_e2e_now_us();
+    fc_e2e_signal(&site->daemon, SIGTERM);
+    int code = fc_e2e_wait_exit(&site->daemon, FC_SITE_END_MS);
+    ck_assert_msg(code == 0 || code == 3 || code == 1, "the daemon ended with %d", code);
+    uint64_t took_ms = (fc_e2e_now_us() - began_us) / 1000u;
+    fc_e2e_forget(&site->daemon);
+    fc_certs_close(&site->certs);
+    return took_ms;
+}

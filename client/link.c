@@ -24,6 +24,7 @@
 #define GREETING_NS_MAX (10000000000u)
 #define SEND_BUFFER_BYTES (4 << 20) /* the kernel cuts it to net.core.wmem_max */
 #define READS_AT_A_TIME 64          /* then the others get their turn */
+#define LAST_TURNS 64 /* of a connection that is given up; more only comes from a peer that goes on sending */
 
 static size_t header_bytes(const fc_link *link)
 {
@@ -436,6 +437,14 @@ static bool read_all(fc_link *link)
     return true;
 }
 
+void fc_link_read_rest(fc_link *link)
+{
+    struct pollfd readable = {.fd = link->fd, .events = POLLIN};
+    for (int i = 0; i < LAST_TURNS && poll(&readable, 1, 0) == 1; i++)
+        if (!read_all(link))
+            return;
+}
+
 /* --- for net.c
  * -------------------------------------------------------------------------------------------------------- */
 
@@ -460,9 +469,11 @@ static void progress_up(fc_link *link, short revents, uint64_t now_ns)
     pthread_mutex_lock(&link->net->lock);
     if ((revents & POLLOUT) != 0 && !is_over)
         flush(link);
-    is_over = is_over || link->is_broken;
+    bool is_broken = link->is_broken && !is_over;
     pthread_mutex_unlock(&link->net->lock);
-    if (is_over)
+    if (is_broken)
+        fc_link_read_rest(link);
+    if (is_over || is_broken)
         fc_link_drop(link, ECONNRESET, now_ns);
 }
 

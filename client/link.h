@@ -84,8 +84,8 @@ fc_status fc_link_open(fc_net *net, const char *url, fc_link **out_link, fc_reas
  * fc_link_open(). */
 fc_status fc_link_open_packets(fc_net *net, fc_link *beside, fc_link **out_link);
 
-/* Where a link of packets connects from now on, and again when lost; NULL: nowhere, and its connection ends. On the
- * net's thread. */
+/* Where a link of packets connects from now on, and again when lost; NULL: nowhere, and its connection ends, but for
+ * the replies that stand in its socket. On the net's thread. */
 void fc_link_aim(fc_link *link, const char *path);
 
 /* Why the link is not up, for people; "" when no attempt has ended yet. FC_UNAUTHORIZED: the other side is there, and

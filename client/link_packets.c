@@ -42,6 +42,8 @@ void fc_link_aim(fc_link *link, const char *path)
         snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     memcpy(&link->addresses[0].storage, &address, sizeof address);
     link->addresses[0].bytes = sizeof address;
+    if (link->state == FC_LINK_UP)
+        fc_link_read_rest(link);
     if (link->state != FC_LINK_DOWN)
         fc_link_drop(link, ECONNRESET, fc_link_now_ns());
     link->retry_delay_ns = FC_LINK_RETRY_NS_MIN;
@@ -119,11 +121,13 @@ static ssize_t receive(fc_link *link)
     return got;
 }
 
+/* A socket of packets whose other end was closed with something unread says so once, and before it gives what came
+ * earlier: only the empty read behind all that is the end. */
 bool fc_link_packets_read(fc_link *link)
 {
     for (int i = 0; i < READS_AT_A_TIME; i++) {
         ssize_t got = receive(link);
-        if (got < 0 && errno == EINTR)
+        if (got < 0 && (errno == EINTR || errno == ECONNRESET))
             continue;
         if (got <= 0)
             return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);

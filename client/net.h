@@ -155,6 +155,10 @@ void fc_link_destroy(fc_link *link);
 
 /* --- link.c, for link_packets.c: on the net's thread -------------------------------------------------------------- */
 
+/* Of one that is up and about to be dropped for another reason than its own end: takes the replies that stand in the
+ * socket. A server that goes has answered first, and its end may be noticed elsewhere before they are read. */
+void fc_link_read_rest(fc_link *link);
+
 /* The connection, or the attempt at one, is over, error says why. */
 void fc_link_drop(fc_link *link, int error, uint64_t now_ns);
 

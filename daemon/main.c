@@ -232,7 +232,7 @@ static fc_exit serve(process *p)
         fc_log(FC_LOG_WARN, "close_unwatched", fc_log_text("why", "no thread to watch it; it may hang"));
     if (p->service != NULL)
         fc_service_stop(p->service);
-    fc_local_close(p->local);
+    fc_local_close(p->local); /* first: clients let go of it when the connection beside it ends */
     fc_transport_close(p->transport);
     fc_nng_tls_stop();
     fc_service_destroy(p->service);

@@ -159,6 +159,62 @@ START_TEST(a_lost_side_is_told_and_then_done_without)
 }
 END_TEST
 
+typedef struct gate {
+    sem_t entered, open;
+} gate;
+
+static void wait_in_gate(void *context, flashcore_call *call, const flashcore_result *result)
+{
+    gate *g = context;
+    (void)call, (void)result;
+    sem_post(&g->entered);
+    while (sem_wait(&g->open) != 0)
+        continue;
+}
+
+static void read_all_there_is(int fd)
+{
+    uint8_t bytes[256];
+    while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
+}
+
+/* A server that goes answers first. To a client that looks late the answer over the packets and the end of the other
+ * connection have come at once. What it had asked meanwhile (room for its tensors) the server has read, or not. */
+START_TEST(an_answer_before_the_end_counts)
+{
+    fixture f;
+    pinger p;
+    pthread_t thread;
+    uint64_t id;
+    int listener;
+    gate g;
+    flashcore_call *call = NULL;
+    sem_init(&g.entered, 0, 0);
+    sem_init(&g.open, 0, 0);
+    open_with_side(&f, &listener);
+    int fd = accept(listener, NULL, NULL);
+    await_side_ping(&f, fd, &p, &thread, &id);
+    ck_assert_int_eq(flashcore_submit(f.client, &f.request, wait_in_gate, &g, &call), FLASHCORE_OK);
+    while (sem_wait(&g.entered) != 0) /* the library's thread looks at nothing from here on */
+        continue;
+    answer_ping(fd, id);
+    if (_i == 0)
+        read_all_there_is(fd);
+    close(fd);
+    if (_i < 2)
+        fixture_stop_server(&f, 0);
+    sem_post(&g.open);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(p.status, FLASHCORE_OK);
+    ck_assert_int_eq(flashcore_wait(call, UINT64_MAX, NULL), FLASHCORE_OK);
+    flashcore_call_release(call);
+    close_with_side(&f, listener);
+    sem_destroy(&g.entered);
+    sem_destroy(&g.open);
+}
+END_TEST
+
 /* Somebody else listens where the server says it does. */
 START_TEST(another_process_is_not_spoken_to)
 {
@@ -315,6 +371,7 @@ int main(void)
     tcase_set_timeout(core, 60);
     tcase_add_test(core, small_messages_take_the_packets);
     tcase_add_test(core, a_lost_side_is_told_and_then_done_without);
+    tcase_add_loop_test(core, an_answer_before_the_end_counts, 0, 3);
     tcase_add_test(core, another_process_is_not_spoken_to);
     tcase_add_test(core, inline_asks_for_nothing);
     tcase_add_loop_test(core, a_lie_about_an_arena_does_no_harm, 0, sizeof LIES / sizeof LIES[0]);

@@ -227,10 +227,11 @@ static void publish(fc_arena_store *store, fc_arena *arena, fc_arena_made *made)
 }
 
 /* Before anybody has the descriptor: nobody has punched holes yet. */
-static void register_arena(fc_arena_store *store, fc_arena *arena)
+static void register_arena(fc_arena_store *store, fc_arena *arena, fc_arena_made *made)
 {
     fc_reason reason = {""};
     fc_status st = fc_arena_memory_register(&arena->memory, store->config.ops, store->config.engine, &reason);
+    made->is_device_lost = st == FC_DEVICE_LOST;
     if (st == FC_OK)
         return;
     fc_stats_add(store->stats, FC_COUNT_ARENAS_UNREGISTERED, 1);
@@ -243,12 +244,16 @@ static void register_arena(fc_arena_store *store, fc_arena *arena)
 
 static fc_status open_memory(fc_arena_store *store, const order *o, fc_arena *arena, fc_arena_made *made)
 {
-    if (o->kind == FC_ARENA_DEVICE)
-        return fc_arena_memory_open_device(o->size_bytes, store->config.ops, store->config.engine, &arena->memory,
-                                           &made->lifeline_fd, &made->reason);
-    fc_status st = fc_arena_memory_open(o->size_bytes, &arena->memory, &made->reason);
+    fc_status st;
+    if (o->kind == FC_ARENA_DEVICE) {
+        st = fc_arena_memory_open_device(o->size_bytes, store->config.ops, store->config.engine, &arena->memory,
+                                         &made->lifeline_fd, &made->reason);
+        made->is_device_lost = st == FC_DEVICE_LOST;
+        return st;
+    }
+    st = fc_arena_memory_open(o->size_bytes, &arena->memory, &made->reason);
     if (st == FC_OK)
-        register_arena(store, arena);
+        register_arena(store, arena, made);
     return st;
 }
 

@@ -38,8 +38,9 @@ typedef struct fc_arena_made {
     uint64_t id;
     size_t size_bytes;
     fc_arena_kind kind;
-    int fd;          /* -1 unless FC_OK */
-    int lifeline_fd; /* -1 unless FC_OK and of the device */
+    int fd;              /* -1 unless FC_OK */
+    int lifeline_fd;     /* -1 unless FC_OK and of the device */
+    bool is_device_lost; /* the engine said so, whatever became of the arena */
 } fc_arena_made;
 typedef void (*fc_arena_on_made)(void *context, void *request, const fc_arena_made *made);
 

@@ -79,12 +79,12 @@ static void on_arena_made(void *context, void *asked, const fc_arena_made *made)
     fc_service *service = context;
     fc_request *request = asked;
     fc_wire_reply reply;
+    if (made->is_device_lost)
+        on_device_lost(service);
     if (made->status == FC_NO_MEMORY || made->status == FC_IO) {
         refuse_arena(service, request, made);
         return;
     }
-    if (made->status == FC_DEVICE_LOST)
-        on_device_lost(service);
     if (made->status != FC_OK) {
         fc_reply_status(service->dispatch, request, made->status, made->reason.text, 0);
         return;

@@ -207,6 +207,7 @@ START_TEST(quotas_are_apart)
     fake_engine_set_memory_status(&b.service.engine, FC_DEVICE_LOST);
     packet_arena_ask(&peers[4], 2, FC_ARENA_DEVICE, 1);
     packet_peer_expect(&peers[4], 2, FC_DEVICE_LOST, NULL);
+    ck_assert_int_eq(atomic_load(&b.service.events[FC_EVENT_DEVICE_LOST]), 1);
     ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_DEVICE_ARENAS), 3);
     for (int i = 1; i < 4; i++)
         packet_arena_drop(&kept[i]);

@@ -196,8 +196,8 @@ FLASHCORE_API flashcore_status flashcore_ping(flashcore_client *client, uint32_t
  * connection is not copied by anybody on the way: the server computes on that memory. Nothing else changes: the same
  * calls, and should the connection break, the same memory is sent in messages. Make arenas once and keep them; they
  * count against the server's quotas (flashcore_info). Do not change inputs, or use outputs, before the call has ended;
- * after one that ended with TIMED_OUT, CONNECTION_LOST or, by flashcore_client_destroy(), CANCELLED, the server may
- * still write to the outputs. */
+ * after one that ended with TIMED_OUT, CONNECTION_LOST, DEVICE_LOST or, by flashcore_client_destroy(), CANCELLED, the
+ * server may still write to the outputs, as long as it lives. */
 
 /* Makes an arena of at least size_bytes at one URL; waits for the connection and the answer. UNSUPPORTED: that server
  * is not on this machine, has no local channel or no arenas, or the client's path is INLINE; TOO_LARGE: past a quota;

@@ -144,12 +144,18 @@ uint64_t fc_admission_deadline(uint64_t received_ns, uint64_t deadline_us)
     return deadline_ns;
 }
 
+double fc_admission_multiplications(const fc_problem *problem)
+{
+    const fc_problem *p = problem;
+    return 2.0 * (double)p->batch * p->q_heads * p->q_len * p->head_dim * p->kv_len;
+}
+
 uint32_t fc_admission_cost(const fc_problem *problem)
 {
     const fc_problem *p = problem;
     double q_elements = (double)p->batch * p->q_heads * p->q_len * p->head_dim;
     double kv_elements = (double)p->batch * p->kv_heads * p->kv_len * p->head_dim;
     double kibs = 2 * (q_elements + kv_elements) * (double)fc_dtype_bytes(p->dtype) / 1024;
-    double cost = REQUEST_COST + kibs + 2 * q_elements * p->kv_len / (1024 * 1024);
+    double cost = REQUEST_COST + kibs + fc_admission_multiplications(p) / (1024 * 1024);
     return cost < UINT32_MAX ? (uint32_t)cost : UINT32_MAX;
 }

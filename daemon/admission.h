@@ -28,6 +28,9 @@ fc_status fc_admission_kernel(fc_wire_text name, fc_kernel default_kernel, const
 /* When a request received at received_ns is to be given up: FC_NEVER_NS for deadline_us 0 and for what never comes. */
 uint64_t fc_admission_deadline(uint64_t received_ns, uint64_t deadline_us);
 
+/* Multiplications of both products, masks not looked at. */
+double fc_admission_multiplications(const fc_problem *problem);
+
 /* What a problem costs those who wait, roughly: a KiB to move, or a million multiplications, is one. Never 0. */
 uint32_t fc_admission_cost(const fc_problem *problem);
 

@@ -13,6 +13,8 @@ static fc_exit failure_of(fc_drain_cause cause)
     switch (cause) {
     case FC_DRAIN_BY_DEVICE_LOST:
         return FC_EXIT_DEVICE_LOST;
+    case FC_DRAIN_BY_LAUNCH_HUNG:
+        return FC_EXIT_HUNG;
     case FC_DRAIN_BY_PIPES_LEAKED:
         return FC_EXIT_FAILURE;
     default:
@@ -64,8 +66,15 @@ fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_
     }
     /* A late request makes it busy again: it is answered `draining`, and that leaves like any other answer. */
     drain->state = view->is_idle ? FC_DRAIN_FLUSHING : FC_DRAIN_FINISHING;
-    if (now_ns >= drain->deadline_ns)
+    if (now_ns < drain->deadline_ns)
+        return drain->state;
+    bool may_hang = drain->failure == FC_EXIT_DEVICE_LOST || drain->failure == FC_EXIT_HUNG;
+    if (may_hang && !drain->gives_up && !view->is_idle) {
+        drain->gives_up = true;
+        drain->deadline_ns = now_ns + FC_DRAIN_FAREWELL_NS;
+    } else {
         cut_short(drain, FC_DRAIN_CUT_BY_TIMEOUT);
+    }
     return drain->state;
 }
 

@@ -4,6 +4,9 @@
  * --quiet--> OVER
  *                                                            \-- drain-timeout or a second signal --> OVER (cut short)
  *
+ * Where the device failed, drain-timeout is not the end yet: what then still runs may never return, and is given up
+ * (the caller's to do), and those answers have FC_DRAIN_FAREWELL_NS to leave.
+ *
  * It lingers because a request may have been on its way when draining began: closing at once would leave its sender
  * with a broken connection instead of the answer that it never started.
  */
@@ -28,12 +31,16 @@ typedef enum fc_drain_cause {
     FC_DRAIN_BY_SIGNAL,
     FC_DRAIN_BY_ADMIN,
     FC_DRAIN_BY_DEVICE_LOST,
+    FC_DRAIN_BY_LAUNCH_HUNG,
     FC_DRAIN_BY_PIPES_LEAKED
 } fc_drain_cause;
 
 /* How long nothing may have arrived before it is over, and how long peers that never stop sending can delay that. */
 #define FC_DRAIN_QUIET_NS 50000000u
 #define FC_DRAIN_LINGER_MAX_NS 500000000u
+
+/* What answers to requests that were given up may take to leave. */
+#define FC_DRAIN_FAREWELL_NS 1000000000u
 
 typedef enum fc_drain_cut { FC_DRAIN_NOT_CUT, FC_DRAIN_CUT_BY_TIMEOUT, FC_DRAIN_CUT_BY_SIGNAL } fc_drain_cut;
 
@@ -43,6 +50,7 @@ typedef struct fc_drain {
     fc_drain_cause cause; /* the first one */
     fc_drain_cut cut;
     fc_exit failure; /* the first failure's exit code; FC_EXIT_OK: there was none */
+    bool gives_up;   /* what runs is to be given up: true for good, once it is */
     uint32_t signal_count;
     uint64_t deadline_ns;
     uint64_t received_count, quiet_since_ns; /* the last change, and when it was seen */

@@ -2,6 +2,7 @@
  * nothing copies them again. */
 #include "daemon/lane.h"
 
+#include "daemon/admission.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/reply.h"
@@ -11,6 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GIVEN_UP UINT64_MAX
+/* Of the requests of a launch that hangs, so many are logged one by one. */
+#define HUNG_LOGGED_MAX 16
+
 struct fc_lane {
     const fc_lane_context *context;
     uint32_t index;
@@ -19,7 +24,11 @@ struct fc_lane {
     fc_request *requests[FC_BATCH_REQUESTS_MAX];
     fc_engine_job jobs[FC_BATCH_REQUESTS_MAX];
 
-    atomic_uint_fast64_t running_since_ns; /* the launch under way; 0: none */
+    /* Who answers the launch under way: the lane, once it has exchanged running_since_ns for 0, or whoever exchanged it
+     * for GIVEN_UP before that. Until then requests and request_count are nobody's to write. */
+    atomic_uint_fast64_t running_since_ns; /* 0: none is under way */
+    _Atomic double multiplications;        /* of the launch under way, or the one before */
+    uint32_t request_count;                /* likewise */
     atomic_uint_fast64_t ran_ns;           /* end of the last launch that went well; 0: none has */
 
     pthread_mutex_t lock; /* guards the three below, which start() waits for */
@@ -61,6 +70,7 @@ static fc_engine_job make_job(const fc_request *request)
 static uint32_t prepare(fc_lane *lane, uint32_t count)
 {
     const fc_lane_context *context = lane->context;
+    double multiplications = 0;
     uint32_t ready = 0;
     for (uint32_t i = 0; i < count; i++) {
         fc_request *request = lane->requests[i];
@@ -71,7 +81,10 @@ static uint32_t prepare(fc_lane *lane, uint32_t count)
         }
         lane->jobs[ready] = make_job(request);
         lane->requests[ready++] = request;
+        multiplications += fc_admission_multiplications(&request->problem);
     }
+    lane->request_count = ready;
+    atomic_store_explicit(&lane->multiplications, multiplications, memory_order_relaxed);
     return ready;
 }
 
@@ -129,9 +142,14 @@ static void count_launch(const fc_lane *lane, const launch_result *launch)
         observe_us(stats, FC_HISTOGRAM_KERNEL, launch->timing.kernel_us);
         observe_us(stats, FC_HISTOGRAM_COPY_OUT, launch->timing.copy_out_us);
     }
+}
+
+static void log_launch(const fc_lane *lane, const launch_result *launch)
+{
     if (launch->status != FC_OK)
         fc_log(FC_LOG_ERROR, "launch_failed", fc_log_uint("lane", lane->index),
                fc_log_text("status", fc_status_name(launch->status)), fc_log_text("why", launch->reason.text),
+               fc_log_text("kernel", fc_kernel_name(lane->jobs[0].plan.kernel)),
                fc_log_uint("requests", launch->request_count));
     else
         fc_log(FC_LOG_DEBUG, "launch", fc_log_uint("lane", lane->index),
@@ -139,27 +157,77 @@ static void count_launch(const fc_lane *lane, const launch_result *launch)
                fc_log_uint("requests", launch->request_count), fc_log_real("kernel_us", launch->timing.kernel_us));
 }
 
-static void run(fc_lane *lane, uint32_t taken)
+/* Runs what is prepared. False: it was given up meanwhile, and its requests are not the lane's any more. */
+static bool launch_and_wait(fc_lane *lane, launch_result *launch)
+{
+    const fc_lane_context *context = lane->context;
+    uint64_t since_ns = launch->start_ns;
+    atomic_store_explicit(&lane->running_since_ns, since_ns, memory_order_release);
+    launch->status =
+        context->ops->lane_run(lane->engine_lane, lane->jobs, launch->request_count, &launch->timing, &launch->reason);
+    launch->end_ns = fc_clock_now_ns();
+    if (launch->status == FC_OK)
+        atomic_store_explicit(&lane->ran_ns, launch->end_ns, memory_order_relaxed);
+    if (atomic_compare_exchange_strong(&lane->running_since_ns, &since_ns, 0))
+        return true;
+    fc_log(FC_LOG_WARN, "launch_returned", fc_log_uint("lane", lane->index),
+           fc_log_text("status", fc_status_name(launch->status)),
+           fc_log_real("after_s", (double)(launch->end_ns - launch->start_ns) / (double)FC_NS_PER_S));
+    return false;
+}
+
+/* False: the lane is to end. */
+static bool run(fc_lane *lane, uint32_t taken)
 {
     const fc_lane_context *context = lane->context;
     launch_result launch = {.start_ns = fc_clock_now_ns()};
-    atomic_store_explicit(&lane->running_since_ns, launch.start_ns, memory_order_relaxed);
+    launch.end_ns = launch.start_ns;
     launch.request_count = prepare(lane, taken);
-    if (launch.request_count > 0)
-        launch.status =
-            context->ops->lane_run(lane->engine_lane, lane->jobs, launch.request_count, &launch.timing, &launch.reason);
-    launch.end_ns = fc_clock_now_ns();
-    atomic_store_explicit(&lane->running_since_ns, 0, memory_order_relaxed);
-    if (launch.status == FC_OK && launch.request_count > 0)
-        atomic_store_explicit(&lane->ran_ns, launch.end_ns, memory_order_relaxed);
+    if (launch.request_count > 0 && !launch_and_wait(lane, &launch))
+        return false;
     fc_dispatch_ran(context->dispatch, taken, launch.end_ns - launch.start_ns);
     if (launch.request_count == 0)
-        return;
+        return true;
     count_launch(lane, &launch);
+    log_launch(lane, &launch);
     if (launch.status == FC_DEVICE_LOST)
         context->on_device_lost(context->context);
     for (uint32_t i = 0; i < launch.request_count; i++)
         answer(context, lane->requests[i], &launch);
+    return true;
+}
+
+static void log_hung(const fc_lane *lane, const launch_result *launch)
+{
+    const fc_request *first = lane->requests[0];
+    fc_log(FC_LOG_ERROR, "launch_hung", fc_log_uint("lane", lane->index),
+           fc_log_text("kernel", fc_kernel_name(first->item.plan.kernel)),
+           fc_log_text("dtype", fc_dtype_name(first->problem.dtype)), fc_log_uint("requests", launch->request_count),
+           fc_log_real("after_s", (double)(launch->end_ns - launch->start_ns) / (double)FC_NS_PER_S));
+    for (uint32_t i = 0; i < launch->request_count && i < HUNG_LOGGED_MAX; i++) {
+        const fc_request *request = lane->requests[i];
+        char shape[FC_SHAPE_BYTES];
+        fc_log(FC_LOG_ERROR, "hung_request", fc_log_uint("peer", request->item.peer),
+               fc_log_uint("id", request->item.id), fc_log_text("shape", fc_request_shape(request, shape)));
+    }
+}
+
+bool fc_lane_give_up(fc_lane *lane, uint64_t since_ns, uint64_t now_ns)
+{
+    const fc_lane_context *context = lane->context;
+    uint64_t start_ns = since_ns;
+    if (!atomic_compare_exchange_strong(&lane->running_since_ns, &since_ns, GIVEN_UP))
+        return false;
+    const launch_result launch = {
+        .status = FC_DEVICE_LOST, .start_ns = start_ns, .end_ns = now_ns, .request_count = lane->request_count};
+    count_launch(lane, &launch);
+    log_hung(lane, &launch);
+    context->on_launch_hung(context->context);
+    for (uint32_t i = 0; i < launch.request_count; i++) {
+        fc_request_abandon(lane->requests[i]);
+        answer(context, lane->requests[i], &launch);
+    }
+    return true;
 }
 
 static bool open_engine_lane(fc_lane *lane)
@@ -187,8 +255,8 @@ static void *lane_main(void *argument)
         if (count == 0 && expired == NULL)
             break;
         fc_reply_chain(context->dispatch, expired, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it waited");
-        if (count > 0)
-            run(lane, count);
+        if (count > 0 && !run(lane, count))
+            break;
     }
     context->ops->lane_close(lane->engine_lane);
     return NULL;
@@ -233,7 +301,9 @@ free_lane:
 
 void fc_lane_look(const fc_lane *lane, fc_lane_view *out_view)
 {
-    out_view->running_since_ns = atomic_load_explicit(&lane->running_since_ns, memory_order_relaxed);
+    uint64_t since_ns = atomic_load_explicit(&lane->running_since_ns, memory_order_acquire);
+    out_view->running_since_ns = since_ns != GIVEN_UP ? since_ns : 0;
+    out_view->multiplications = atomic_load_explicit(&lane->multiplications, memory_order_relaxed);
     out_view->ran_ns = atomic_load_explicit(&lane->ran_ns, memory_order_relaxed);
 }
 

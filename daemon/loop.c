@@ -32,6 +32,7 @@ static const char *cause_name(fc_drain_cause cause)
     static const char *const NAMES[] = {[FC_DRAIN_BY_SIGNAL] = "signal",
                                         [FC_DRAIN_BY_ADMIN] = "admin",
                                         [FC_DRAIN_BY_DEVICE_LOST] = "device_lost",
+                                        [FC_DRAIN_BY_LAUNCH_HUNG] = "launch_hung",
                                         [FC_DRAIN_BY_PIPES_LEAKED] = "pipes_leaked"};
     return NAMES[cause];
 }
@@ -54,8 +55,11 @@ static void step_drain(fc_loop *loop)
                           .received_count = sum(fc_service_stats(loop->config.service)->requests, FC_OP_COUNT)};
     view.is_flushed =
         view.is_idle && fc_transport_is_flushed(loop->config.transport) && fc_local_is_flushed(loop->config.local);
+    bool gave_up = loop->drain.gives_up;
     if (fc_drain_step(&loop->drain, &view, fc_clock_now_ns()) == FC_DRAIN_OVER)
         uv_stop(&loop->uv);
+    if (loop->drain.gives_up && !gave_up)
+        fc_service_give_up(loop->config.service, fc_clock_now_ns());
 }
 
 static void ask_drain(fc_loop *loop, fc_drain_cause cause)
@@ -123,6 +127,8 @@ static void on_wake(uv_async_t *handle)
     unsigned events = atomic_exchange(&loop->events, 0);
     if ((events & 1u << FC_EVENT_DEVICE_LOST) != 0)
         ask_drain(loop, FC_DRAIN_BY_DEVICE_LOST);
+    if ((events & 1u << FC_EVENT_LAUNCH_HUNG) != 0)
+        ask_drain(loop, FC_DRAIN_BY_LAUNCH_HUNG);
     if ((events & 1u << FC_EVENT_PIPES_LEAKED) != 0)
         ask_drain(loop, FC_DRAIN_BY_PIPES_LEAKED);
     step_drain(loop);
@@ -131,7 +137,9 @@ static void on_wake(uv_async_t *handle)
 static void on_tick(uv_timer_t *handle)
 {
     fc_loop *loop = handle->data;
-    fc_service_tick(loop->config.service, fc_clock_now_ns());
+    uint64_t now_ns = fc_clock_now_ns();
+    fc_service_tick(loop->config.service, now_ns);
+    fc_service_watch(loop->config.service, loop->config.options->kernel_timeout_ns, now_ns);
     step_drain(loop);
 }
 

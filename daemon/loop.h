@@ -1,9 +1,10 @@
 /* The control plane: one libuv loop for signals, timers, the supervisor and the way to the end. The only user of
  * libuv. Requests never cross it.
  *
- * TERM and INT drain, HUP reloads, a second TERM or INT cuts the drain short. Every 10 ms it expires deadlines, every
- * second it looks after the transport and tells the supervisor how things stand; half as often as the supervisor's
- * watchdog asks it sends the sign of life, from the loop, so that a stuck loop is noticed.
+ * TERM and INT drain, HUP reloads, a second TERM or INT cuts the drain short. Every 10 ms it expires deadlines and
+ * looks for launches that hang, every second it looks after the transport and tells the supervisor how things stand;
+ * half as often as the supervisor's watchdog asks it sends the sign of life, from the loop, so that a stuck loop is
+ * noticed.
  *
  * Main thread, except fc_loop_wake().
  */

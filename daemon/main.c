@@ -197,7 +197,13 @@ static fc_exit run(process *p)
                              .set = set,
                              .admin = p->admin,
                              .reload_context = p};
-    return fc_loop_run(p->loop, &config);
+    fc_exit code = fc_loop_run(p->loop, &config);
+    if (fc_service_has_given_up(p->service)) {
+        /* A thread is in a launch that may never end, and may write to anything it was given: nothing is taken down. */
+        fc_log(FC_LOG_ERROR, "stopped", fc_log_int("exit", code), fc_log_text("why", "a launch hangs"));
+        _exit(code);
+    }
+    return code;
 }
 
 /* Everything from the start to the end of serving. Closing goes on under a watch: nng and a broken device may hang. */

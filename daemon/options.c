@@ -302,6 +302,15 @@ static fc_status check_metrics(const fc_options *options, fc_reason *out_reason)
     return FC_OK;
 }
 
+/* Below a second a launch that merely waits for the processor would be taken for one that hangs. */
+static fc_status check_kernel_timeout(const fc_options *options, fc_reason *out_reason)
+{
+    if (options->kernel_timeout_ns == 0 || options->kernel_timeout_ns >= FC_NS_PER_S)
+        return FC_OK;
+    return fc_fail(FC_INVALID_ARGUMENT, out_reason, "kernel-timeout: expected 0 or at least 1s, got %llu us",
+                   (unsigned long long)(options->kernel_timeout_ns / FC_NS_PER_US));
+}
+
 /* Checks what depends on more than one option and works out lane_staging_bytes. */
 static fc_status finish(fc_options *options, fc_reason *out_reason)
 {
@@ -314,6 +323,8 @@ static fc_status finish(fc_options *options, fc_reason *out_reason)
         st = fit_staging(options, out_reason);
     if (st == FC_OK)
         st = check_metrics(options, out_reason);
+    if (st == FC_OK)
+        st = check_kernel_timeout(options, out_reason);
     if (st == FC_OK)
         st = fc_listen_policy_check(options, out_reason);
     return st;

@@ -22,6 +22,8 @@ struct fc_probe {
     uint8_t message[MESSAGE_BYTES];
     size_t message_bytes;
     uint8_t reply[REPLY_BYTES];
+    bool is_abandoned; /* by whoever answers: nothing above is to be touched again */
+    uint8_t last_reply[REPLY_BYTES];
 
     uint64_t since_ns; /* loop thread */
     /* Whoever answers writes these, then is_under_way: they are the loop thread's when that is false. */
@@ -42,15 +44,25 @@ static void end(fc_probe *probe, fc_status status)
     atomic_store(&probe->is_under_way, false);
 }
 
-static void *sink_buffer(fc_request *request, size_t capacity_bytes)
+static uint8_t *reply_of(fc_probe *probe)
 {
-    return capacity_bytes <= REPLY_BYTES ? probe_of(request)->reply : NULL;
+    return probe->is_abandoned ? probe->last_reply : probe->reply;
 }
 
-static fc_status judge(const fc_probe *probe, size_t size_bytes)
+static void *sink_buffer(fc_request *request, size_t capacity_bytes)
+{
+    return capacity_bytes <= REPLY_BYTES ? reply_of(probe_of(request)) : NULL;
+}
+
+static void sink_abandon(fc_request *request)
+{
+    probe_of(request)->is_abandoned = true;
+}
+
+static fc_status judge(fc_probe *probe, size_t size_bytes)
 {
     fc_wire_reply reply;
-    fc_status st = fc_codec_decode_reply(probe->reply, size_bytes, &reply, NULL);
+    fc_status st = fc_codec_decode_reply(reply_of(probe), size_bytes, &reply, NULL);
     if (st != FC_OK || reply.status != FC_OK)
         return st != FC_OK ? st : reply.status;
     bool is_right = reply.body == FC_BODY_ATTEND && reply.attend.out.data_bytes == sizeof probe->v &&
@@ -72,7 +84,8 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
     end(probe_of(request), FC_INTERNAL);
 }
 
-static const fc_reply_sink SINK = {.buffer = sink_buffer, .send = sink_send, .drop = sink_drop};
+static const fc_reply_sink SINK = {
+    .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .abandon = sink_abandon};
 
 static fc_wire_tensor tensor(const uint16_t *data)
 {
@@ -115,8 +128,9 @@ void fc_probe_destroy(fc_probe *probe)
 
 void fc_probe_send(fc_probe *probe, uint64_t now_ns)
 {
-    if (atomic_exchange(&probe->is_under_way, true))
+    if (atomic_load(&probe->is_under_way) || probe->is_abandoned)
         return;
+    atomic_store(&probe->is_under_way, true);
     probe->since_ns = now_ns;
     fc_service_receive(probe->service, &probe->request, probe->message, probe->message_bytes, PROBE_PEER);
 }

@@ -32,7 +32,9 @@ bool fc_readiness_judge(const fc_readiness *readiness, const fc_readiness_view *
     uint64_t idle_ns = fc_clock_elapsed_ns(view->pulse.ran_ns, now_ns);
     bool has_failed = outcome->ended_ns != 0 && outcome->status != FC_OK;
     fc_status st = FC_OK;
-    if (view->pulse.is_draining)
+    if (view->pulse.is_device_lost)
+        st = fc_fail(FC_DEVICE_LOST, out_reason, "the device failed; the server is about to restart");
+    else if (view->pulse.is_draining)
         st = fc_fail(FC_DRAINING, out_reason, "draining");
     else if (view->pulse.longest_launch_ns >= timeout_ns)
         st = fc_fail(FC_TIMED_OUT, out_reason, "a lane has been at one launch for %.1f s",

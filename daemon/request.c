@@ -4,6 +4,7 @@
 #include "daemon/log.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #define FC_STATE_BIT(state) (1u << (state))
 
@@ -32,6 +33,22 @@ bool fc_request_state_may_follow(fc_request_state state, fc_request_state next)
 void fc_request_init(fc_request *request, const fc_reply_sink *sink)
 {
     *request = (fc_request){.state = FC_REQUEST_DONE, .sink = sink, .reply_fds = {-1, -1}};
+}
+
+void fc_request_abandon(fc_request *request)
+{
+    request->kv_lens = NULL;
+    request->placement = (fc_placement){.out = NULL};
+    if (request->sink->abandon != NULL)
+        request->sink->abandon(request);
+}
+
+const char *fc_request_shape(const fc_request *request, char text[FC_SHAPE_BYTES])
+{
+    const fc_problem *p = &request->problem;
+    snprintf(text, FC_SHAPE_BYTES, "B%u Hq%u Hkv%u Sq%u Sk%u D%u", (unsigned)p->batch, (unsigned)p->q_heads,
+             (unsigned)p->kv_heads, (unsigned)p->q_len, (unsigned)p->kv_len, (unsigned)p->head_dim);
+    return text;
 }
 
 void fc_request_set_state(fc_request *request, fc_request_state next)

@@ -58,6 +58,14 @@ void fc_request_init(fc_request *request, const fc_reply_sink *sink);
  * traces the step in the log. */
 void fc_request_set_state(fc_request *request, fc_request_state next);
 
+/* The launch it is in may never end, and may use all that it holds whenever it likes: message and reply, kv_lens,
+ * arenas. From now on those are nobody's, to the end of the process. Then it is answered as usual, in fresh memory. */
+void fc_request_abandon(fc_request *request);
+
+/* "B1 Hq8 Hkv8 Sq512 Sk512 D64", once its problem is known. Returns text. */
+#define FC_SHAPE_BYTES 96
+const char *fc_request_shape(const fc_request *request, char text[FC_SHAPE_BYTES]);
+
 bool fc_request_state_may_follow(fc_request_state state, fc_request_state next);
 const char *fc_request_state_name(fc_request_state state); /* "unknown" outside the enum */
 

@@ -5,7 +5,7 @@
 #include "daemon/clock.h"
 #include "daemon/dispatch.h"
 #include "daemon/hello.h"
-#include "daemon/lane.h"
+#include "daemon/lanes.h"
 #include "daemon/log.h"
 #include "daemon/refusals.h"
 #include "daemon/reply.h"
@@ -31,10 +31,10 @@ struct fc_service {
     fc_slow_log slow_log;
     fc_dispatch *dispatch;
     fc_arena_store *arenas; /* NULL: there are none */
-    fc_lane_context lane_context;
-    fc_lane *lanes[FC_SERVICE_LANES_MAX];
-    uint32_t lane_count;
+    fc_lanes lanes;
+    uint32_t lane_count; /* wanted */
     atomic_int default_kernel;
+    atomic_bool has_lost_device; /* FC_EVENT_DEVICE_LOST or FC_EVENT_LAUNCH_HUNG was raised */
     fc_log_gate refusals;
 
     pthread_mutex_t tunables_lock; /* guards config.tunables after creation */
@@ -49,12 +49,24 @@ static void on_idle(void *context)
 
 /* At once, from whichever thread saw it: what waits has not started, and is to be sent elsewhere rather than fail on a
  * device that fails everything. */
-static void on_device_lost(void *context)
+static void end_of_device(fc_service *service, fc_service_event event)
 {
-    fc_service *service = context;
     fc_stats_set(&service->stats, FC_GAUGE_DEVICE_LOST, 1);
     fc_service_drain(service);
-    fc_service_raise(service, FC_EVENT_DEVICE_LOST);
+    if (!atomic_exchange(&service->has_lost_device, true))
+        fc_service_raise(service, event);
+}
+
+static void on_device_lost(void *context)
+{
+    end_of_device(context, FC_EVENT_DEVICE_LOST);
+}
+
+static void on_launch_hung(void *context)
+{
+    fc_service *service = context;
+    fc_stats_add(&service->stats, FC_COUNT_LAUNCHES_HUNG, 1);
+    end_of_device(service, FC_EVENT_LAUNCH_HUNG);
 }
 
 void fc_service_raise(fc_service *service, fc_service_event event)
@@ -153,25 +165,23 @@ static void state_limits(fc_service *service, const fc_dispatch_limits *limits)
                  fc_hello_has_device_arenas(&service->config, &service->info) ? service->config.device_arena_bytes : 0);
 }
 
-static fc_status start_lanes(fc_service *service, uint32_t count, fc_reason *out_reason)
+static fc_status start_lanes(fc_service *service, fc_reason *out_reason)
 {
-    service->lane_context = (fc_lane_context){
+    service->lanes.is_cpu = service->info.device.engine == FC_ENGINE_CPU;
+    fc_lane_context *context = &service->lanes.context;
+    *context = (fc_lane_context){
         .ops = service->config.ops,
         .engine = service->config.engine,
         .dispatch = service->dispatch,
         .stats = &service->stats,
         .on_device_lost = on_device_lost,
+        .on_launch_hung = on_launch_hung,
         .context = service,
     };
-    memcpy(service->lane_context.device_name, service->info.device_name, sizeof service->info.device_name);
-    for (service->lane_count = 0; service->lane_count < count; service->lane_count++) {
-        fc_status st = fc_lane_start(&service->lane_context, service->lane_count, &service->lanes[service->lane_count],
-                                     out_reason);
-        if (st != FC_OK)
-            return st;
-        fc_stats_add(&service->stats, FC_GAUGE_LANES, 1);
-    }
-    return FC_OK;
+    memcpy(context->device_name, service->info.device_name, sizeof context->device_name);
+    fc_status st = fc_lanes_start(&service->lanes, service->lane_count, out_reason);
+    fc_stats_set(&service->stats, FC_GAUGE_LANES, service->lanes.count);
+    return st;
 }
 
 /* All that computes or makes memory for it, bound as the config says. */
@@ -183,7 +193,7 @@ static fc_status start_threads(fc_service *service, fc_reason *out_reason)
         return st;
     st = create_arenas(service);
     if (st == FC_OK)
-        st = start_lanes(service, service->lane_count, out_reason);
+        st = start_lanes(service, out_reason);
     else
         fc_fail(st, out_reason, "out of memory or threads for the arenas");
     fc_cpu_list_restore(&service->config.lane_cpus, &before);
@@ -248,9 +258,7 @@ void fc_service_stop(fc_service *service)
 {
     fc_request *queued = fc_dispatch_stop(service->dispatch);
     fc_reply_chain(service->dispatch, queued, FC_DRAINING, "the server is shutting down; the request was not started");
-    for (uint32_t i = 0; i < service->lane_count; i++)
-        fc_lane_join(service->lanes[i]);
-    service->lane_count = 0;
+    fc_lanes_join(&service->lanes);
     if (service->arenas != NULL)
         fc_arena_store_stop(service->arenas);
     fc_stats_set(&service->stats, FC_GAUGE_LANES, 0);
@@ -260,7 +268,7 @@ void fc_service_destroy(fc_service *service)
 {
     if (service == NULL)
         return;
-    if (service->dispatch != NULL && service->lane_count > 0)
+    if (service->dispatch != NULL && service->lanes.count > 0)
         fc_service_stop(service);
     fc_arena_store_destroy(service->arenas);
     fc_dispatch_destroy(service->dispatch);
@@ -298,16 +306,25 @@ uint32_t fc_service_request_slots(fc_service *service)
 
 void fc_service_pulse_look(const fc_service *service, uint64_t now_ns, fc_service_pulse *out_pulse)
 {
-    *out_pulse = (fc_service_pulse){.is_draining = fc_stats_get(&service->stats, FC_GAUGE_DRAINING) != 0};
-    for (uint32_t i = 0; i < service->lane_count; i++) {
-        fc_lane_view lane;
-        fc_lane_look(service->lanes[i], &lane);
-        if (lane.ran_ns > out_pulse->ran_ns)
-            out_pulse->ran_ns = lane.ran_ns;
-        uint64_t launch_ns = lane.running_since_ns != 0 ? fc_clock_elapsed_ns(lane.running_since_ns, now_ns) : 0;
-        if (launch_ns > out_pulse->longest_launch_ns)
-            out_pulse->longest_launch_ns = launch_ns;
-    }
+    *out_pulse = (fc_service_pulse){.is_draining = fc_stats_get(&service->stats, FC_GAUGE_DRAINING) != 0,
+                                    .is_device_lost = fc_stats_get(&service->stats, FC_GAUGE_DEVICE_LOST) != 0};
+    fc_lanes_look(&service->lanes, now_ns, out_pulse);
+}
+
+void fc_service_watch(fc_service *service, uint64_t timeout_ns, uint64_t now_ns)
+{
+    if (timeout_ns != 0)
+        fc_lanes_give_up_late(&service->lanes, timeout_ns, now_ns);
+}
+
+void fc_service_give_up(fc_service *service, uint64_t now_ns)
+{
+    fc_lanes_give_up_all(&service->lanes, now_ns);
+}
+
+bool fc_service_has_given_up(const fc_service *service)
+{
+    return service->lanes.given_up_count > 0;
 }
 
 fc_stats *fc_service_stats(fc_service *service)

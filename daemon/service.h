@@ -29,11 +29,12 @@ typedef struct fc_request fc_request; /* daemon/request.h */
 /* What the control plane has to act upon. */
 typedef enum fc_service_event {
     FC_EVENT_DEVICE_LOST,  /* the engine is dead, the service drains already: exit non-zero, be restarted */
+    FC_EVENT_LAUNCH_HUNG,  /* likewise, of a launch that hangs: its lane never ends */
     FC_EVENT_PIPES_LEAKED, /* too many connections never finished closing: drain, exit, be restarted */
     FC_EVENT_IDLE          /* draining and nothing is left: worth asking is_idle again */
 } fc_service_event;
 
-/* Called from any thread, possibly under load: must only wake the loop (uv_async_send). */
+/* Called from any thread, possibly under load: must only wake the loop (uv_async_send). The first two come once. */
 typedef void (*fc_service_on_event)(void *context, fc_service_event event);
 
 /* What can be changed while running. */
@@ -88,16 +89,29 @@ void fc_service_drain(fc_service *service);
 /* Draining, and no request is queued, running or being replied to. */
 bool fc_service_is_idle(const fc_service *service);
 
-/* Ends the lanes: waits for the launches under way, answers what is still queued with `draining`. */
+/* Ends the lanes: waits for the launches under way, answers what is still queued with `draining`. Never returns where a
+ * launch hangs. */
 void fc_service_stop(fc_service *service);
 
 /* Answers requests whose deadline passed while they waited. Call every 10 ms or so: an expired request is answered at
  * the latest when its turn comes, and this is what makes it earlier while all lanes are busy. */
 void fc_service_tick(fc_service *service, uint64_t now_ns);
 
+/* Gives up launches that take longer than they may (lanes.h) and drains, so that nothing more starts:
+ * FC_EVENT_LAUNCH_HUNG. Call it every 10 ms or so. timeout_ns 0: a launch may take for ever. Loop thread, as the next
+ * two. */
+void fc_service_watch(fc_service *service, uint64_t timeout_ns, uint64_t now_ns);
+
+/* Gives up all launches under way: the device failed, and there is no more time to wait for them. */
+void fc_service_give_up(fc_service *service, uint64_t now_ns);
+
+/* Was any launch given up? Then neither stop nor destroy: answer what can be, and end the process. */
+bool fc_service_has_given_up(const fc_service *service);
+
 /* How the lanes are getting on. Loop thread, before stop. */
 typedef struct fc_service_pulse {
     bool is_draining;
+    bool is_device_lost;        /* or a launch hangs */
     uint64_t ran_ns;            /* when a launch last ended well; 0: none has */
     uint64_t longest_launch_ns; /* how long the launch under way longest has been; 0: none is */
 } fc_service_pulse;
@@ -123,6 +137,9 @@ typedef struct fc_reply_sink {
     /* No reply will come, because the peer is gone or there is no memory for one; is_peer_gone tells which, and in the
      * second case the peer must not be left waiting: cut its connection. The request is DONE and the transport's. */
     void (*drop)(fc_request *request, bool is_peer_gone);
+    /* A launch that hangs may go on reading the message and writing the reply: neither is ever freed or used again, and
+     * buffer() gives memory of another place. NULL: tensors are in neither. */
+    void (*abandon)(fc_request *request);
     /* The local channel's socket beside the listener the request came in by, for hello; NULL: there is none. The
      * function may be NULL itself. Live until the transport closes. */
     const char *(*side_socket)(fc_request *request);

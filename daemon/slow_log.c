@@ -5,7 +5,6 @@
 #include "daemon/log.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 void fc_slow_log_init(fc_slow_log *log, uint64_t limit_ns)
 {
@@ -31,19 +30,17 @@ static double us(uint64_t ns)
 /* It ran: its parts add up to what it took. */
 static void log_run(const fc_request *request, uint64_t now_ns, uint64_t left_out)
 {
-    char shape[128];
-    const fc_problem *p = &request->problem;
+    char shape[FC_SHAPE_BYTES];
     const fc_wire_timing *t = &request->timing;
-    snprintf(shape, sizeof shape, "B%u Hq%u Hkv%u Sq%u Sk%u D%u", (unsigned)p->batch, (unsigned)p->q_heads,
-             (unsigned)p->kv_heads, (unsigned)p->q_len, (unsigned)p->kv_len, (unsigned)p->head_dim);
     fc_log(FC_LOG_WARN, "slow_request", fc_log_uint("peer", request->item.peer), fc_log_uint("id", request->item.id),
            fc_log_real("total_us", us(fc_clock_elapsed_ns(request->received_ns, now_ns))),
            fc_log_real("queue_us", t->queue_us), fc_log_real("copy_in_us", t->copy_in_us),
            fc_log_real("kernel_us", t->kernel_us), fc_log_real("copy_out_us", t->copy_out_us),
            fc_log_real("reply_us", us(fc_clock_elapsed_ns(request->ran_ns, now_ns))), fc_log_uint("batch", t->batch),
            fc_log_text("kernel", fc_kernel_name(request->item.plan.kernel)),
-           fc_log_text("dtype", fc_dtype_name(p->dtype)), fc_log_text("shape", shape),
-           fc_log_uint("bytes", request->size_bytes), fc_log_uint("left_out", left_out));
+           fc_log_text("dtype", fc_dtype_name(request->problem.dtype)),
+           fc_log_text("shape", fc_request_shape(request, shape)), fc_log_uint("bytes", request->size_bytes),
+           fc_log_uint("left_out", left_out));
 }
 
 void fc_slow_log_note(fc_slow_log *log, const fc_request *request, uint64_t now_ns)

@@ -166,6 +166,11 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
     receive(s);
 }
 
+static void abandon(fc_request *request)
+{
+    slot_of(request)->in = slot_of(request)->out = NULL;
+}
+
 static const char *sink_side_socket(fc_request *request)
 {
     slot *s = slot_of(request);
@@ -177,7 +182,7 @@ static const char *sink_side_socket(fc_request *request)
 }
 
 static const fc_reply_sink SINK = {
-    .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .side_socket = sink_side_socket};
+    .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .abandon = abandon, .side_socket = sink_side_socket};
 
 static void slot_destroy(slot *s)
 {

@@ -3,14 +3,16 @@
  */
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
+#include "tests/e2e/scrape.h"
 #include "tests/e2e/side.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { CALLERS = 16, EXIT_DEVICE_LOST = 4 };
+enum { CALLERS = 16, EXIT_DEVICE_LOST = 4, EXIT_HUNG = 5 };
 
 static const fc_job_spec SMALL = {
     .name = "small", .batch = 1, .q_heads = 2, .kv_heads = 2, .q_len = 8, .kv_len = 8, .head_dim = 16};
@@ -228,6 +230,114 @@ START_TEST(with_two_urls_only_what_ran_fails)
 }
 END_TEST
 
+/* A lane that never comes back, and a device that fails meanwhile: the arena's maker is the first to see it. Whose
+ * launch took the order, the caller's or the self-test's, is as it happens. */
+START_TEST(what_never_returns_from_a_lost_device_is_given_up)
+{
+    char address[FC_E2E_PATH_BYTES];
+    fc_e2e_daemon daemon;
+    flashcore_arena *arena = NULL;
+    int status = 0;
+    fc_e2e_place(&daemon);
+    take_orders_in(&daemon);
+    fc_scrape_address(&daemon, address);
+    const char *args[] = {
+        "--lanes", "1", "--batch-requests", "1", "--kernel-timeout", "0", "--drain-timeout", "2s", "--metrics",
+        address,   NULL};
+    fc_e2e_launch(&daemon, args);
+    fc_e2e_wait_notify(&daemon, "READY=1");
+    connect_callers(&daemon);
+    fc_scrape_await(address, "flashcored_ready", 1);
+    order("hang 0");
+    callers[0].call = fc_job_submit(callers[0].client, &callers[0].job);
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    while (access(orders_path, F_OK) == 0)
+        ck_assert(fc_e2e_now_us() < end_us);
+    while (fc_side_counter(&daemon, "running") + fc_side_counter(&daemon, "queued") < 1)
+        ck_assert(fc_e2e_now_us() < end_us);
+    bool is_running = fc_side_counter(&daemon, "running") > 0;
+    order("register 700");
+    (void)flashcore_arena_create(callers[0].client, 0, 1 << 16, &arena);
+    char *page = fc_scrape_get(address, "/readyz", &status);
+    ck_assert_int_eq(status, 503);
+    ck_assert_msg(strstr(page, "the device failed") != NULL, "%s", page);
+    free(page);
+    flashcore_result result = fc_job_finish(callers[0].call);
+    ck_assert_int_eq(result.status, is_running ? FLASHCORE_DEVICE_LOST : FLASHCORE_DRAINING);
+    ck_assert_int_eq(fc_e2e_wait_exit(&daemon, FC_E2E_STOP_MS), EXIT_DEVICE_LOST);
+    fc_e2e_wait_log(&daemon, "event=launch_hung", NULL);
+    flashcore_arena_destroy(arena);
+    start_again(&daemon);
+    disconnect_callers();
+    fc_e2e_stop(&daemon);
+}
+END_TEST
+
+/* --- a launch that hangs ------------------------------------------------------------------------------------------ */
+
+static const struct hang_row {
+    int running, signal; /* which comes before the timeout */
+} HANGS[] = {{2, 0}, {1, SIGTERM}};
+
+/* Time enough for a test to have everything where it wants it. */
+static const char *kernel_timeout(void)
+{
+    static char text[32];
+    int ms = fc_e2e_limit_ms(500);
+    snprintf(text, sizeof text, "%dms", ms > 1000 ? ms : 1000);
+    return text;
+}
+
+START_TEST(launches_that_hang_are_given_up)
+{
+    const struct hang_row *row = &HANGS[_i];
+    const char *lanes = row->running == 1 ? "1" : "2";
+    const char *args[] = {
+        "--lanes", lanes, "--batch-requests", "1", "--kernel-timeout", kernel_timeout(), "--drain-timeout",
+        "60s",     NULL};
+    fc_e2e_daemon daemon;
+    int ends[FLASHCORE_BAD_REPLY + 1];
+    size_t at = 0;
+    start(&daemon, args);
+    connect_callers(&daemon);
+    hang_and_queue(&daemon, row->running);
+    if (row->signal != 0)
+        fc_e2e_signal(&daemon, row->signal);
+    count_ends(ends);
+    ck_assert_int_eq(ends[FLASHCORE_DEVICE_LOST], row->running);
+    ck_assert_int_eq(ends[FLASHCORE_DRAINING], CALLERS - row->running);
+    ck_assert_int_eq(fc_e2e_wait_exit(&daemon, FC_E2E_STOP_MS), EXIT_HUNG);
+    for (int i = 0; i < row->running; i++) {
+        fc_e2e_wait_log(&daemon, "event=launch_hung lane=", &at);
+        fc_e2e_wait_log(&daemon, "shape=\"B1 Hq2 Hkv2 Sq8 Sk8 D16\"", &at);
+    }
+    fc_e2e_wait_log(&daemon, "event=stopped exit=5", &at);
+    start_again(&daemon);
+    disconnect_callers();
+    fc_e2e_stop(&daemon);
+}
+END_TEST
+
+/* Nobody has asked for anything yet: the daemon's own self-test hangs. */
+START_TEST(an_idle_daemon_notices_too)
+{
+    char address[FC_E2E_PATH_BYTES];
+    fc_e2e_daemon daemon;
+    fc_e2e_place(&daemon);
+    take_orders_in(&daemon);
+    fc_scrape_address(&daemon, address);
+    order("hang 0");
+    const char *args[] = {"--kernel-timeout", kernel_timeout(), "--metrics", address, NULL};
+    fc_e2e_launch(&daemon, args);
+    fc_e2e_wait_notify(&daemon, "READY=1");
+    ck_assert_int_eq(fc_e2e_wait_exit(&daemon, FC_E2E_STOP_MS), EXIT_HUNG);
+    fc_e2e_wait_log(&daemon, "event=launch_hung", NULL);
+    start_again(&daemon);
+    fc_job_expect_service(daemon.ipc_url);
+    fc_e2e_stop(&daemon);
+}
+END_TEST
+
 /* The orders are the fake's alone. */
 static bool use_fake(void)
 {
@@ -249,5 +359,9 @@ int main(void)
     tcase_add_loop_test(lost, what_ran_is_lost_and_what_waited_is_draining, 0, sizeof LOSSES / sizeof LOSSES[0]);
     tcase_add_test(lost, a_client_and_its_arena_go_on);
     tcase_add_test(lost, with_two_urls_only_what_ran_fails);
+    tcase_add_test(lost, what_never_returns_from_a_lost_device_is_given_up);
+    TCase *hung = fc_e2e_case(suite, "launch hung");
+    tcase_add_loop_test(hung, launches_that_hang_are_given_up, 0, sizeof HANGS / sizeof HANGS[0]);
+    tcase_add_test(hung, an_idle_daemon_notices_too);
     return fc_e2e_main(suite);
 }

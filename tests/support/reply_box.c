@@ -52,7 +52,17 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
     pthread_mutex_unlock(&box->lock);
 }
 
-static const fc_reply_sink SINK = {.buffer = sink_buffer, .send = sink_send, .drop = sink_drop};
+static void sink_abandon(fc_request *request)
+{
+    reply_box *box = box_of(request);
+    ck_assert_ptr_null(box->abandoned[0]);
+    box->abandoned[0] = box->message;
+    box->abandoned[1] = box->buffer;
+    box->message = box->buffer = NULL;
+}
+
+static const fc_reply_sink SINK = {
+    .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .abandon = sink_abandon};
 
 void reply_box_init(reply_box *box, fc_service *service)
 {
@@ -68,6 +78,8 @@ void reply_box_fini(reply_box *box)
     ck_assert_int_eq(box->request.state, FC_REQUEST_DONE);
     forget_message(box);
     free(box->buffer);
+    for (int i = 0; i < 2; i++)
+        free(box->abandoned[i]);
     pthread_cond_destroy(&box->answered);
     pthread_mutex_destroy(&box->lock);
 }

@@ -12,8 +12,9 @@
 typedef struct reply_box {
     fc_request request; /* first: a box is found by its request */
     fc_service *service;
-    uint8_t *message; /* the request's bytes, freed as soon as the service has no more use for them */
-    uint8_t *buffer;  /* the reply's memory */
+    uint8_t *message;      /* the request's bytes, freed as soon as the service has no more use for them */
+    uint8_t *buffer;       /* the reply's memory */
+    uint8_t *abandoned[2]; /* both, of a request that was given up: kept to the end */
     size_t capacity_bytes, size_bytes;
     bool fails_to_allocate; /* buffer() answers NULL */
     bool keeps_sending;     /* send() does not say sent: reply_box_finish() does */

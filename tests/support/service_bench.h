@@ -13,7 +13,7 @@ typedef struct service_bench {
     fake_engine engine;
     fc_service *service;
     reply_box boxes[SERVICE_BENCH_BOXES];
-    atomic_int events[3]; /* by fc_service_event */
+    atomic_int events[4]; /* by fc_service_event */
 } service_bench;
 
 /* prepare: the engine, no service. open_with: a service of that config. open: both, with the config below. */

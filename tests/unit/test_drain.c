@@ -8,7 +8,7 @@
 #define TIMEOUT (2000 * MS)
 #define BEGIN (7000 * MS)
 
-typedef enum what { END, ASK_SIGNAL, ASK_ADMIN, ASK_LOST, ASK_LEAKED, STEP } what;
+typedef enum what { END, ASK_SIGNAL, ASK_ADMIN, ASK_LOST, ASK_HUNG, ASK_LEAKED, STEP } what;
 
 /* One thing that happens, in ms behind BEGIN, and the state it must lead to. STEP: what is seen then. */
 typedef struct happening {
@@ -105,6 +105,30 @@ static const struct {
      {{ASK_SIGNAL, 0, FINISHING, 0, 0, 0}, {ASK_LOST, 1, FINISHING, 0, 0, 0}, {STEP, 2500, OVER, 1, 1, 1}},
      FC_DRAIN_NOT_CUT,
      FC_EXIT_DEVICE_LOST},
+    {"a launch hangs, is given up by who saw it, and all is told",
+     {{ASK_HUNG, 0, FINISHING, 0, 0, 0}, {STEP, 1, LINGERING, 1, 1, 1}, {STEP, 51, OVER, 1, 1, 1}},
+     FC_DRAIN_NOT_CUT,
+     FC_EXIT_HUNG},
+    {"what else runs is given up at the timeout, and those answers leave",
+     {{ASK_HUNG, 0, FINISHING, 0, 0, 0},
+      {STEP, 1999, FINISHING, 0, 0, 1},
+      {STEP, 2000, FINISHING, 0, 0, 1},
+      {STEP, 2500, FLUSHING, 1, 0, 1},
+      {STEP, 2999, OVER, 1, 1, 1}},
+     FC_DRAIN_NOT_CUT,
+     FC_EXIT_HUNG},
+    {"but not for longer than a moment",
+     {{ASK_LOST, 0, FINISHING, 0, 0, 0},
+      {ASK_HUNG, 1, FINISHING, 0, 0, 0},
+      {STEP, 2000, FINISHING, 0, 0, 1},
+      {STEP, 2999, FLUSHING, 1, 0, 1},
+      {STEP, 3000, OVER, 1, 0, 1}},
+     FC_DRAIN_CUT_BY_TIMEOUT,
+     FC_EXIT_DEVICE_LOST},
+    {"peers that do not read are not given more time",
+     {{ASK_LOST, 0, FINISHING, 0, 0, 0}, {STEP, 2000, OVER, 1, 0, 1}},
+     FC_DRAIN_CUT_BY_TIMEOUT,
+     FC_EXIT_DEVICE_LOST},
     {"of two failures the first says why",
      {{ASK_LEAKED, 0, FINISHING, 0, 0, 0}, {ASK_LOST, 1, FINISHING, 0, 0, 0}, {STEP, 2500, OVER, 1, 1, 1}},
      FC_DRAIN_NOT_CUT,
@@ -134,6 +158,7 @@ START_TEST(the_end_comes_as_told)
         } else {
             static const fc_drain_cause CAUSES[] = {[ASK_SIGNAL] = FC_DRAIN_BY_SIGNAL,
                                                     [ASK_LOST] = FC_DRAIN_BY_DEVICE_LOST,
+                                                    [ASK_HUNG] = FC_DRAIN_BY_LAUNCH_HUNG,
                                                     [ASK_ADMIN] = FC_DRAIN_BY_ADMIN,
                                                     [ASK_LEAKED] = FC_DRAIN_BY_PIPES_LEAKED};
             ck_assert_int_eq(fc_drain_ask(&drain, CAUSES[h->what], now_ns, TIMEOUT), h == ROWS[_i].steps);

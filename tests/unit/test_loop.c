@@ -31,6 +31,7 @@ typedef struct plan {
 static struct {
     const plan *plan;
     fc_loop *loop;
+    int watch_count, give_up_count;
     int tick_count, drain_count, refuse_count, reload_count, report_count, monitor_count;
     int monitor_fds[2];
     fc_stats stats;
@@ -62,10 +63,26 @@ void fc_service_tick(fc_service *service, uint64_t now_ns)
     }
 }
 
+void fc_service_watch(fc_service *service, uint64_t timeout_ns, uint64_t now_ns)
+{
+    (void)service;
+    ck_assert_uint_eq(timeout_ns, 30 * FC_NS_PER_S);
+    ck_assert_uint_gt(now_ns, 0);
+    world.watch_count++;
+}
+
+/* What is given up is answered. */
+void fc_service_give_up(fc_service *service, uint64_t now_ns)
+{
+    (void)service;
+    ck_assert_uint_gt(now_ns, 0);
+    world.give_up_count++;
+}
+
 bool fc_service_is_idle(const fc_service *service)
 {
     (void)service;
-    return world.tick_count >= world.plan->idle_at_tick;
+    return world.tick_count >= world.plan->idle_at_tick || world.give_up_count > 0;
 }
 
 void fc_service_drain(fc_service *service)
@@ -83,7 +100,7 @@ fc_stats *fc_service_stats(fc_service *service)
 bool fc_transport_is_flushed(fc_transport *transport)
 {
     (void)transport;
-    return world.tick_count >= world.plan->flushed_at_tick;
+    return world.tick_count >= world.plan->flushed_at_tick || world.give_up_count > 0;
 }
 
 bool fc_local_is_flushed(fc_local *local)
@@ -146,6 +163,8 @@ static const plan PLANS[] = {
     {"HUP reloads", SIGHUP, 2, SIGTERM, 5, 0, 0, 6, 7, LONG, FC_EXIT_OK, 1},
     {"HUP while draining does nothing", SIGTERM, 2, SIGHUP, 4, 0, 0, 9, 9, LONG, FC_EXIT_OK, 0},
     {"device lost", 0, 0, 0, 0, FC_EVENT_DEVICE_LOST, 2, 4, 4, LONG, FC_EXIT_DEVICE_LOST, 0},
+    {"a launch hangs", 0, 0, 0, 0, FC_EVENT_LAUNCH_HUNG, 2, 4, 4, LONG, FC_EXIT_HUNG, 0},
+    {"what never ends is given up", 0, 0, 0, 0, FC_EVENT_LAUNCH_HUNG, 2, NEVER, NEVER, FC_NS_PER_MS, FC_EXIT_HUNG, 0},
     {"pipes leaked", 0, 0, 0, 0, FC_EVENT_PIPES_LEAKED, 2, 4, 4, LONG, FC_EXIT_FAILURE, 0},
     {"device lost while draining", SIGTERM, 2, 0, 0, FC_EVENT_DEVICE_LOST, 3, 5, 5, LONG, FC_EXIT_DEVICE_LOST, 0},
     {"idle wakes the loop", SIGTERM, 2, 0, 0, FC_EVENT_IDLE, 4, 4, 4, LONG, FC_EXIT_OK, 0},
@@ -225,6 +244,8 @@ START_TEST(signals_and_events_lead_to_the_right_end)
     ck_assert_int_eq(world.refuse_count, 1);
     ck_assert_int_eq(world.reload_count, p->reload_count);
     ck_assert_int_ge(world.report_count, 1);
+    ck_assert_int_eq(world.watch_count, world.tick_count);
+    ck_assert_int_eq(world.give_up_count, p->exit == FC_EXIT_HUNG && p->idle_at_tick == NEVER);
     const char *text = told();
     ck_assert_ptr_nonnull(strstr(text, "STOPPING=1\nSTATUS=draining|"));
     ck_assert_ptr_nonnull(strstr(text, "STATUS=serving: 0 answered, 0 queued, 0 running, 0 connections|"));

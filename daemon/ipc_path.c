@@ -155,10 +155,12 @@ int fc_ipc_listen(const char *path, int type, uint32_t mode, int backlog)
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -1;
-    if (bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && (mode == 0 || chmod(path, mode) == 0) &&
-        listen(fd, backlog) == 0)
+    bool is_bound = bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    if (is_bound && (mode == 0 || chmod(path, mode) == 0) && listen(fd, backlog) == 0)
         return fd;
     int error = errno;
+    if (is_bound)
+        unlink(path);
     close(fd);
     errno = error;
     return -1;

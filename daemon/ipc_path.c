@@ -21,13 +21,16 @@ static void lock_path_of(const char *path, char out_path[LOCK_PATH_BYTES])
 }
 
 /* Is fd the file that path names now? A releasing daemon unlinks its lock file: who waited for the old file would hold
- * a lock nobody else can see. */
-static bool is_same_file(int fd, const char *path)
+ * a lock nobody else can see. 1: yes; 0: no; -1: that cannot be told, errno says why. */
+static int is_same_file(int fd, const char *path)
 {
     struct stat by_fd;
     struct stat by_path;
-    return fstat(fd, &by_fd) == 0 && stat(path, &by_path) == 0 && by_fd.st_dev == by_path.st_dev &&
-           by_fd.st_ino == by_path.st_ino;
+    if (fstat(fd, &by_fd) != 0)
+        return -1;
+    if (stat(path, &by_path) != 0)
+        return errno == ENOENT ? 0 : -1;
+    return by_fd.st_dev == by_path.st_dev && by_fd.st_ino == by_path.st_ino;
 }
 
 static fc_status lock_file(const char *lock_path, const char *path, int *out_fd, fc_reason *out_reason)
@@ -43,11 +46,15 @@ static fc_status lock_file(const char *lock_path, const char *path, int *out_fd,
                 return fc_fail(FC_BUSY, out_reason, "%s: another flashcored serves this socket", path);
             return fc_fail(FC_IO, out_reason, "%s: %s", lock_path, strerror(error));
         }
-        if (is_same_file(fd, lock_path)) {
+        int is_ours = is_same_file(fd, lock_path);
+        if (is_ours == 1) {
             *out_fd = fd;
             return FC_OK;
         }
+        int error = errno;
         close(fd);
+        if (is_ours < 0)
+            return fc_fail(FC_IO, out_reason, "%s: %s", lock_path, strerror(error));
     }
 }
 

@@ -1,6 +1,8 @@
 /* See ipc_path.h. */
 #include "daemon/ipc_path.h"
 
+#include "daemon/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -127,6 +129,20 @@ void fc_ipc_claim_release(fc_ipc_claim *claim)
     claim->lock_fd = -1;
 }
 
+/* Signals do not shorten the wait. */
+static bool wait_readable(int fd, int timeout_ms)
+{
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    uint64_t now_ns = fc_clock_now_ns();
+    uint64_t end_ns = now_ns + (uint64_t)timeout_ms * FC_NS_PER_MS;
+    for (; now_ns < end_ns; now_ns = fc_clock_now_ns()) {
+        int ready = poll(&readable, 1, (int)((end_ns - now_ns) / FC_NS_PER_MS) + 1);
+        if (ready >= 0 || errno != EINTR)
+            return ready == 1;
+    }
+    return false;
+}
+
 bool fc_ipc_path_answers(const char *path, int timeout_ms)
 {
     /* SP handshake: NUL "SP" version, protocol (REQ is 0x30), reserved. */
@@ -135,9 +151,8 @@ bool fc_ipc_path_answers(const char *path, int timeout_ms)
     int fd = connect_to(path);
     if (fd < 0)
         return false;
-    struct pollfd poll_in = {.fd = fd, .events = POLLIN};
-    bool answers = write(fd, hello, sizeof hello) == sizeof hello && poll(&poll_in, 1, timeout_ms) == 1 &&
-                   read(fd, answer, sizeof answer) == sizeof answer && memcmp(answer, hello, 4) == 0;
+    bool answers = send(fd, hello, sizeof hello, MSG_NOSIGNAL) == sizeof hello && wait_readable(fd, timeout_ms) &&
+                   recv(fd, answer, sizeof answer, 0) == sizeof answer && memcmp(answer, hello, 4) == 0;
     close(fd);
     return answers;
 }

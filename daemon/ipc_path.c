@@ -190,7 +190,8 @@ int fc_ipc_listen(const char *path, int type, uint32_t mode, int backlog)
 
 fc_status fc_ipc_give(const char *path, const fc_socket_owner *owner, fc_reason *out_reason)
 {
-    if (owner == NULL || lchown(path, owner->uid, owner->gid) == 0)
+    bool is_wanted = owner != NULL && (owner->uid != (uid_t)-1 || owner->gid != (gid_t)-1);
+    if (!is_wanted || lchown(path, owner->uid, owner->gid) == 0)
         return FC_OK;
     return fc_fail(FC_IO, out_reason, "%s: cannot be given to uid %lld and gid %lld (socket-owner, socket-group): %s",
                    path, owner->uid == (uid_t)-1 ? -1LL : (long long)owner->uid,

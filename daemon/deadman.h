@@ -1,5 +1,5 @@
 /* Ends the process when something that may hang takes too long: nng_close() does when peers died at the wrong moment
- * (nng before 1.8), and a launch on a broken device does.
+ * (nng before 1.8), nng's start does when it runs out of memory, and a launch on a broken device does.
  *
  * One at a time, main thread.
  */

@@ -19,6 +19,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Names that have to be resolved may take a while. */
+#define OPEN_TIMEOUT_NS (30 * FC_NS_PER_S)
+
 /* Who may come in over UNIX sockets: the options, looked up. */
 typedef struct doors {
     fc_access access;
@@ -137,6 +140,17 @@ static fc_status open_transport(process *p, fc_reason *out_reason)
     return st;
 }
 
+/* Under a watch: nng 1.5 locks itself out when it lacks memory, or a socket goes wrong, while it sets itself up. */
+static fc_status open_transport_watched(process *p, fc_reason *out_reason)
+{
+    fc_deadman *deadman = NULL;
+    if (fc_deadman_start(OPEN_TIMEOUT_NS, "opening sockets takes too long", FC_EXIT_FAILURE, &deadman) != FC_OK)
+        fc_log(FC_LOG_WARN, "open_unwatched", fc_log_text("why", "no thread to watch it; it may hang"));
+    fc_status st = open_transport(p, out_reason);
+    fc_deadman_stop(deadman);
+    return st;
+}
+
 static fc_status open_monitor(process *p, fc_reason *out_reason)
 {
     const fc_options *o = &p->options;
@@ -220,7 +234,7 @@ static fc_exit serve(process *p)
     if (st == FC_OK)
         st = create_service(p, &why);
     if (st == FC_OK)
-        st = open_transport(p, &why);
+        st = open_transport_watched(p, &why);
     if (st == FC_OK)
         st = open_monitor(p, &why);
     if (st == FC_OK && fc_gpu_watch_start(p->opened.info.device_uuid, NULL, &p->gpu_watch) != FC_OK)

@@ -111,8 +111,8 @@ demo: ## set up, build, start a daemon, verify and time the benchmark problem, s
 
 check: ## set up, build and run every test that needs no GPU
 	@deploy/install-deps
-	@$(MAKE) --no-print-directory all tests emulate-tests
-	@tests/run $(BUILD) unit emulate e2e
+	@$(MAKE) --no-print-directory all tests emulate-tests faults-tests
+	@tests/run $(BUILD) unit emulate e2e faults
 
 check-unit: tests ## run the unit tests alone
 	@tests/run $(BUILD) unit
@@ -354,6 +354,7 @@ include deploy/install.mk
 include tests/fuzz/fuzz.mk
 include tests/emulate/emulate.mk
 include tests/coverage/coverage.mk
+include tests/faults/faults.mk
 
 # --- soak ----------------------------------------------------------------------------------------------------------
 

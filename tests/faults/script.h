@@ -1,0 +1,33 @@
+/* What a daemon under a fault is asked: a fixed list of requests over every way in, each with a limit, and what came of
+ * them. Nothing in here fails the running test.
+ */
+#ifndef FC_TESTS_FAULTS_SCRIPT_H
+#define FC_TESTS_FAULTS_SCRIPT_H
+
+#include "tests/faults/trial.h"
+
+/* Of one request and of the script: the worse is the larger. */
+typedef enum fc_said {
+    FC_SAID_OK,     /* done, and right */
+    FC_SAID_STATUS, /* not done, and said so in a way PROTOCOL.md knows; or the connection was cut */
+    FC_SAID_WRONG,  /* a wrong answer, or a status that is none for this */
+    FC_SAID_NOTHING /* no answer in time */
+} fc_said;
+
+typedef struct fc_script_report {
+    fc_said worst;
+    unsigned ok_count, status_count;
+    char text[320]; /* the first request of the worst kind: its name, status and error */
+} fc_script_report;
+
+/* Hello, attend in messages (ipc, tcp, as wanted tls), through the library's staging and in an arena, cancel, stats,
+ * reload, a scrape: on fresh connections. tls_args: NULL, or the client's ca, certificate and key and the URL. */
+void fc_script_run(const fc_trial *trial, fc_script_report *out_report);
+
+/* Two requests alone: an attention over ipc and one over tcp. */
+void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report);
+
+/* One of the daemon's numbers; -1: it did not answer. Waits until it is at most that, within the limit. */
+bool fc_script_await_at_most(const fc_trial *trial, const char *counter, double most);
+
+#endif

@@ -73,7 +73,7 @@ static void expect_change(session_peer *peer, fc_wire_place at, size_t bytes)
     for (uint32_t i = 0; at.is_set && i < peer->arena_count; i++) {
         session_arena *arena = &peer->arenas[i];
         if (arena->id == at.arena && at.offset < arena->size_bytes && bytes <= arena->size_bytes - at.offset)
-            memset(arena->may_change + at.offset, 1, bytes);
+            memset(arena->may_change + at.offset, 0xff, bytes);
     }
 }
 
@@ -119,7 +119,7 @@ static void expect_anything(session_peer *peer)
 {
     memset(peer->has_cancelled, 1, sizeof peer->has_cancelled);
     for (uint32_t i = 0; i < peer->arena_count; i++)
-        memset(peer->arenas[i].may_change, 1, peer->arenas[i].size_bytes);
+        memset(peer->arenas[i].may_change, 0xff, peer->arenas[i].size_bytes);
 }
 
 /* Encodes and sends, one byte of it changed now and then. */
@@ -159,7 +159,7 @@ static void ask(input *in, session *s, uint32_t peer, fc_op op)
     if (op == FC_OP_ATTEND)
         request.attend = attend(in, p, kv_len);
     if (op == FC_OP_ARENA_DESTROY && arena != NULL)
-        memset(arena->may_change, 1, arena->size_bytes); /* its pages go back */
+        memset(arena->may_change, 0xff, arena->size_bytes); /* its pages go back */
     if (op == FC_OP_CANCEL)
         p->has_cancelled[request.cancel_target] = true;
     send_request(in, s, peer, &request, kv_len);

@@ -26,7 +26,7 @@ typedef struct session_arena {
     uint64_t id;
     uint8_t *base; /* NULL: on the device */
     size_t size_bytes;
-    uint8_t *may_change; /* [size_bytes] 1 where a request may have written */
+    uint8_t *may_change; /* [size_bytes] 0xff where a request may have written */
 } session_arena;
 
 typedef struct session_peer {

@@ -6,6 +6,7 @@
 #include "daemon/engine_open.h"
 #include "daemon/exit.h"
 #include "daemon/gpu_watch.h"
+#include "daemon/heap.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/monitor.h"
@@ -324,6 +325,7 @@ int main(int argc, char **argv)
 {
     static process p = {.notify = {.fd = -1}};
     fc_reason why;
+    fc_heap_setup();
     p.start_ns = fc_clock_now_ns();
     p.argc = argc;
     p.argv = argv;

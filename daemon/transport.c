@@ -8,6 +8,7 @@
 #include "daemon/transport.h"
 
 #include "daemon/clock.h"
+#include "daemon/heap.h"
 #include "daemon/id_table.h"
 #include "daemon/ipc_path.h"
 #include "daemon/listen_policy.h"
@@ -17,7 +18,6 @@
 #include "daemon/nng_tls.h"
 #include "daemon/request.h"
 
-#include <malloc.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
@@ -59,6 +59,7 @@ struct fc_transport {
     uint32_t slot_count;
     bool is_started, has_tls;
     atomic_int phase;
+    fc_heap_watch heap;
     uint32_t listener_count;
     nng_listener listeners[LISTENERS_MAX];
     fc_ipc_claim claims[LISTENERS_MAX]; /* lock_fd -1 where the listener is no ipc one */
@@ -107,6 +108,7 @@ static void on_received(void *argument)
     s->in = nng_aio_get_msg(s->recv_aio);
     nng_aio_set_msg(s->recv_aio, NULL);
     s->pipe = nng_msg_get_pipe(s->in);
+    fc_heap_note(&s->transport->heap, nng_msg_len(s->in));
     fc_service_receive(s->transport->config.service, &s->request, nng_msg_body(s->in), nng_msg_len(s->in),
                        (uint64_t)nng_pipe_id(s->pipe));
 }
@@ -129,6 +131,7 @@ static void *sink_buffer(fc_request *request, size_t capacity_bytes)
     slot *s = slot_of(request);
     nng_msg_free(s->out);
     s->out = NULL;
+    fc_heap_note(&s->transport->heap, capacity_bytes);
     return nng_msg_alloc(&s->out, capacity_bytes) == 0 ? nng_msg_body(s->out) : NULL;
 }
 
@@ -379,6 +382,8 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 {
     nng_stat *root = NULL;
     cut_who_does_not_read(transport, now_ns);
+    if (fc_heap_is_at_rest(&transport->heap, now_ns))
+        fc_heap_give_back();
     if (transport->has_tls) {
         end_forgotten(transport);
         fc_nng_tls_tick(now_ns);
@@ -464,10 +469,6 @@ static fc_status open_slots(fc_transport *transport, uint32_t wanted)
 
 fc_status fc_transport_open(const fc_transport_config *config, fc_transport **out_transport, fc_reason *out_reason)
 {
-    /* Message memory is reused by the next message instead of going back to the system: fresh pages cost more than
-     * copying into them. What it may hold on to is what was once in use. */
-    mallopt(M_MMAP_THRESHOLD, 32 << 20);
-    mallopt(M_TRIM_THRESHOLD, 256 << 20);
     fc_transport *transport = calloc(1, sizeof *transport);
     if (transport == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the transport");

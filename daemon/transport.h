@@ -43,8 +43,8 @@ void fc_transport_start(fc_transport *transport);
  * FC_NO_MEMORY: some are missing, the rest work. */
 fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leaked_max);
 
-/* Once a second or so: counts connections that never finish closing, and when contexts run out cuts the connections
- * whose peers do not read. */
+/* Once a second or so: counts connections that never finish closing, when contexts run out cuts the connections whose
+ * peers do not read, and gives memory back when large messages have stopped (heap.h). */
 void fc_transport_tick(fc_transport *transport, uint64_t now_ns);
 
 /* Ending, step by step: new connections are refused, the existing ones are still served. */

@@ -15,13 +15,13 @@ FUZZ_SRC := $(PROTO_SRC) $(PLAN_SRC) $(filter-out daemon/main.c daemon/nng_liste
             tests/support/fake_engine.c tests/fuzz/entry.c tests/fuzz/session.c
 
 # The targets share the time, or get FUZZ_RUNS inputs each; new finds go to build-fuzz, and so does an input that breaks
-# something.
+# something. A target's own patience (20 s) ends before libFuzzer's, which has less to tell.
 FUZZ_BOUND := $(if $(FUZZ_RUNS),-runs=$(FUZZ_RUNS),-max_total_time=$$(( ($(FUZZ_SECONDS) + 4) / $(words $(FUZZ_TARGETS)) )))
 
 fuzz: $(FUZZ_TARGETS:%=build-fuzz/fuzz_%) ## fuzz codec, sessions, local channel and config for FUZZ_SECONDS (60) or FUZZ_RUNS inputs each; needs clang
 	@for target in $(FUZZ_TARGETS); do \
 	    mkdir -p build-fuzz/corpus/$$target; \
-	    build-fuzz/fuzz_$$target $(FUZZ_BOUND) -max_len=4096 -timeout=10 \
+	    build-fuzz/fuzz_$$target $(FUZZ_BOUND) -max_len=4096 -timeout=30 \
 	        -dict=tests/fuzz/keys.dict -artifact_prefix=build-fuzz/$$target- -print_final_stats=1 \
 	        build-fuzz/corpus/$$target tests/fuzz/corpus/$$target >build-fuzz/$$target.log 2>&1 || \
 	        { tail -40 build-fuzz/$$target.log; exit 1; }; \

@@ -8,6 +8,8 @@
 #include "tests/fuzz/session.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,7 @@ static fc_service *service;
 static char directory[] = "/tmp/fc-fuzz-XXXXXX";
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static int descriptors_at_rest;
+static uint64_t input_count; /* with the one that runs */
 
 /* Sockets and shared memory; libFuzzer opens files and pipes of its own. */
 static int count_descriptors(void)
@@ -75,13 +78,57 @@ static void serve_once(void)
     atexit(remove_files);
 }
 
+/* What there is to know when something does not hold: what the system said of this socket, and what the daemon counted.
+ */
+static void tell(const char *what, int fd, ssize_t result, int error)
+{
+    const fc_stats *stats = fc_service_stats(service);
+    struct pollfd look = {.fd = fd, .events = POLLIN | POLLOUT};
+    int ready = poll(&look, 1, 0);
+    fprintf(stderr,
+            "input %llu: %s: %zd, errno %d (%s); poll: %d, events 0x%x; %llu opened, %llu closed, %llu refused, %llu "
+            "cut, %llu open, %llu arenas; %d descriptors, %d at rest\n",
+            (unsigned long long)input_count, what, result, error, strerror(error), ready, (unsigned)look.revents,
+            (unsigned long long)fc_stats_get(stats, FC_COUNT_LOCAL_OPENED),
+            (unsigned long long)fc_stats_get(stats, FC_COUNT_LOCAL_CLOSED),
+            (unsigned long long)fc_stats_get(stats, FC_COUNT_PIPES_REFUSED),
+            (unsigned long long)fc_stats_get(stats, FC_COUNT_PIPES_CUT),
+            (unsigned long long)fc_stats_get(stats, FC_GAUGE_LOCAL),
+            (unsigned long long)fc_stats_get(stats, FC_GAUGE_ARENAS), count_descriptors(), descriptors_at_rest);
+}
+
+/* libFuzzer looks at its clock by a timer whose signal ends every wait of this thread with EINTR, and nothing has been
+ * lost by that: see it out. */
+static bool is_interrupted(ssize_t result, uint64_t until_ns)
+{
+    return result < 0 && errno == EINTR && fc_clock_now_ns() < until_ns;
+}
+
 static int dial(void)
 {
+    uint64_t until_ns = fc_clock_now_ns() + PATIENCE_S * FC_NS_PER_S;
     struct timeval limit = {.tv_sec = PATIENCE_S};
+    int result;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    REQUIRE(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
-    REQUIRE(connect(fd, (const struct sockaddr *)&address, sizeof address) == 0);
+    REQUIRE(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
+            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0);
+    do /* waits where many others wait to be accepted */
+        result = connect(fd, (const struct sockaddr *)&address, sizeof address);
+    while (is_interrupted(result, until_ns));
+    if (result != 0)
+        tell("connect", fd, result, errno);
+    REQUIRE(result == 0);
     return fd;
+}
+
+static ssize_t receive(int fd, void *bytes, size_t size)
+{
+    uint64_t until_ns = fc_clock_now_ns() + PATIENCE_S * FC_NS_PER_S;
+    ssize_t got;
+    do
+        got = recv(fd, bytes, size, 0);
+    while (is_interrupted(got, until_ns));
+    return got;
 }
 
 static void send_packet(int fd, const void *bytes, size_t size, bool has_descriptor)
@@ -121,8 +168,13 @@ static void require_served(void)
     fc_wire_request ping = {.id = 7, .op = FC_OP_PING};
     int fd = dial();
     REQUIRE(fc_codec_encode_request(&ping, NULL, packet, sizeof packet, &size) == FC_OK);
-    REQUIRE(send(fd, packet, size, MSG_NOSIGNAL) == (ssize_t)size);
-    ssize_t got = recv(fd, packet, sizeof packet, 0);
+    ssize_t sent = send(fd, packet, size, MSG_NOSIGNAL);
+    if (sent != (ssize_t)size)
+        tell("send", fd, sent, errno);
+    REQUIRE(sent == (ssize_t)size);
+    ssize_t got = receive(fd, packet, sizeof packet);
+    if (got <= 0)
+        tell("recv", fd, got, got < 0 ? errno : 0);
     REQUIRE(got > 0 && fc_codec_decode_reply(packet, (size_t)got, &reply, &reason) == FC_OK);
     REQUIRE(reply.id == 7 && reply.status == FC_OK);
     close(fd);
@@ -135,7 +187,10 @@ static void await_rest(void)
     const fc_stats *stats = fc_service_stats(service);
     while (fc_stats_get(stats, FC_GAUGE_LOCAL) > 0 || fc_stats_get(stats, FC_GAUGE_ARENAS) > 0 ||
            count_descriptors() != descriptors_at_rest) {
-        REQUIRE(fc_clock_now_ns() < until_ns);
+        bool is_late = fc_clock_now_ns() >= until_ns;
+        if (is_late)
+            tell("rest", -1, 0, 0);
+        REQUIRE(!is_late);
         sched_yield();
     }
 }
@@ -169,6 +224,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     int fds[PEERS] = {-1, -1, -1, -1};
     serve_once();
+    input_count++;
     for (size_t used = 0; size - used >= 2;)
         used += step(bytes + used, size - used, fds);
     require_served();

@@ -198,6 +198,15 @@ static void close_uv(fc_loop *loop)
     uv_loop_close(&loop->uv);
 }
 
+static void mask_signals(int how)
+{
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (int i = 0; i < SIGNAL_COUNT; i++)
+        sigaddset(&ours, SIGNALS[i]);
+    pthread_sigmask(how, &ours, NULL); /* cannot fail */
+}
+
 static int init_handles(fc_loop *loop)
 {
     int error = uv_async_init(&loop->uv, &loop->wake, on_wake);
@@ -231,6 +240,7 @@ fc_status fc_loop_create(fc_loop **out_loop, fc_reason *out_reason)
     error = init_handles(loop);
     if (error != 0)
         goto close_loop;
+    mask_signals(SIG_BLOCK);
     *out_loop = loop;
     return FC_OK;
 close_loop:
@@ -284,7 +294,9 @@ fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config)
     start_monitor(loop);
     start_admin(loop);
     /* uv_stop() alone ends it: a handle is always alive. */
+    mask_signals(SIG_UNBLOCK);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
+    mask_signals(SIG_BLOCK);
 
     static const char *const CUTS[] = {[FC_DRAIN_NOT_CUT] = "no",
                                        [FC_DRAIN_CUT_BY_TIMEOUT] = "drain-timeout passed",
@@ -301,6 +313,7 @@ void fc_loop_destroy(fc_loop *loop)
 {
     if (loop == NULL)
         return;
+    mask_signals(SIG_UNBLOCK); /* what waits comes while there are handlers to take it */
     close_uv(loop);
     free(loop);
 }

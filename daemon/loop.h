@@ -6,6 +6,9 @@
  * half as often as the supervisor's watchdog asks it sends the sign of life, from the loop, so that a stuck loop is
  * noticed.
  *
+ * Those signals arrive while the loop runs and on its thread alone: from create to destroy the calling thread, and what
+ * threads it starts, have them blocked otherwise. No other wait, of ours or of a library, is interrupted by one.
+ *
  * Main thread, except fc_loop_wake().
  */
 #ifndef FC_DAEMON_LOOP_H
@@ -39,8 +42,7 @@ typedef struct fc_loop_config {
     fc_admin *admin;      /* NULL: there is none */
 } fc_loop_config;
 
-/* Catches the signals from now on, though nothing is done about them before fc_loop_run(). FC_NO_MEMORY, FC_INTERNAL.
- */
+/* From now on the signals are kept for fc_loop_run(). FC_NO_MEMORY, FC_INTERNAL. */
 fc_status fc_loop_create(fc_loop **out_loop, fc_reason *out_reason);
 
 /* The service's on_event; context is the loop. Any thread, any time between create and destroy. */
@@ -53,7 +55,8 @@ fc_status fc_loop_administer(void *loop, const fc_wire_request *request, fc_reas
  * transport still stand, and belong to the caller to take down. */
 fc_exit fc_loop_run(fc_loop *loop, const fc_loop_config *config);
 
-/* The signals have their default meaning again. NULL is fine. */
+/* The signals have their default meaning again, except those that came and were not served: they are forgotten. NULL is
+ * fine. */
 void fc_loop_destroy(fc_loop *loop);
 
 #endif

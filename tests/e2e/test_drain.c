@@ -1,5 +1,5 @@
 /* SIGTERM and SIGINT: what runs is answered, what never started is told so and goes elsewhere, no reply is lost, exit
- * 0.
+ * 0. And a signal that comes before all that.
  */
 #include "tests/e2e/foreign.h"
 #include "tests/e2e/harness.h"
@@ -8,6 +8,8 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -43,6 +45,42 @@ START_TEST(an_idle_daemon_stops_at_once)
     fc_e2e_wait_notify(&daemon, "STOPPING=1");
     end_well(&daemon);
     flashcore_client_destroy(bystander);
+}
+END_TEST
+
+/* From when it would no longer end it until the daemon says that it serves, or has ended. */
+static void hang_up_all_the_while(const fc_e2e_daemon *daemon)
+{
+    struct pollfd news[] = {{.fd = daemon->notify_fd, .events = POLLIN}, {.fd = daemon->pid_fd, .events = POLLIN}};
+    unsigned long long caught = 0;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)daemon->pid);
+    while (poll(news, 2, 0) == 0) {
+        if ((caught & 1u << (SIGHUP - 1)) != 0) {
+            fc_e2e_signal(daemon, SIGHUP);
+            continue;
+        }
+        char *status = fc_e2e_read_file(path, NULL);
+        const char *mask = status != NULL ? strstr(status, "SigCgt:") : NULL;
+        caught = mask != NULL ? strtoull(mask + 7, NULL, 16) : 0;
+        free(status);
+    }
+    fc_e2e_signal(daemon, SIGHUP); /* one that comes for sure, however slow this was */
+}
+
+/* As a supervisor may ask for it that has just written the configuration. */
+START_TEST(a_reload_asked_for_while_it_starts_comes_later)
+{
+    fc_e2e_daemon daemon;
+    for (int i = 0; i < 3; i++) {
+        fc_e2e_place(&daemon);
+        fc_e2e_launch(&daemon, NULL);
+        hang_up_all_the_while(&daemon);
+        fc_e2e_wait_notify(&daemon, "READY=1");
+        fc_e2e_wait_notify(&daemon, "RELOADING=1");
+        fc_job_expect_service(daemon.ipc_url);
+        fc_e2e_stop(&daemon);
+    }
 }
 END_TEST
 
@@ -270,6 +308,7 @@ int main(void)
     Suite *suite = suite_create("drain");
     TCase *tcase = fc_e2e_case(suite, "drain");
     tcase_add_loop_test(tcase, an_idle_daemon_stops_at_once, 0, 2);
+    tcase_add_test(tcase, a_reload_asked_for_while_it_starts_comes_later);
     tcase_add_loop_test(tcase, what_runs_is_answered_and_what_waits_is_told, 0, 2);
     tcase_add_loop_test(tcase, no_large_reply_is_lost, 0, 4);
     tcase_add_test(tcase, another_daemon_takes_over);

@@ -277,6 +277,48 @@ START_TEST(a_signal_during_start_up_is_not_lost)
 }
 END_TEST
 
+static bool is_blocked(int number)
+{
+    sigset_t blocked;
+    ck_assert_int_eq(pthread_sigmask(SIG_BLOCK, NULL, &blocked), 0);
+    return sigismember(&blocked, number) == 1;
+}
+
+static void *note_blocked(void *context)
+{
+    *(bool *)context = is_blocked(SIGTERM) && is_blocked(SIGINT) && is_blocked(SIGHUP) && !is_blocked(SIGBUS);
+    return NULL;
+}
+
+/* Opening an engine or a listener waits for things, as lanes do later; none of that is interrupted. */
+START_TEST(signals_come_while_the_loop_runs_and_to_its_thread)
+{
+    static const plan P = {"early", SIGTERM, 3, 0, 0, 0, 0, 0, 0, LONG, FC_EXIT_OK, 0};
+    fc_reason reason;
+    sigset_t waiting;
+    pthread_t thread;
+    bool is_thread_spared = false;
+    memset(&world, 0, sizeof world);
+    world.plan = &P;
+    options.drain_timeout_ns = P.drain_timeout_ns;
+    ck_assert_int_eq(fc_loop_create(&world.loop, &reason), FC_OK);
+    ck_assert_int_eq(pthread_create(&thread, NULL, note_blocked, &is_thread_spared), 0);
+    pthread_join(thread, NULL);
+    ck_assert(is_thread_spared);
+    ck_assert_int_eq(kill(getpid(), SIGHUP), 0);
+    ck_assert_int_eq(sigpending(&waiting), 0);
+    ck_assert_int_eq(sigismember(&waiting, SIGHUP), 1);
+    fc_notify notify = {.fd = sockets[1]};
+    fc_loop_config config = {.notify = &notify, .options = &options, .reload = reload, .reload_context = &world};
+    ck_assert_int_eq(fc_loop_run(world.loop, &config), FC_EXIT_OK);
+    ck_assert_int_eq(world.reload_count, 1);
+    ck_assert(is_blocked(SIGTERM));
+    ck_assert_int_eq(raise(SIGTERM), 0); /* too late to mean anything; it must not end the process either */
+    fc_loop_destroy(world.loop);
+    ck_assert(!is_blocked(SIGTERM));
+}
+END_TEST
+
 START_TEST(no_descriptors_is_a_reason_not_a_crash)
 {
     fc_loop *loop = NULL;
@@ -306,6 +348,7 @@ int main(void)
     tcase_add_loop_test(ends, signals_and_events_lead_to_the_right_end, 0, (int)(sizeof PLANS / sizeof PLANS[0]));
     tcase_add_test(ends, the_watchdog_is_fed);
     tcase_add_test(ends, a_signal_during_start_up_is_not_lost);
+    tcase_add_test(ends, signals_come_while_the_loop_runs_and_to_its_thread);
     tcase_add_test(ends, the_monitor_is_called_when_it_has_something_to_do);
     tcase_add_test(ends, no_descriptors_is_a_reason_not_a_crash);
     suite_add_tcase(suite, ends);

@@ -3,6 +3,7 @@
 
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/nng_gap.h"
 
 #include <nng/nng.h>
 
@@ -86,27 +87,41 @@ static void enlarge(int fd, size_t size_bytes)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
 }
 
+/* Sends more of a message of which `sent` bytes are gone, while the peer reads; how many are gone then. */
+static ssize_t send_on(int fd, const struct msghdr *message, size_t sent, int flags)
+{
+    size_t size_bytes = size_of(message);
+    if (is_local(fd)) /* TCP sizes its buffers itself, and stops when told one */
+        enlarge(fd, size_bytes);
+    uint64_t end_ns = fc_clock_now_ns() + PATIENCE_NS;
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    while (sent < size_bytes && fc_clock_now_ns() < end_ns && poll(&writable, 1, WAIT_MS) == 1) {
+        ssize_t more = send_rest(fd, message, sent, flags);
+        if (more < 0 && errno != EAGAIN && errno != EINTR)
+            return -1;
+        if (more > 0)
+            sent += (size_t)more;
+    }
+    return (ssize_t)sent;
+}
+
 __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    bool is_plain = fc_nng_gap_is_plain(fd);
+    if (is_greeting(message))
+        fc_nng_gap_forget(fd);
+    else if (is_plain)
+        fc_nng_gap_close(fd);
     ssize_t sent = send_now(fd, message, flags);
     size_t size_bytes = sent > 0 ? size_of(message) : 0;
     /* A message's first call has its headers as parts of their own. The rest of one whose reader was too slow for us
      * has not: nng sends that from threads all connections share, which must not wait. */
     bool is_first = message->msg_iovlen > 1 && message->msg_iovlen <= PARTS_MAX;
-    if (sent <= 0 || (size_t)sent == size_bytes || !is_first)
-        return sent;
-    if (is_local(fd)) /* TCP sizes its buffers itself, and stops when told one */
-        enlarge(fd, size_bytes);
-    uint64_t end_ns = fc_clock_now_ns() + PATIENCE_NS;
-    struct pollfd writable = {.fd = fd, .events = POLLOUT};
-    while ((size_t)sent < size_bytes && fc_clock_now_ns() < end_ns && poll(&writable, 1, WAIT_MS) == 1) {
-        ssize_t more = send_rest(fd, message, (size_t)sent, flags);
-        if (more < 0 && errno != EAGAIN && errno != EINTR)
-            return -1;
-        if (more > 0)
-            sent += more;
-    }
+    if (sent > 0 && (size_t)sent < size_bytes && is_first)
+        sent = send_on(fd, message, (size_t)sent, flags);
+    if (sent > 0 && (size_t)sent < size_bytes && is_plain && !fc_nng_gap_open(fd))
+        return (ssize_t)size_bytes;
     return sent;
 }
 

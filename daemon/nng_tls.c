@@ -6,6 +6,7 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/log_gate.h"
+#include "daemon/nng_gap.h"
 
 #include <dirent.h>
 #include <netinet/in.h>
@@ -29,6 +30,10 @@ typedef struct progress {
 
 struct nng_tls_engine_conn {
     fc_tls_session *session; /* NULL: was never opened */
+    void *wire;              /* nng's stream under it */
+    int fd;                  /* and its descriptor; -1: not known yet */
+    bool is_greeted;         /* the first eight bytes are sent, which are no message's */
+    uint64_t left_bytes;     /* of the message that is being sent */
     bool is_refusal_noted;
     progress reading, writing;
 
@@ -70,15 +75,20 @@ static bool has_peer(void *wire)
 
 static ssize_t wire_read(void *context, void *bytes, size_t size_bytes)
 {
-    int error = nng_tls_engine_recv(context, bytes, &size_bytes);
+    const nng_tls_engine_conn *conn = context;
+    int error = nng_tls_engine_recv(conn->wire, bytes, &size_bytes);
     if (error == NNG_EAGAIN)
-        return has_peer(context) ? 0 : -1;
+        return has_peer(conn->wire) || !fc_nng_gap_may_end(conn->fd) ? 0 : -1;
     return error == 0 ? (ssize_t)size_bytes : -1;
 }
 
 static ssize_t wire_write(void *context, const void *bytes, size_t size_bytes)
 {
-    int error = nng_tls_engine_send(context, bytes, &size_bytes);
+    nng_tls_engine_conn *conn = context;
+    if (conn->fd < 0)
+        fc_nng_gap_await_descriptor(&conn->fd);
+    int error = nng_tls_engine_send(conn->wire, bytes, &size_bytes);
+    fc_nng_gap_await_descriptor(NULL);
     return error == 0 ? (ssize_t)size_bytes : error == NNG_EAGAIN ? 0 : -1;
 }
 
@@ -112,9 +122,11 @@ static void end_shaking(nng_tls_engine_conn *conn)
 
 static int open_connection(nng_tls_engine_conn *conn, void *wire, nng_tls_engine_config *config)
 {
-    fc_tls_wire functions = {.read = wire_read, .write = wire_write, .context = wire};
+    fc_tls_wire functions = {.read = wire_read, .write = wire_write, .context = conn};
     fc_status st = FC_UNAUTHORIZED;
     (void)config;
+    conn->wire = wire;
+    conn->fd = -1;
     pthread_mutex_lock(&current.lock);
     if (current.tls != NULL && current.shaking_count < HANDSHAKES_MAX)
         st = fc_tls_session_open(current.tls, NULL, &functions, &conn->session);
@@ -174,8 +186,7 @@ static int shake_hands(nng_tls_engine_conn *conn)
 }
 
 /* Moves all of it, over as many calls as it takes: nng comes back with the same bytes as long as it is told to wait. A
- * part would do; but nng 1.5 hangs for good on a connection that is closed between two parts of a message, so there are
- * as few as can be. */
+ * part would do; but a message's parts are where nng 1.5 can hang (nng_gap.h), so there are as few as can be. */
 static int move_all(nng_tls_engine_conn *conn, progress *at, const uint8_t *bytes, size_t size_bytes, bool is_reading)
 {
     ssize_t moved = 1;
@@ -197,9 +208,34 @@ static int receive(nng_tls_engine_conn *conn, uint8_t *bytes, size_t *size_bytes
     return move_all(conn, &conn->reading, bytes, *size_bytes, true);
 }
 
+/* Follows the messages in what is sent: their length, 8 bytes, comes as a part of its own. True: the part that these
+ * bytes are was a message's last. */
+static bool ends_message(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t size_bytes)
+{
+    if (!conn->is_greeted) {
+        conn->is_greeted = true;
+        return true;
+    }
+    if (conn->left_bytes == 0) {
+        for (size_t i = 0; i < size_bytes && i < sizeof conn->left_bytes; i++)
+            conn->left_bytes = conn->left_bytes << 8 | bytes[i];
+    } else {
+        conn->left_bytes -= size_bytes < conn->left_bytes ? size_bytes : conn->left_bytes;
+    }
+    return conn->left_bytes == 0;
+}
+
+/* What is for a peer that is gone waits, until the end of the peer's own bytes closes the connection: nng sends a
+ * message in three parts, and must not be found between two then (nng_gap.h). */
 static int send_bytes(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *size_bytes)
 {
-    return move_all(conn, &conn->writing, bytes, *size_bytes, false);
+    fc_nng_gap_close(conn->fd);
+    if (conn->is_greeted && !has_peer(conn->wire))
+        return NNG_EAGAIN;
+    int code = move_all(conn, &conn->writing, bytes, *size_bytes, false);
+    if (code == 0 && !ends_message(conn, bytes, *size_bytes) && !fc_nng_gap_open(conn->fd))
+        return NNG_EAGAIN;
+    return code;
 }
 
 static bool is_verified(nng_tls_engine_conn *conn)

@@ -71,7 +71,8 @@ struct fc_transport {
     uint64_t opened_count;
     uint64_t opened_before_closing; /* opened_count when a connection was last reported closed */
 
-    uint64_t flushed_count; /* loop thread: replies nng had flushed when last looked, and when that changed */
+    fc_id_table gone;       /* loop thread, from here on: connections without a peer at the last tick, */
+    uint64_t flushed_count; /* replies nng had flushed when last looked, and when that changed */
     uint64_t flushed_ns;
 };
 
@@ -359,19 +360,20 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
     fc_id_table_fini(&cut);
 }
 
-/* nng 1.5 forgets a TLS connection that breaks while it happens to wait for neither bytes nor room, as it does between
- * the parts of a large message: later waits go on for ever. Its socket then has no peer any more. */
+/* nng 1.5 forgets a TLS connection that breaks while it waits for neither bytes nor room: later waits go on for ever.
+ * Its socket has no peer then, nor the next time: one that has just broken is not disturbed (nng_gap.h). */
 static void end_forgotten(fc_transport *transport)
 {
-    fc_id_table dead;
-    fc_id_table_init(&dead);
+    fc_id_table gone = {.entries = NULL}, dead = {.entries = NULL};
     pthread_mutex_lock(&transport->pipes_lock);
-    for (size_t i = 0; i < transport->sent.capacity; i++) {
+    for (size_t i = 0; transport->has_tls && i < transport->sent.capacity; i++) {
         nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
         if (pipe.id != 0 && !fc_nng_listener_has_peer(pipe))
-            fc_id_table_put(&dead, pipe.id);
+            fc_id_table_put(fc_id_table_find(&transport->gone, pipe.id) != NULL ? &dead : &gone, pipe.id);
     }
     pthread_mutex_unlock(&transport->pipes_lock);
+    fc_id_table_fini(&transport->gone);
+    transport->gone = gone;
     for (size_t i = 0; i < dead.capacity; i++)
         if (dead.entries[i].id != 0)
             nng_pipe_close((nng_pipe){.id = (uint32_t)dead.entries[i].id});
@@ -476,6 +478,7 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
     transport->stats = fc_service_stats(config->service);
     fc_id_table_init(&transport->sent);
     fc_id_table_init(&transport->closing);
+    fc_id_table_init(&transport->gone);
     int error = nng_rep0_open(&transport->socket);
     if (error != 0) {
         fc_status st = fc_fail(error == NNG_ENOMEM ? FC_NO_MEMORY : FC_INTERNAL, out_reason, "nng socket: %s",
@@ -561,6 +564,7 @@ void fc_transport_close(fc_transport *transport)
     free(transport->slots);
     fc_id_table_fini(&transport->sent);
     fc_id_table_fini(&transport->closing);
+    fc_id_table_fini(&transport->gone);
     pthread_mutex_destroy(&transport->pipes_lock);
     free(transport);
 }

@@ -1,0 +1,167 @@
+/* See nng_gap.h. */
+#include "daemon/nng_gap.h"
+
+#include <nng/nng.h>
+
+#if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION < 8
+
+#include "daemon/clock.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#define DESCRIPTORS_MAX 65536 /* those past it are not looked after */
+/* A gap is over within milliseconds, when a thread gets its turn. Past this the end is told all the same. */
+#define HELD_BACK_MAX_NS (1 * FC_NS_PER_S)
+#define POLLER "nng:poll:epoll" /* the thread that waits for all of nng's sockets */
+
+/* Of a descriptor: no gap, the time one was opened, or that nng knows of its peer's end. */
+enum { NO_GAP = 0 };
+#define ENDED UINT64_MAX
+
+static atomic_uint_fast64_t states[DESCRIPTORS_MAX];
+static atomic_bool is_by_hand[DESCRIPTORS_MAX]; /* somebody else opens and closes its gaps */
+static _Thread_local int *awaited;
+
+static bool is_kept(int fd)
+{
+    return fd >= 0 && fd < DESCRIPTORS_MAX;
+}
+
+void fc_nng_gap_forget(int fd)
+{
+    if (!is_kept(fd))
+        return;
+    atomic_store(&states[fd], NO_GAP);
+    atomic_store(&is_by_hand[fd], false);
+}
+
+bool fc_nng_gap_open(int fd)
+{
+    uint64_t state = NO_GAP;
+    return !is_kept(fd) || atomic_compare_exchange_strong(&states[fd], &state, fc_clock_now_ns()) || state != ENDED;
+}
+
+void fc_nng_gap_close(int fd)
+{
+    uint64_t state = is_kept(fd) ? atomic_load(&states[fd]) : NO_GAP;
+    if (state != NO_GAP && state != ENDED)
+        atomic_compare_exchange_strong(&states[fd], &state, NO_GAP);
+}
+
+void fc_nng_gap_await_descriptor(int *out_fd)
+{
+    awaited = out_fd;
+}
+
+bool fc_nng_gap_is_plain(int fd)
+{
+    if (!is_kept(fd))
+        return true;
+    if (awaited != NULL) {
+        fc_nng_gap_forget(fd);
+        atomic_store(&is_by_hand[fd], true);
+        *awaited = fd;
+        awaited = NULL;
+    }
+    return !atomic_load(&is_by_hand[fd]);
+}
+
+bool fc_nng_gap_may_end(int fd)
+{
+    uint64_t state = NO_GAP;
+    if (!is_kept(fd) || atomic_compare_exchange_strong(&states[fd], &state, ENDED) || state == ENDED)
+        return true;
+    return fc_clock_elapsed_ns(state, fc_clock_now_ns()) >= HELD_BACK_MAX_NS &&
+           atomic_compare_exchange_strong(&states[fd], &state, ENDED);
+}
+
+typedef ssize_t (*readv_function)(int fd, const struct iovec *parts, int count);
+typedef int (*epoll_wait_function)(int epoll_fd, struct epoll_event *events, int count, int timeout_ms);
+
+static readv_function next_readv;
+static epoll_wait_function next_epoll_wait;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* dlsym() gives objects, and ISO C no way to make functions of them. */
+static void find_next(void)
+{
+    void *found = dlsym(RTLD_NEXT, "readv");
+    memcpy(&next_readv, &found, sizeof next_readv);
+    found = dlsym(RTLD_NEXT, "epoll_wait");
+    memcpy(&next_epoll_wait, &found, sizeof next_epoll_wait);
+}
+
+/* Held back, an end is asked for again at once: nng waits for something to read, and an end counts as such. */
+__attribute__((visibility("default"))) ssize_t readv(int fd, const struct iovec *parts, int count)
+{
+    pthread_once(&once, find_next);
+    ssize_t got = next_readv(fd, parts, count);
+    bool is_end = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+    if (!is_end || fc_nng_gap_may_end(fd))
+        return got;
+    errno = EAGAIN;
+    return -1;
+}
+
+/* nng closes a connection with an error on it without reading, and so past readv(): it is told to read instead, which
+ * tells it the same. */
+__attribute__((visibility("default"))) int epoll_wait(int epoll_fd, struct epoll_event *events, int count,
+                                                      int timeout_ms)
+{
+    char name[16] = "";
+    pthread_once(&once, find_next);
+    int ready = next_epoll_wait(epoll_fd, events, count, timeout_ms);
+    for (int i = 0; i < ready; i++) {
+        if ((events[i].events & EPOLLERR) == 0 || events[i].data.ptr == NULL)
+            continue;
+        if (name[0] == '\0' && pthread_getname_np(pthread_self(), name, sizeof name) != 0)
+            break;
+        if (strcmp(name, POLLER) == 0)
+            events[i].events = EPOLLIN | EPOLLOUT;
+    }
+    return ready;
+}
+
+#else
+
+void fc_nng_gap_forget(int fd)
+{
+    (void)fd;
+}
+
+bool fc_nng_gap_open(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+void fc_nng_gap_close(int fd)
+{
+    (void)fd;
+}
+
+bool fc_nng_gap_may_end(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+void fc_nng_gap_await_descriptor(int *out_fd)
+{
+    (void)out_fd;
+}
+
+bool fc_nng_gap_is_plain(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+#endif

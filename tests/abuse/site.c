@@ -38,7 +38,7 @@ static unsigned free_port(void)
 void fc_site_args(const fc_site *site, const char *out_args[FC_SITE_ARGS_MAX])
 {
     static char connections[16], leaks[16], message[16], drain[16], close_limit[16];
-    snprintf(connections, sizeof connections, "%d", FC_SITE_CONNECTIONS_MAX);
+    snprintf(connections, sizeof connections, "%d", site->has_limit ? FC_SITE_CONNECTIONS_MAX : 0);
     snprintf(leaks, sizeof leaks, "%d", FC_SITE_LEAKS_MAX);
     snprintf(message, sizeof message, "%u", FC_SITE_MESSAGE_BYTES);
     snprintf(drain, sizeof drain, "%dms", fc_e2e_limit_ms(FC_SITE_DRAIN_MS));
@@ -70,10 +70,11 @@ void fc_site_args(const fc_site *site, const char *out_args[FC_SITE_ARGS_MAX])
     memcpy(out_args, args, sizeof args);
 }
 
-void fc_site_start(fc_site *out_site)
+void fc_site_start(fc_site *out_site, bool has_limit)
 {
     const char *args[FC_SITE_ARGS_MAX];
     memset(out_site, 0, sizeof *out_site);
+    out_site->has_limit = has_limit;
     fc_e2e_daemon *daemon = &out_site->daemon;
     fc_e2e_place(daemon);
     fc_certs_open(&out_site->certs, daemon->dir, "ca");
@@ -136,8 +137,9 @@ static void restart(fc_site *site)
     ck_assert_uint_lt(site->restart_count, FC_SITE_RESTARTS_MAX);
     fc_site_args(site, args);
     fc_e2e_restart(&site->daemon, args);
-    site->restarts[site->restart_count++] = (fc_site_restart){
-        .from_us = ended_us - (uint64_t)fc_e2e_limit_ms(FC_SITE_END_MS) * 1000u, .to_us = fc_e2e_now_us()};
+    site->restarts[site->restart_count++] =
+        (fc_site_restart){.from_us = ended_us - (uint64_t)fc_e2e_limit_ms(FC_SITE_NOTICE_MS + FC_SITE_END_MS) * 1000u,
+                          .to_us = fc_e2e_now_us()};
 }
 
 bool fc_site_watch(fc_site *site, int fd, int wait_ms)

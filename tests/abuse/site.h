@@ -23,16 +23,20 @@ typedef enum fc_road {
 
 const char *fc_road_name(fc_road road);
 
-#define FC_SITE_LEAKS_MAX 64 /* --leaked-pipes, as it is by default */
-#define FC_SITE_CONNECTIONS_MAX 256
+#define FC_SITE_LEAKS_MAX 64        /* --leaked-pipes, as it is by default */
+#define FC_SITE_CONNECTIONS_MAX 256 /* of a user or host, where there is a limit */
 #define FC_SITE_MESSAGE_BYTES (48u << 20)
 /* From SIGTERM to the end at most: --drain-timeout, --close-timeout, and what a process takes to go. */
 #define FC_SITE_DRAIN_MS 2000
 #define FC_SITE_CLOSE_MS 2000
 #define FC_SITE_END_MS (FC_SITE_DRAIN_MS + FC_SITE_CLOSE_MS + 1000)
 
+/* Before that: how long connections have to stay to count as never closing, and how often they are counted. Meanwhile
+ * they go on counting for --connections-per-uid, and more may be refused. */
+#define FC_SITE_NOTICE_MS 7000
+
 typedef struct fc_site_restart {
-    uint64_t from_us, to_us; /* from before it began to drain until it was ready again */
+    uint64_t from_us, to_us; /* from when nng hung, at the earliest, until it was ready again */
 } fc_site_restart;
 
 #define FC_SITE_RESTARTS_MAX 1000
@@ -41,6 +45,7 @@ typedef struct fc_site {
     fc_e2e_daemon daemon;
     fc_certs certs;
     fc_cert server, client;
+    bool has_limit; /* of connections: who is past it is refused, and an honest client of the same user with him */
     char address[FC_ROAD_COUNT][FC_E2E_PATH_BYTES]; /* URLs, or the path or address of the others */
     uint32_t restart_count;
     fc_site_restart restarts[FC_SITE_RESTARTS_MAX];
@@ -51,7 +56,7 @@ typedef struct fc_site_view {
     uint64_t descriptors, memory_kib;
 } fc_site_view;
 
-void fc_site_start(fc_site *out_site);
+void fc_site_start(fc_site *out_site, bool has_limit);
 
 /* The flags a daemon at the same place has, NULL-terminated; they point into the site. */
 #define FC_SITE_ARGS_MAX 32

@@ -156,7 +156,7 @@ static void run_row(fc_outcome *o)
     uint32_t count = most_count / (o->deed->share > 0 ? o->deed->share : 1);
     count = count > 0 ? count : 1;
     r.outcome = o;
-    fc_site_start(&r.site);
+    fc_site_start(&r.site, o->deed->is_filling);
     look(&r);
     o->descriptors_before = o->descriptors_after;
     o->memory_before_kib = o->memory_after_kib;

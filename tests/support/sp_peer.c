@@ -5,6 +5,7 @@
 #include <check.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,11 +40,15 @@ static int try_connect(const char *url)
 bool sp_peer_try_connect(sp_peer *peer, const char *url)
 {
     struct timeval patience = {.tv_sec = 20};
+    int at_once = 1;
     *peer = (sp_peer){.is_ipc = strncmp(url, "ipc://", 6) == 0};
     peer->fd = try_connect(url);
-    if (peer->fd >= 0)
-        setsockopt(peer->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    return peer->fd >= 0;
+    if (peer->fd < 0)
+        return false;
+    setsockopt(peer->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (!peer->is_ipc)
+        setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
+    return true;
 }
 
 void sp_peer_connect(sp_peer *peer, const char *url)

@@ -13,8 +13,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define REQUEST_MS 8000
-#define CONNECT_MS 3000
 #define ARENA_BYTES (256 << 10)
 
 static const fc_job_spec SPEC = {.name = "attend",
@@ -61,7 +59,7 @@ static void note_status(fc_script_report *report, const char *what, flashcore_st
     note(report, judge(status), what, flashcore_status_name(status), flashcore_last_error());
 }
 
-static flashcore_client *connect_to(const char *url, flashcore_path path)
+static flashcore_client *connect_to(const char *url, flashcore_path path, int request_ms)
 {
     flashcore_options options;
     flashcore_client *client = NULL;
@@ -69,8 +67,8 @@ static flashcore_client *connect_to(const char *url, flashcore_path path)
     options.urls = &url;
     options.url_count = 1;
     options.path = path;
-    options.timeout_us = (uint64_t)fc_e2e_limit_ms(REQUEST_MS) * 1000;
-    options.connect_timeout_us = (uint64_t)fc_e2e_limit_ms(CONNECT_MS) * 1000;
+    options.timeout_us = (uint64_t)fc_e2e_limit_ms(request_ms) * 1000;
+    options.connect_timeout_us = (uint64_t)fc_e2e_limit_ms(request_ms / 2) * 1000;
     ck_assert_int_eq(flashcore_client_create(&options, &client), FLASHCORE_OK);
     return client;
 }
@@ -165,16 +163,16 @@ static int dial(const char *path, int type)
 }
 
 /* Bytes received; 0: the far side hung up; -1: nothing in time. */
-static ssize_t receive(int fd, void *bytes, size_t size)
+static ssize_t receive(int fd, void *bytes, size_t size, int limit_ms)
 {
     struct pollfd readable = {.fd = fd, .events = POLLIN};
-    if (poll(&readable, 1, fc_e2e_limit_ms(REQUEST_MS)) != 1)
+    if (poll(&readable, 1, fc_e2e_limit_ms(limit_ms)) != 1)
         return -1;
     ssize_t got = recv(fd, bytes, size, 0);
     return got > 0 ? got : 0;
 }
 
-static void reload(const fc_trial *trial, fc_script_report *report)
+static void reload(const fc_trial *trial, int limit_ms, fc_script_report *report)
 {
     fc_bytes request = {0};
     uint8_t bytes[2048];
@@ -185,7 +183,7 @@ static void reload(const fc_trial *trial, fc_script_report *report)
     }
     fc_pack_head(&request, 7, "reload", 0);
     (void)send(fd, request.data, request.size, MSG_NOSIGNAL);
-    ssize_t got = receive(fd, bytes, sizeof bytes);
+    ssize_t got = receive(fd, bytes, sizeof bytes, limit_ms);
     close(fd);
     fc_bytes_fini(&request);
     if (got <= 0) {
@@ -203,7 +201,7 @@ static void reload(const fc_trial *trial, fc_script_report *report)
          "reload", "not ok", "");
 }
 
-static void get(const fc_trial *trial, const char *path, fc_script_report *report)
+static void get(const fc_trial *trial, const char *path, int limit_ms, fc_script_report *report)
 {
     char bytes[65536], request[64];
     size_t used = 0;
@@ -216,7 +214,7 @@ static void get(const fc_trial *trial, const char *path, fc_script_report *repor
     (void)send(fd, request, (size_t)size, MSG_NOSIGNAL);
     ssize_t got = 1;
     while (got > 0 && used < sizeof bytes - 1) {
-        got = receive(fd, bytes + used, sizeof bytes - 1 - used);
+        got = receive(fd, bytes + used, sizeof bytes - 1 - used, limit_ms);
         used += got > 0 ? (size_t)got : 0;
     }
     close(fd);
@@ -233,13 +231,13 @@ static void get(const fc_trial *trial, const char *path, fc_script_report *repor
 
 /* --- the script --------------------------------------------------------------------------------------------------- */
 
-void fc_script_run(const fc_trial *trial, fc_script_report *out_report)
+void fc_script_run(const fc_trial *trial, int request_ms, fc_script_report *out_report)
 {
     const char *ipc = trial->daemon.ipc_url, *tcp = trial->daemon.tcp_url;
     fc_script_report report = {FC_SAID_OK, 0, 0, ""};
-    flashcore_client *inlined = connect_to(ipc, FLASHCORE_PATH_INLINE);
-    flashcore_client *local = connect_to(ipc, FLASHCORE_PATH_AUTO);
-    flashcore_client *remote = connect_to(tcp, FLASHCORE_PATH_AUTO);
+    flashcore_client *inlined = connect_to(ipc, FLASHCORE_PATH_INLINE, request_ms);
+    flashcore_client *local = connect_to(ipc, FLASHCORE_PATH_AUTO, request_ms);
+    flashcore_client *remote = connect_to(tcp, FLASHCORE_PATH_AUTO, request_ms);
     say_hello(inlined, "hello", &report);
     attend(inlined, "attend over ipc", &report);
     attend(remote, "attend over tcp", &report);
@@ -249,10 +247,10 @@ void fc_script_run(const fc_trial *trial, fc_script_report *out_report)
     cancel_one(inlined, &report);
     note_status(&report, "ping", flashcore_ping(local, 0, NULL));
     note_status(&report, "stats", flashcore_stats(local, 0, drop_counter, NULL));
-    reload(trial, &report);
-    get(trial, "/metrics", &report);
-    get(trial, "/healthz", &report);
-    get(trial, "/readyz", &report);
+    reload(trial, request_ms, &report);
+    get(trial, "/metrics", request_ms, &report);
+    get(trial, "/healthz", request_ms, &report);
+    get(trial, "/readyz", request_ms, &report);
     flashcore_client_destroy(remote);
     flashcore_client_destroy(local);
     flashcore_client_destroy(inlined);
@@ -262,8 +260,8 @@ void fc_script_run(const fc_trial *trial, fc_script_report *out_report)
 void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report)
 {
     fc_script_report report = {FC_SAID_OK, 0, 0, ""};
-    flashcore_client *local = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_AUTO);
-    flashcore_client *remote = connect_to(trial->daemon.tcp_url, FLASHCORE_PATH_AUTO);
+    flashcore_client *local = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
+    flashcore_client *remote = connect_to(trial->daemon.tcp_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
     attend(local, "attend over ipc", &report);
     attend(remote, "attend over tcp", &report);
     flashcore_client_destroy(remote);
@@ -285,15 +283,15 @@ static void match(void *context, const char *name, double value)
         wanted->value = value;
 }
 
-bool fc_script_await_at_most(const fc_trial *trial, const char *counter, double most)
+bool fc_script_await(const fc_trial *trial, const char *counter, double least, double most)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(REQUEST_MS) * 1000;
-    flashcore_client *client = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_INLINE);
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_SCRIPT_REQUEST_MS) * 1000;
+    flashcore_client *client = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, FC_SCRIPT_REQUEST_MS);
     search wanted;
     do {
         wanted = (search){.name = counter, .value = -1};
         (void)flashcore_stats(client, 0, match, &wanted);
-    } while ((wanted.value < 0 || wanted.value > most) && fc_e2e_now_us() < end_us);
+    } while ((wanted.value < least || wanted.value > most) && fc_e2e_now_us() < end_us);
     flashcore_client_destroy(client);
-    return wanted.value >= 0 && wanted.value <= most;
+    return wanted.value >= least && wanted.value <= most;
 }

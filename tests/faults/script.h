@@ -20,14 +20,17 @@ typedef struct fc_script_report {
     char text[320]; /* the first request of the worst kind: its name, status and error */
 } fc_script_report;
 
-/* Hello, attend in messages (ipc, tcp, as wanted tls), through the library's staging and in an arena, cancel, stats,
- * reload, a scrape: on fresh connections. tls_args: NULL, or the client's ca, certificate and key and the URL. */
-void fc_script_run(const fc_trial *trial, fc_script_report *out_report);
+/* How long a request may take; a connection half as long. Milliseconds, before FC_TEST_SLOWDOWN. */
+#define FC_SCRIPT_REQUEST_MS 8000
+
+/* Hello, attend in messages (ipc, tcp), through the library's staging and in an arena, cancel, ping, stats, reload,
+ * scrapes: on fresh connections. */
+void fc_script_run(const fc_trial *trial, int request_ms, fc_script_report *out_report);
 
 /* Two requests alone: an attention over ipc and one over tcp. */
 void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report);
 
-/* One of the daemon's numbers; -1: it did not answer. Waits until it is at most that, within the limit. */
-bool fc_script_await_at_most(const fc_trial *trial, const char *counter, double most);
+/* Waits until one of the daemon's numbers is at least and at most that; false: it is not, in time. */
+bool fc_script_await(const fc_trial *trial, const char *counter, double least, double most);
 
 #endif

@@ -2,6 +2,7 @@
 #include "daemon/dispatch.h"
 
 #include "daemon/clock.h"
+#include "daemon/pace.h"
 #include "daemon/peers.h"
 
 #include <assert.h>
@@ -29,12 +30,11 @@ struct fc_dispatch {
     fc_peers peers;
     uint64_t running;
     uint64_t request_ns; /* what a request costs a lane, averaged over the last launches */
+    fc_pace pace;
 };
 
 /* Before the first launch: what a small problem takes. */
 #define FIRST_REQUEST_NS (1 * FC_NS_PER_MS)
-#define RETRY_MIN_US 100
-#define RETRY_MAX_US 10000000
 /* A launch may last so long for one peer's sake, whoever else may come. */
 #define LAUNCH_OF_ONE_PEER_NS (200 * FC_NS_PER_US)
 
@@ -64,6 +64,7 @@ fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, 
     fc_queue_init(&dispatch->queue, limits->queue_requests, limits->queue_bytes);
     dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
     fc_peers_init(&dispatch->peers);
+    fc_pace_init(&dispatch->pace);
     *out_dispatch = dispatch;
     return FC_OK;
 }
@@ -160,15 +161,13 @@ void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request)
         dispatch->on_idle(dispatch->context);
 }
 
-/* Half the time until everything ahead has run: a peer that waits for the queue to empty leaves the lanes idle. */
-static uint64_t retry_after_us(const fc_dispatch *dispatch)
+/* Under the lock: when its peer may send it again. */
+static uint64_t retry_after_us(fc_dispatch *dispatch, const fc_request *request)
 {
-    uint64_t ahead = dispatch->queue.count + dispatch->running;
-    uint64_t lanes = dispatch->limits.lane_count > 0 ? dispatch->limits.lane_count : 1;
-    uint64_t wait_us = (ahead + 1) * (dispatch->request_ns / FC_NS_PER_US) / (2 * lanes);
-    if (wait_us < RETRY_MIN_US)
-        return RETRY_MIN_US;
-    return wait_us < RETRY_MAX_US ? wait_us : RETRY_MAX_US;
+    fc_peer *peer = fc_peers_enter(&dispatch->peers, request->item.peer, request->received_ns);
+    if (peer == NULL)
+        return FC_PACE_RETRY_US_MAX; /* no memory */
+    return fc_pace_retry_us(&dispatch->pace, &peer->retry_ns, dispatch->peers.active_count, request->received_ns);
 }
 
 /* Under the lock: one more of its peer's requests in flight. */
@@ -214,7 +213,7 @@ fc_status fc_dispatch_count(fc_dispatch *dispatch, fc_request *request, uint64_t
     pthread_mutex_lock(&dispatch->lock);
     fc_status st = count_in(dispatch, request, out_reason);
     if (st == FC_BUSY)
-        *out_retry_after_us = retry_after_us(dispatch);
+        *out_retry_after_us = retry_after_us(dispatch, request);
     pthread_mutex_unlock(&dispatch->lock);
     return st;
 }
@@ -225,7 +224,7 @@ fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_
     pthread_mutex_lock(&dispatch->lock);
     fc_status st = enqueue(dispatch, request, out_reason);
     if (st == FC_BUSY)
-        *out_retry_after_us = retry_after_us(dispatch);
+        *out_retry_after_us = retry_after_us(dispatch, request);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     /* A lane that is awake sees it by itself, and is spared the call that wakes another. */
     bool needs_waking = dispatch->sleeping_lanes > 0 && dispatch->queue.count > dispatch->watching_lanes;
@@ -291,15 +290,18 @@ uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_
     return count;
 }
 
-void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t duration_ns)
+void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t start_ns, uint64_t end_ns)
 {
     if (request_count == 0)
         return;
-    int64_t sample_ns = (int64_t)(duration_ns / request_count);
+    int64_t sample_ns = (int64_t)((end_ns - start_ns) / request_count);
     pthread_mutex_lock(&dispatch->lock);
     assert(dispatch->running >= request_count);
     dispatch->running -= request_count;
     dispatch->request_ns = (uint64_t)((int64_t)dispatch->request_ns + (sample_ns - (int64_t)dispatch->request_ns) / 8);
+    uint32_t lanes = dispatch->limits.lane_count > 0 ? dispatch->limits.lane_count : 1;
+    fc_pace_launch launch = {start_ns, end_ns, request_count, lanes, dispatch->queue.count > 0};
+    fc_pace_ran(&dispatch->pace, &launch);
     pthread_mutex_unlock(&dispatch->lock);
 }
 

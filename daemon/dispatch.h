@@ -59,8 +59,8 @@ fc_status fc_dispatch_count(fc_dispatch *dispatch, fc_request *request, uint64_t
  * (still QUEUED: to be answered first). 0 and no chain: the dispatch was stopped, end. */
 uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_requests, fc_request **out_expired);
 
-/* What was taken has run, for duration_ns: feeds the retry estimate. Before their replies are sent. */
-void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t duration_ns);
+/* What was taken has run, from start_ns to end_ns: feeds the estimates of pace.h. Before their replies are sent. */
+void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t start_ns, uint64_t end_ns);
 
 /* The oldest queued request of that peer with that id, still QUEUED, to be answered; NULL: none waits. */
 fc_request *fc_dispatch_cancel(fc_dispatch *dispatch, uint64_t peer, uint64_t id);

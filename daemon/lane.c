@@ -185,7 +185,7 @@ static bool run(fc_lane *lane, uint32_t taken)
     launch.request_count = prepare(lane, taken);
     if (launch.request_count > 0 && !launch_and_wait(lane, &launch))
         return false;
-    fc_dispatch_ran(context->dispatch, taken, launch.end_ns - launch.start_ns);
+    fc_dispatch_ran(context->dispatch, taken, launch.start_ns, launch.end_ns);
     if (launch.request_count == 0)
         return true;
     count_launch(lane, &launch);

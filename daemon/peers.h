@@ -22,6 +22,7 @@ typedef struct fc_peer {
     uint64_t id;
     uint64_t inflight; /* requests counted in and not out */
     fc_bucket bucket;  /* of its requests a second */
+    uint64_t retry_ns; /* when the last one that was refused is to come back (pace.h); 0: none was */
     fc_owner *owner;   /* NULL: not told */
     bool is_open, is_active;
     uint64_t active_ns;          /* when it was last */

@@ -45,6 +45,16 @@ fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url
     return FC_OK;
 }
 
+void fc_call_tell_timeout(flashcore_call *call, uint64_t now_ns)
+{
+    if (call->wire.op != FC_OP_ATTEND || call->deadline_ns == UINT64_MAX)
+        return;
+    uint64_t left_us = call->deadline_ns > now_ns ? (call->deadline_ns - now_ns) / 1000 : 0;
+    left_us = left_us > 0 ? left_us : 1; /* 0 is never */
+    if (call->wire.attend.deadline_us == 0 || call->wire.attend.deadline_us > left_us)
+        call->wire.attend.deadline_us = left_us;
+}
+
 void fc_call_acquire(flashcore_call *call)
 {
     pthread_mutex_lock(&call->lock);

@@ -128,6 +128,10 @@ fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **ou
 fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url_index, uint32_t connection_id,
                                 flashcore_call **out_call);
 
+/* Before it is encoded: an attend's deadline is never later than the call's own end, so that a server does not compute
+ * what nobody waits for any more. */
+void fc_call_tell_timeout(flashcore_call *call, uint64_t now_ns);
+
 void fc_call_acquire(flashcore_call *call);
 void fc_call_release(flashcore_call *call);
 

@@ -85,7 +85,8 @@ typedef struct flashcore_options {
     size_t url_count;            /* >= 1 */
     uint32_t inflight_max;       /* calls under way at once; one more waits in submit. Default 256 */
     uint64_t connect_timeout_us; /* how long a call waits for a connection. Default 5 s */
-    uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s */
+    uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s. The server learns it: what it
+                                    could not answer in time it does not run (DEADLINE_EXCEEDED) */
     size_t reply_bytes_max;      /* a larger reply breaks the connection. Default 1 GiB */
     flashcore_path path;         /* default AUTO */
     /* Of tls+tcp:// URLs; PEM files, read by create. Default NULL each. */

@@ -204,11 +204,11 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
     return FC_OK;
 }
 
-/* --- continuations: called by their holder, no lock held
- * -------------------------------------------------------------- */
+/* --- continuations: called by their holder, no lock held ---------------------------------------------------------- */
 
 static fc_status encode(flashcore_call *call, fc_reason *out_reason)
 {
+    fc_call_tell_timeout(call, fc_link_now_ns());
     size_t size_bytes = fc_codec_request_bound(&call->wire, call->wire.attend.kv_len_count);
     if (size_bytes == SIZE_MAX)
         return fc_fail(FC_TOO_LARGE, out_reason, "a tensor is larger than a message can carry (4 GiB)");
@@ -438,8 +438,7 @@ static void on_exchange(void *owner, fc_exchange_event event, fc_status status, 
     }
 }
 
-/* --- entry points
- * ------------------------------------------------------------------------------------------------------ */
+/* --- entry points ------------------------------------------------------------------------------------------------- */
 
 /* Under client->lock: waits for room among the calls in flight. */
 static fc_status wait_for_room(flashcore_call *call, bool can_block, fc_reason *out_reason)

@@ -277,7 +277,8 @@ uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_
         else
             sleep_until_news(dispatch);
     }
-    *out_expired = fc_request_of(fc_queue_expire(&dispatch->queue, fc_clock_now_ns()));
+    *out_expired =
+        fc_request_of(fc_queue_expire(&dispatch->queue, fc_clock_now_ns(), fc_pace_launch_ns(&dispatch->pace)));
     dispatch->limits.batch.requests_per_peer = requests_per_peer(dispatch);
     count = fc_queue_take(&dispatch->queue, &dispatch->limits.batch, items);
     for (uint32_t i = 0; i < count; i++) {
@@ -317,7 +318,7 @@ fc_request *fc_dispatch_cancel(fc_dispatch *dispatch, uint64_t peer, uint64_t id
 fc_request *fc_dispatch_expire(fc_dispatch *dispatch, uint64_t now_ns)
 {
     pthread_mutex_lock(&dispatch->lock);
-    fc_queue_item *expired = fc_queue_expire(&dispatch->queue, now_ns);
+    fc_queue_item *expired = fc_queue_expire(&dispatch->queue, now_ns, fc_pace_launch_ns(&dispatch->pace));
     fc_peers_age(&dispatch->peers, now_ns);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     pthread_mutex_unlock(&dispatch->lock);

@@ -55,8 +55,8 @@ fc_status fc_dispatch_count(fc_dispatch *dispatch, fc_request *request, uint64_t
                             fc_reason *out_reason);
 
 /* Waits for work, awake at first where the lane has run something (has_run), and takes it: returns the requests of one
- * launch, now RUNNING, at most FC_BATCH_REQUESTS_MAX, and in *out_expired a chain of requests whose deadline has passed
- * (still QUEUED: to be answered first). 0 and no chain: the dispatch was stopped, end. */
+ * launch, now RUNNING, at most FC_BATCH_REQUESTS_MAX, and in *out_expired a chain of requests past their deadline or
+ * about to be (still QUEUED: to be answered first). 0 and no chain: the dispatch was stopped, end. */
 uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_requests, fc_request **out_expired);
 
 /* What was taken has run, from start_ns to end_ns: feeds the estimates of pace.h. Before their replies are sent. */

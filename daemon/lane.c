@@ -254,7 +254,8 @@ static void *lane_main(void *argument)
         count = fc_dispatch_take(context->dispatch, count > 0, lane->requests, &expired);
         if (count == 0 && expired == NULL)
             break;
-        fc_reply_chain(context->dispatch, expired, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it waited");
+        fc_reply_chain(context->dispatch, expired, FC_DEADLINE_EXCEEDED,
+                       "deadline_us: too little is left of it, after waiting");
         if (count > 0 && !run(lane, count))
             break;
     }

@@ -179,15 +179,20 @@ static void move_to_chain(fc_queue *queue, fc_queue_item *item, chain *taken)
     taken->last = item;
 }
 
-fc_queue_item *fc_queue_expire(fc_queue *queue, uint64_t now_ns)
+static bool is_too_late(const fc_queue_item *item, uint64_t now_ns, uint64_t run_ns)
 {
-    if (now_ns < queue->deadline_ns)
+    return item->deadline_ns <= now_ns || (item->deadline_ns - now_ns < run_ns && item->halfway_ns <= now_ns);
+}
+
+fc_queue_item *fc_queue_expire(fc_queue *queue, uint64_t now_ns, uint64_t run_ns)
+{
+    if (now_ns < queue->deadline_ns && queue->deadline_ns - now_ns >= run_ns)
         return NULL;
     chain taken = {.first = NULL};
     uint64_t earliest_ns = FC_NEVER_NS;
     for (fc_queue_item *item = queue->first, *next; item != NULL; item = next) {
         next = item->next;
-        if (item->deadline_ns <= now_ns)
+        if (is_too_late(item, now_ns, run_ns))
             move_to_chain(queue, item, &taken);
         else if (item->deadline_ns < earliest_ns)
             earliest_ns = item->deadline_ns;

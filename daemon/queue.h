@@ -43,6 +43,7 @@ typedef struct fc_queue_item {
     size_t staging_bytes;   /* of the lane that runs it */
     uint32_t segment_count; /* of the launch that runs it */
     uint64_t deadline_ns;   /* FC_NEVER_NS: none */
+    uint64_t halfway_ns;    /* half its time is over then */
 } fc_queue_item;
 
 typedef struct fc_queue {
@@ -77,8 +78,10 @@ fc_status fc_queue_push(fc_queue *queue, fc_queue_item *item);
  * always goes, whatever its size). Writes at most limits->requests pointers; returns how many, 0 when empty. */
 uint32_t fc_queue_take(fc_queue *queue, const fc_batch_limits *limits, fc_queue_item **out_items);
 
-/* The items whose deadline is at or before now. */
-fc_queue_item *fc_queue_expire(fc_queue *queue, uint64_t now_ns);
+/* The items whose deadline is at or before now, and those that will not make it, since running takes run_ns: a queue
+ * longer than its requests' patience would otherwise run each of them just too late. What has more than half of its
+ * time left stays, however long others run. */
+fc_queue_item *fc_queue_expire(fc_queue *queue, uint64_t now_ns, uint64_t run_ns);
 
 /* The oldest item of that peer with that id, or NULL. */
 fc_queue_item *fc_queue_cancel(fc_queue *queue, uint64_t peer, uint64_t id);

@@ -436,6 +436,7 @@ static fc_status admit(fc_service *service, fc_request *request, fc_reason *out_
     request->item.segment_count = (uint32_t)request->problem.batch;
     request->item.cost = fc_admission_cost(&request->problem);
     request->item.deadline_ns = fc_admission_deadline(request->received_ns, request->attend.deadline_us);
+    request->item.halfway_ns = request->received_ns + (request->item.deadline_ns - request->received_ns) / 2;
     if (request->item.staging_bytes > service->config.engine_config.lane_staging_bytes)
         return fc_fail(FC_TOO_LARGE, out_reason, "q, k, v: need %zu bytes of a lane's memory, which has %zu",
                        request->item.staging_bytes, service->config.engine_config.lane_staging_bytes);
@@ -579,5 +580,6 @@ void fc_service_peer_gone(fc_service *service, uint64_t peer)
 void fc_service_tick(fc_service *service, uint64_t now_ns)
 {
     fc_request *expired = fc_dispatch_expire(service->dispatch, now_ns);
-    fc_reply_chain(service->dispatch, expired, FC_DEADLINE_EXCEEDED, "deadline_us: passed while it waited");
+    fc_reply_chain(service->dispatch, expired, FC_DEADLINE_EXCEEDED,
+                   "deadline_us: too little is left of it, after waiting");
 }

@@ -376,6 +376,8 @@ START_TEST(silence_times_out_and_takes_the_request_back)
     fixture_await_cancel(&f, 0);
     fake_request *held = fixture_take_held(&f, 0, 0);
     ck_assert_uint_eq(f.servers[0].cancel_target, held->wire.id);
+    ck_assert_uint_gt(held->wire.attend.deadline_us, 0); /* the server knows how long anybody waits */
+    ck_assert_uint_le(held->wire.attend.deadline_us, 1000 * 1000);
     fake_answer_well(held); /* too late: it must reach nobody */
     ck_assert_int_eq(flashcore_ping(f.client, 0, NULL), FLASHCORE_OK);
     ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_ATTEND), 1);

@@ -190,13 +190,31 @@ START_TEST(expiry)
     items[5].deadline_ns = 100;
     items[6].deadline_ns = 100;
     push_all();
-    ck_assert_ptr_null(fc_queue_expire(&queue, 99));
-    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 100)), "56");
+    ck_assert_ptr_null(fc_queue_expire(&queue, 99, 0));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 100, 0)), "56");
     assert_queue("012347");
-    ck_assert_ptr_null(fc_queue_expire(&queue, 199));
-    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, UINT64_MAX - 1)), "2");
+    ck_assert_ptr_null(fc_queue_expire(&queue, 199, 0));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, UINT64_MAX - 1, 0)), "2");
     assert_queue("01347");
-    ck_assert_ptr_null(fc_queue_expire(&queue, UINT64_MAX - 1));
+    ck_assert_ptr_null(fc_queue_expire(&queue, UINT64_MAX - 1, 0));
+}
+END_TEST
+
+/* Running takes 100: who has less left goes, unless that is still more than half of its time. */
+START_TEST(what_would_end_too_late_is_not_run)
+{
+    fresh(8, 1000);
+    items[1].deadline_ns = 1000, items[1].halfway_ns = 500;
+    items[3].deadline_ns = 990, items[3].halfway_ns = 945; /* came at 900 */
+    items[4].deadline_ns = 1001, items[4].halfway_ns = 500;
+    push_all();
+    ck_assert_ptr_null(fc_queue_expire(&queue, 890, 100));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 901, 100)), "1");
+    ck_assert_ptr_null(fc_queue_expire(&queue, 901, 100));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 945, 100)), "34");
+    assert_queue("02567");
+    ck_assert_ptr_null(fc_queue_expire(&queue, UINT64_MAX / 2, 1000));
+    assert_queue("02567"); /* which have none */
 }
 END_TEST
 
@@ -206,11 +224,11 @@ START_TEST(a_new_deadline_is_seen_after_others_went)
     items[0].deadline_ns = 50;
     ck_assert_int_eq(fc_queue_push(&queue, &items[0]), FC_OK);
     ck_assert_str_eq(take(8, 100, 10000), "0");
-    ck_assert_ptr_null(fc_queue_expire(&queue, 1000));
+    ck_assert_ptr_null(fc_queue_expire(&queue, 1000, 0));
     items[1].deadline_ns = 500;
     ck_assert_int_eq(fc_queue_push(&queue, &items[1]), FC_OK);
-    ck_assert_ptr_null(fc_queue_expire(&queue, 499));
-    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 500)), "1");
+    ck_assert_ptr_null(fc_queue_expire(&queue, 499, 0));
+    ck_assert_str_eq(ids_of(fc_queue_expire(&queue, 500, 0)), "1");
 }
 END_TEST
 
@@ -412,6 +430,7 @@ int main(void)
     tcase_add_test(line, one_too_large_for_the_rest_does_not_block_those_behind);
     tcase_add_test(line, launches_share_workspace_and_tickets);
     tcase_add_test(line, expiry);
+    tcase_add_test(line, what_would_end_too_late_is_not_run);
     tcase_add_test(line, a_new_deadline_is_seen_after_others_went);
     tcase_add_test(line, cancel_takes_the_oldest_of_its_own_peer);
     tcase_add_test(line, a_peer_leaves_with_all_it_had);

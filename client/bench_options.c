@@ -28,6 +28,10 @@ static const fc_arg_row ROWS[] = {
              "from the start (one ipc:// URL), or as the library chooses"},
     {.name = "timeout", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(timeout_s), .default_text = "30",
      .min = 0.001, .max = 3600, .group = "Server", .help = "of one request, retries of busy ones included"},
+    {.name = "deadline", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(deadline_s), .max = 3600,
+     .group = "Server",
+     .help = "tell the server to give each request up so long after it came, and count answers that took longer from "
+             "their sending as late; 0 or without it: no deadline"},
 #include "client/tool_tls.def"
 #include "client/tool_shape.def"
     {.name = "lse", .type = FC_ARG_FLAG, .offset = AT(wants_lse), .group = "Problem",

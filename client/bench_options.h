@@ -31,6 +31,7 @@ typedef struct fc_bench_options {
     double rate;       /* requests a second of all clients together; 0: closed loop */
     int arrival;       /* fc_arrival */
     double duration_s, warmup_s, timeout_s;
+    double deadline_s; /* of every request; 0: none */
     uint64_t spin_us;
     bool wants_verify, wants_lse, is_quiet;
     uint64_t input_count, seed;

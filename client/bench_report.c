@@ -82,6 +82,8 @@ static void print_counts(const fc_bench_options *o, const fc_bench_outcome *outc
     }
     fputc('\n', out);
     print_errors(t, out);
+    if (o->deadline_s > 0)
+        fprintf(out, "Late      %s answers came after their deadline\n", fc_text_count(t->late).text);
     if (o->wants_verify && t->wrong == 0)
         fprintf(out, "Verified  %s answers, all right (%llu by the reference, the rest bit for bit)\n",
                 fc_text_count(t->checked).text, (unsigned long long)outcome->reference_count);

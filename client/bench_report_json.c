@@ -26,6 +26,8 @@ static void add_counts(fc_json *json, const fc_bench_options *options, const fc_
     const fc_tally *t = &outcome->total;
     fc_json_uint(json, "answers", t->latency.count);
     fc_json_uint(json, "wrong_answers", t->wrong);
+    if (options->deadline_s > 0)
+        fc_json_uint(json, "late_answers", t->late);
     fc_json_uint(json, "verified_answers", options->wants_verify ? t->checked : 0);
     fc_json_uint(json, "error_count", fc_tally_error_count(t));
     fc_json_begin_object(json, "errors");
@@ -116,6 +118,8 @@ static void add_config(fc_json *json, const fc_bench_options *options)
         fc_json_text(json, "arrival", word);
     }
     fc_json_uint(json, "spin_us", options->spin_us);
+    if (options->deadline_s > 0)
+        fc_json_number(json, "deadline_s", options->deadline_s);
     fc_json_number(json, "duration_s", options->duration_s);
     fc_json_number(json, "warmup_s", options->warmup_s);
     fc_json_bool(json, "verify", options->wants_verify);

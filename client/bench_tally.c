@@ -62,6 +62,7 @@ void fc_tally_add(fc_tally *tally, const fc_window *window, const fc_sample *sam
         return;
     }
     tally->answered_in_window += is_inside(window, sample->done_ns);
+    tally->late += is_inside(window, sample->done_ns) && sample->is_late;
     tally->last_done_ns = sample->done_ns > tally->last_done_ns ? sample->done_ns : tally->last_done_ns;
     memcpy(tally->kernel, result->kernel, sizeof tally->kernel);
     memcpy(tally->device, result->device, sizeof tally->device);
@@ -99,6 +100,7 @@ void fc_tally_merge(fc_tally *into, const fc_tally *from)
     into->due_in_window += from->due_in_window;
     into->last_done_ns = from->last_done_ns > into->last_done_ns ? from->last_done_ns : into->last_done_ns;
     into->wrong += from->wrong;
+    into->late += from->late;
     into->checked += from->checked;
     if (fc_tally_error_count(into) == 0)
         memcpy(into->first_error, from->first_error, sizeof into->first_error);

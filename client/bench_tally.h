@@ -21,6 +21,7 @@ typedef struct fc_sample {
     const flashcore_result *result;
     bool is_wrong;   /* OK, but the answer is not right */
     bool is_checked; /* and it was compared at all */
+    bool is_late;    /* OK, but after the request's deadline */
 } fc_sample;
 
 /* Sums over the answered requests meant to be sent inside the window, microseconds. */
@@ -36,6 +37,7 @@ typedef struct fc_tally {
     fc_histogram lag;     /* of all of those: sent minus intended */
     fc_tally_times sums;
     uint64_t answered_in_window; /* OK answers that arrived inside the window, whenever sent */
+    uint64_t late;               /* of those */
     uint64_t sent_in_window;     /* sends that happened inside the window */
     uint64_t due_in_window;      /* sends the schedule put there; the closed loop: as many as were sent */
     uint64_t last_done_ns;

@@ -18,6 +18,7 @@ void fc_worker_prepare(fc_worker *worker, fc_slot *slot)
     slot->input = (size_t)((worker->index + worker->sent_count++) % options->input_count);
     const fc_inputs *inputs = &worker->inputs[slot->input];
     fc_shape_request(&options->shape, inputs, options->kernel, slot->out, slot->lse, &slot->request);
+    slot->request.deadline_us = (uint64_t)(options->deadline_s * 1e6);
     /* An answer that never arrived must not look like the one before it. 0xff...: NaN in every dtype. */
     if (worker->shared->verifier != NULL) {
         memset(slot->seen_out, 0xff, fc_shape_q_bytes(&options->shape));
@@ -31,6 +32,8 @@ void fc_worker_count(fc_worker *worker, fc_slot *slot)
 {
     fc_sample sample = {
         .intended_ns = slot->intended_ns, .sent_ns = slot->sent_ns, .done_ns = slot->done_ns, .result = &slot->result};
+    uint64_t deadline_ns = (uint64_t)(worker->shared->options->deadline_s * 1e9);
+    sample.is_late = deadline_ns > 0 && slot->done_ns - slot->sent_ns > deadline_ns;
     if (slot->result.status == FLASHCORE_OK && worker->shared->verifier != NULL) {
         fc_reason reason = {""};
         fc_worker_see_outputs(worker, slot);

@@ -51,6 +51,23 @@ START_TEST(the_window_decides_what_counts)
 }
 END_TEST
 
+START_TEST(answers_behind_their_deadline_are_told_apart)
+{
+    fc_tally a = make(), b = make();
+    flashcore_result result = {.status = FLASHCORE_OK};
+    fc_sample sample = {.intended_ns = 1100 * MS, .sent_ns = 1100 * MS, .done_ns = 1200 * MS, .result = &result};
+    fc_tally_add(&a, &WINDOW, &sample);
+    sample.is_late = true;
+    fc_tally_add(&a, &WINDOW, &sample);
+    fc_tally_add(&b, &WINDOW, &sample);
+    fc_tally_merge(&a, &b);
+    ck_assert_uint_eq(a.answered_in_window, 3);
+    ck_assert_uint_eq(a.late, 2);
+    fc_tally_fini(&a);
+    fc_tally_fini(&b);
+}
+END_TEST
+
 START_TEST(latency_counts_from_the_intended_send)
 {
     fc_tally tally = make();
@@ -140,6 +157,7 @@ int main(void)
     Suite *suite = suite_create("bench_tally");
     TCase *tests = tcase_create("counts");
     tcase_add_loop_test(tests, the_window_decides_what_counts, 0, sizeof SAMPLES / sizeof SAMPLES[0]);
+    tcase_add_test(tests, answers_behind_their_deadline_are_told_apart);
     tcase_add_test(tests, latency_counts_from_the_intended_send);
     tcase_add_test(tests, errors_count_by_status_from_the_start_and_give_no_latency);
     tcase_add_test(tests, wrong_answers_count_and_keep_their_reason);

@@ -124,6 +124,13 @@ static bool add_load(load *sum, const fc_queue_item *item, const fc_batch_limits
     return true;
 }
 
+/* Is it not its turn yet, and longer than all that is in the launch? Among peers, those others would wait for it. */
+static bool is_in_the_way(const fc_queue *queue, const fc_queue_item *item, const fc_batch_limits *limits,
+                          uint64_t cost)
+{
+    return limits->requests_per_peer > 0 && item->start > queue->now && item->cost > cost;
+}
+
 /* Has its peer as many in the launch as it may? */
 static bool is_at_limit(const fc_queue_item *item, const fc_batch_limits *limits)
 {
@@ -134,12 +141,15 @@ static uint32_t take_company(fc_queue *queue, const fc_batch_limits *limits, fc_
                              fc_queue_item **out_items)
 {
     const fc_queue_item *lead = out_items[0];
+    uint64_t cost = lead->cost;
     uint32_t count = 1;
     for (fc_queue_item *item = next; item != NULL && count < limits->requests; item = next) {
         next = item->next;
-        if (is_at_limit(item, limits) || !fc_plan_can_share(&lead->plan, &item->plan) || !add_load(sum, item, limits))
+        if (is_at_limit(item, limits) || is_in_the_way(queue, item, limits, cost) ||
+            !fc_plan_can_share(&lead->plan, &item->plan) || !add_load(sum, item, limits))
             continue;
         item->share->in_launch++;
+        cost += item->cost;
         out_items[count++] = item;
         unlink_item(queue, item);
     }

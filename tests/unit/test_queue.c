@@ -345,6 +345,29 @@ START_TEST(a_launch_is_shared_fairly)
 }
 END_TEST
 
+/* The first peer's requests are long: its second waits for its turn, unless nobody is there whom it would hold up. */
+START_TEST(a_long_one_does_not_ride_along)
+{
+    fc_queue_item *taken[ITEMS];
+    fc_batch_limits limits = {.requests = 8, .requests_per_peer = 1, .segments = 100, .staging_bytes = 10000};
+    for (int among = 1; among >= 0; among--) {
+        fresh(8, 1000);
+        push_of("232323", 10);
+        for (int i = 6; i < 8; i++) {
+            items[i].share = &shares[0];
+            items[i].cost = 100;
+            ck_assert_int_eq(fc_queue_push(&queue, &items[i]), FC_OK);
+        }
+        limits.requests_per_peer = 1;
+        ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), 3); /* it is its turn, too */
+        ck_assert_uint_eq(taken[2]->id, 6);
+        limits.requests_per_peer = (uint32_t)among;
+        ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), among > 0 ? 2 : 5);
+        assert_queue(among > 0 ? "457" : "");
+    }
+}
+END_TEST
+
 START_TEST(a_flood_leaves_room)
 {
     enum { MANY = 256 };
@@ -441,6 +464,7 @@ int main(void)
     tcase_add_test(fair, who_comes_late_starts_now_and_not_in_the_past);
     tcase_add_test(fair, many_connections_of_one_owner_get_what_one_gets);
     tcase_add_test(fair, a_launch_is_shared_fairly);
+    tcase_add_test(fair, a_long_one_does_not_ride_along);
     tcase_add_test(fair, a_flood_leaves_room);
     tcase_add_test(fair, a_peer_has_bytes_of_its_own);
     tcase_add_test(fair, any_order_of_things_keeps_the_line);

@@ -48,7 +48,9 @@ struct fc_gpu_watch {
     /* The thread writes these and nothing of anybody else's: it may outlive everything but the process. */
     atomic_uint_fast64_t values[READING_COUNT];
     atomic_bool has_read;
-    pthread_mutex_t lock; /* guards the three below */
+    atomic_uint_fast64_t read_ns; /* when the values were read; 0: they never were */
+    bool has_warned;              /* loop thread */
+    pthread_mutex_t lock;         /* guards the three below */
     pthread_cond_t changed;
     bool is_stopping, has_ended, is_abandoned;
 };
@@ -121,6 +123,7 @@ static void read_device(fc_gpu_watch *watch, const nvml *n, void *device)
     set(watch, POWER, is_known, value);
     is_known = n->clock(device, NVML_CLOCK_SM, &value) == 0;
     set(watch, CLOCK, is_known, value);
+    atomic_store(&watch->read_ns, fc_clock_now_ns());
     atomic_store(&watch->has_read, true);
 }
 
@@ -199,10 +202,19 @@ fc_status fc_gpu_watch_start(const uint8_t uuid[FC_UUID_BYTES], const char *libr
     return FC_OK;
 }
 
-void fc_gpu_watch_copy(const fc_gpu_watch *watch, fc_stats *stats)
+void fc_gpu_watch_copy(fc_gpu_watch *watch, fc_stats *stats, uint64_t now_ns)
 {
-    for (int i = 0; watch != NULL && i < READING_COUNT; i++)
-        fc_stats_set(stats, READINGS[i], atomic_load_explicit(&watch->values[i], memory_order_relaxed));
+    if (watch == NULL)
+        return;
+    uint64_t read_ns = atomic_load(&watch->read_ns);
+    bool is_stale = read_ns != 0 && fc_clock_elapsed_ns(read_ns, now_ns) >= FC_GPU_WATCH_STALE_NS;
+    if (is_stale && !watch->has_warned)
+        fc_log(FC_LOG_WARN, "gpu_watch_hangs", fc_log_text("why", "the driver does not answer"));
+    watch->has_warned = watch->has_warned || is_stale;
+    for (int i = 0; i < READING_COUNT; i++) {
+        uint64_t value = atomic_load_explicit(&watch->values[i], memory_order_relaxed);
+        fc_stats_set(stats, READINGS[i], is_stale ? FC_STAT_ABSENT : value);
+    }
 }
 
 bool fc_gpu_watch_has_read(const fc_gpu_watch *watch)

@@ -14,8 +14,10 @@ typedef struct fc_gpu_watch fc_gpu_watch;
  * log what is wrong with NVML, once. FC_NO_MEMORY, FC_INTERNAL: no thread. */
 fc_status fc_gpu_watch_start(const uint8_t uuid[FC_UUID_BYTES], const char *library, fc_gpu_watch **out_watch);
 
-/* Sets the readings to what was read last. NULL is fine. */
-void fc_gpu_watch_copy(const fc_gpu_watch *watch, fc_stats *stats);
+/* Sets the readings to what was read last, or to absent where that is FC_GPU_WATCH_STALE_NS ago: the driver hangs,
+ * which is logged once. NULL is fine. */
+#define FC_GPU_WATCH_STALE_NS 10000000000u
+void fc_gpu_watch_copy(fc_gpu_watch *watch, fc_stats *stats, uint64_t now_ns);
 
 /* Has NVML been asked at least once since start, whatever it said? NULL: yes. */
 bool fc_gpu_watch_has_read(const fc_gpu_watch *watch);

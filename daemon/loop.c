@@ -167,7 +167,7 @@ static void on_report(uv_timer_t *handle)
     fc_loop *loop = handle->data;
     fc_transport_tick(loop->config.transport, fc_clock_now_ns());
     fc_stats *stats = fc_service_stats(loop->config.service);
-    fc_gpu_watch_copy(loop->config.gpu_watch, stats);
+    fc_gpu_watch_copy(loop->config.gpu_watch, stats, fc_clock_now_ns());
     fc_notify_send(loop->config.notify,
                    "STATUS=%s: %" PRIu64 " answered, %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " connections",
                    loop->drain.state == FC_DRAIN_SERVING ? "serving" : "draining", sum(stats->replies, FC_STATUS_COUNT),

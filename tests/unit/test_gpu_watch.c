@@ -1,4 +1,5 @@
 /* daemon/gpu_watch on a driver's library of our own, which answers, refuses, or hangs. */
+#include "daemon/clock.h"
 #include "daemon/gpu_watch.h"
 #include "tests/fake/nvml/nvml.h"
 
@@ -34,7 +35,7 @@ static void start(const uint8_t *uuid)
     ck_assert_int_eq(fc_gpu_watch_start(uuid, library, &watch), FC_OK);
     while (!fc_gpu_watch_has_read(watch))
         sched_yield();
-    fc_gpu_watch_copy(watch, &stats);
+    fc_gpu_watch_copy(watch, &stats, fc_clock_now_ns());
 }
 
 START_TEST(the_drivers_numbers_are_read)
@@ -92,13 +93,31 @@ START_TEST(a_driver_that_hangs_holds_nobody_up)
     ck_assert_int_eq(fc_gpu_watch_start(UUID, library, &watch), FC_OK);
     while (!nvml->is_hanging)
         sched_yield();
-    fc_gpu_watch_copy(watch, &stats);
+    fc_gpu_watch_copy(watch, &stats, fc_clock_now_ns());
     ck_assert_uint_eq(fc_stats_get(&stats, FC_READING_GPU_MEMORY), FC_STAT_ABSENT);
     fc_gpu_watch_stop(watch);
     ck_assert_int_eq(nvml->shutdown_count, 0);
     nvml->hangs = false; /* the thread cleans up after itself */
     while (nvml->shutdown_count == 0)
         sched_yield();
+}
+END_TEST
+
+/* Old numbers are none: an operator would take them for a GPU that is well. */
+START_TEST(what_was_read_long_ago_is_absent)
+{
+    start(UUID);
+    uint64_t now_ns = fc_clock_now_ns();
+    fc_gpu_watch_copy(watch, &stats, now_ns + FC_GPU_WATCH_STALE_NS / 2);
+    ck_assert_uint_eq(fc_stats_get(&stats, FC_READING_GPU_CELSIUS), 67);
+    for (int i = 0; i < 2; i++) {
+        fc_gpu_watch_copy(watch, &stats, now_ns + FC_GPU_WATCH_STALE_NS + FC_NS_PER_S * 3600);
+        ck_assert_uint_eq(fc_stats_get(&stats, FC_READING_GPU_CELSIUS), FC_STAT_ABSENT);
+        ck_assert_uint_eq(fc_stats_get(&stats, FC_READING_GPU_MEMORY), FC_STAT_ABSENT);
+    }
+    fc_gpu_watch_copy(watch, &stats, fc_clock_now_ns()); /* it answers again */
+    ck_assert_uint_eq(fc_stats_get(&stats, FC_READING_GPU_CELSIUS), 67);
+    fc_gpu_watch_stop(watch);
 }
 END_TEST
 
@@ -110,6 +129,7 @@ int main(void)
     tcase_add_test(cases, the_drivers_numbers_are_read);
     tcase_add_test(cases, what_the_device_does_not_know_is_absent);
     tcase_add_loop_test(cases, without_it_everything_is_absent, 0, (int)(sizeof ABSENT / sizeof ABSENT[0]));
+    tcase_add_test(cases, what_was_read_long_ago_is_absent);
     tcase_add_test(cases, a_driver_that_hangs_holds_nobody_up);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

@@ -31,9 +31,17 @@ static void take_orders_in(const fc_e2e_daemon *daemon)
     setenv("FAKE_CUDA_ORDERS", orders_path, 1);
 }
 
+static void await_taken(void)
+{
+    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    while (access(orders_path, F_OK) == 0)
+        ck_assert_msg(fc_e2e_now_us() < end_us, "nobody takes the order");
+}
+
 static void order(const char *text)
 {
     char path[sizeof orders_path + 8];
+    await_taken();
     snprintf(path, sizeof path, "%s.new", orders_path);
     fc_e2e_write_file(path, text, strlen(text));
     ck_assert_int_eq(rename(path, orders_path), 0);
@@ -250,9 +258,8 @@ START_TEST(what_never_returns_from_a_lost_device_is_given_up)
     fc_scrape_await(address, "flashcored_ready", 1);
     order("hang 0");
     callers[0].call = fc_job_submit(callers[0].client, &callers[0].job);
+    await_taken();
     uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
-    while (access(orders_path, F_OK) == 0)
-        ck_assert(fc_e2e_now_us() < end_us);
     while (fc_side_counter(&daemon, "running") + fc_side_counter(&daemon, "queued") < 1)
         ck_assert(fc_e2e_now_us() < end_us);
     bool is_running = fc_side_counter(&daemon, "running") > 0;

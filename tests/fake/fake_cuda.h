@@ -12,7 +12,7 @@
  * FAKE_CUDA_ORDERS names a file that a test writes while they run. Of the calls it may name the next one carries it out
  * and removes it:
  *
- *     copy 700       a copy put on a stream fails with that error, and so does everything from then on
+ *     copy 700       a copy to the device fails with that error, and so does everything from then on
  *     launch 700     likewise a launch,
  *     wait 700       a wait for a stream or an event,
  *     register 700   the registration of memory

@@ -184,6 +184,11 @@ void fake_break(cudaError_t error)
     fake.sticky = error;
 }
 
+cudaError_t fake_broken(void)
+{
+    return fake.sticky;
+}
+
 void fake_count(long made)
 {
     fake.live += made;

@@ -29,6 +29,7 @@ void fake_break(cudaError_t error);
 /* Likewise: an order of that name is carried out here, if there is one (FAKE_CUDA_ORDERS in fake_cuda.h). The error
  * that every call fails with from now on; whether a launch is to hang, and whether hanging launches may end. wait lets
  * go of the lock for a moment. */
+cudaError_t fake_broken(void); /* what every call fails with; cudaSuccess: it does not */
 cudaError_t fake_order_error(const char *call);
 bool fake_order_hangs(const char *call);
 bool fake_order_is_over(void);

@@ -161,7 +161,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     const void *host = is_in ? from : to, *device = is_in ? to : from;
     if (error == cudaSuccess && (!fake_is_pinned(host, bytes) || fake_device_bytes(device, bytes) == NULL))
         error = cudaErrorInvalidValue;
-    if (error == cudaSuccess)
+    if (error == cudaSuccess && is_in)
         error = fake_order_error("copy");
     if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_COPY, .to = to, .from = from, .bytes = bytes, .direction = kind});
@@ -182,9 +182,20 @@ cudaError_t cudaMemsetAsync(void *d_pointer, int value, size_t bytes, cudaStream
     return fake_leave(error);
 }
 
+/* A stream that hangs tells of nothing else that goes wrong. */
+static bool hangs(cudaStream_t stream)
+{
+    bool may_hang = false;
+    for (const step *s = stream->first; s != NULL && !may_hang; s = s->next)
+        may_hang = s->hangs;
+    return may_hang && !fake_order_is_over();
+}
+
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     cudaError_t error = fake_enter();
+    if (hangs(stream))
+        error = cudaSuccess;
     if (error == cudaSuccess)
         error = put_off(stream, (step){.kind = STEP_RECORD, .event = event});
     if (error == cudaSuccess) {
@@ -229,14 +240,6 @@ static cudaError_t run_step(const step *s)
     return cudaSuccess;
 }
 
-static bool hangs(cudaStream_t stream)
-{
-    bool may_hang = false;
-    for (const step *s = stream->first; s != NULL && !may_hang; s = s->next)
-        may_hang = s->hangs;
-    return may_hang && !fake_order_is_over();
-}
-
 /* Does all that is on the stream. A step that fails breaks the device for good, as kernels that go wrong do. */
 static cudaError_t run_steps(cudaStream_t stream)
 {
@@ -248,38 +251,44 @@ static cudaError_t run_steps(cudaStream_t stream)
     return error;
 }
 
-/* Blocks while the stream hangs, without the lock: other streams go on. */
-static cudaError_t finish(cudaStream_t stream)
+/* Blocks while the stream hangs, without the lock: other streams go on. error: of the call so far. */
+static cudaError_t finish(cudaStream_t stream, cudaError_t error)
 {
+    bool has_hung = hangs(stream);
     while (hangs(stream))
         fake_order_wait();
-    cudaError_t error = fake_order_error("wait");
+    if (has_hung)
+        error = fake_broken();
+    if (error == cudaSuccess)
+        error = fake_order_error("wait");
     return error == cudaSuccess ? run_steps(stream) : error;
+}
+
+static bool is_put_off(cudaEvent_t event)
+{
+    return event->stream != NULL && !event->is_recorded;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     cudaError_t error = fake_enter();
-    if (error == cudaSuccess)
-        error = finish(stream);
-    return fake_leave(error);
+    return fake_leave(finish(stream, error));
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     cudaError_t error = fake_enter();
-    bool is_put_off = event->stream != NULL && !event->is_recorded;
-    if (error == cudaSuccess && is_put_off)
-        error = event->queries++ < did.pending || hangs(event->stream) ? cudaErrorNotReady : finish(event->stream);
+    if (is_put_off(event) && hangs(event->stream))
+        error = cudaErrorNotReady;
+    else if (error == cudaSuccess && is_put_off(event))
+        error = event->queries++ < did.pending ? cudaErrorNotReady : finish(event->stream, error);
     return fake_leave(error);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     cudaError_t error = fake_enter();
-    if (error == cudaSuccess && event->stream != NULL && !event->is_recorded)
-        error = finish(event->stream);
-    return fake_leave(error);
+    return fake_leave(is_put_off(event) ? finish(event->stream, error) : error);
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)

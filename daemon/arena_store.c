@@ -494,12 +494,17 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
     return FC_OK;
 }
 
-void fc_arena_store_stop(fc_arena_store *store)
+void fc_arena_store_end(fc_arena_store *store)
 {
     pthread_mutex_lock(&store->lock);
     store->is_stopping = true;
     pthread_cond_signal(&store->work);
     pthread_mutex_unlock(&store->lock);
+}
+
+void fc_arena_store_stop(fc_arena_store *store)
+{
+    fc_arena_store_end(store);
     if (store->is_started)
         pthread_join(store->keeper, NULL);
     store->is_started = false;

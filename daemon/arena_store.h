@@ -48,7 +48,9 @@ typedef void (*fc_arena_on_made)(void *context, void *request, const fc_arena_ma
 fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *stats, fc_arena_on_made on_made,
                                 void *context, fc_arena_store **out_store);
 
-/* Ends the keeper after what was asked of it; later asking is refused. What is held stays. */
+/* Ends the keeper after what was asked of it; later asking is refused. What is held stays, and what is in it. end does
+ * not wait for that, which a device in trouble may hold up, and may be called on any thread. */
+void fc_arena_store_end(fc_arena_store *store);
 void fc_arena_store_stop(fc_arena_store *store);
 
 /* Stops, and frees what peers still hold. No request holds any. NULL is fine. */

@@ -27,7 +27,7 @@ static void *watch(void *context)
         error = pthread_cond_timedwait(&deadman->stopped, &deadman->lock, &deadman->deadline);
     if (!deadman->is_stopped) {
         fc_log(FC_LOG_WARN, "gave_up", fc_log_text("what", deadman->what), fc_log_int("exit", deadman->code));
-        _exit(deadman->code);
+        fc_exit_now(deadman->code);
     }
     pthread_mutex_unlock(&deadman->lock);
     return NULL;

@@ -216,7 +216,7 @@ static fc_exit run(process *p)
     if (fc_service_has_given_up(p->service)) {
         /* A thread is in a launch that may never end, and may write to anything it was given: nothing is taken down. */
         fc_log(FC_LOG_ERROR, "stopped", fc_log_int("exit", code), fc_log_text("why", "a launch hangs"));
-        _exit(code);
+        fc_exit_now(code);
     }
     return code;
 }

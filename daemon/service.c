@@ -53,6 +53,8 @@ static void end_of_device(fc_service *service, fc_service_event event)
 {
     fc_stats_set(&service->stats, FC_GAUGE_DEVICE_LOST, 1);
     fc_service_drain(service);
+    if (service->arenas != NULL)
+        fc_arena_store_end(service->arenas);
     if (!atomic_exchange(&service->has_lost_device, true))
         fc_service_raise(service, event);
 }

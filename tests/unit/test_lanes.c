@@ -7,7 +7,9 @@
 #include "tests/support/service_bench.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +127,38 @@ START_TEST(a_launch_that_comes_back_changes_nothing)
 }
 END_TEST
 
+static void *let_go(void *context)
+{
+    fake_engine_release_all(context);
+    return NULL;
+}
+
+/* It ends in the moment it is given up: the caller has one end, whichever. */
+START_TEST(who_answers_is_decided_once)
+{
+    enum { ROUNDS = 60 };
+    int given_up = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        service_bench b;
+        pthread_t thread;
+        open_with_lanes(&b, 1);
+        service_bench_attend(&b, 0, 7);
+        (void)running_since_ns(&b);
+        ck_assert_int_eq(pthread_create(&thread, NULL, let_go, &b.engine), 0);
+        for (int turns = i % 20; turns > 0; turns--)
+            sched_yield();
+        fc_service_watch(b.service, TIMEOUT_NS, UINT64_MAX);
+        pthread_join(thread, NULL);
+        expect_once(&b, 0, fc_service_has_given_up(b.service) ? FC_DEVICE_LOST : FC_OK);
+        given_up += fc_service_has_given_up(b.service);
+        fc_service_stop(b.service);
+        ck_assert_uint_eq(b.boxes[0].answer_count, 1);
+        service_bench_close(&b);
+    }
+    printf("%d of %d given up\n", given_up, ROUNDS);
+}
+END_TEST
+
 /* The other lane goes on, and is given up by itself, or because there is no more time. */
 START_TEST(each_lane_for_itself)
 {
@@ -186,6 +220,7 @@ int main(void)
     tcase_add_loop_test(tests, long_launches_may_take_longer, 0, sizeof PATIENCE / sizeof PATIENCE[0]);
     tcase_add_test(tests, given_up_when_it_has_taken_longer_than_it_may);
     tcase_add_test(tests, a_launch_that_comes_back_changes_nothing);
+    tcase_add_test(tests, who_answers_is_decided_once);
     tcase_add_loop_test(tests, each_lane_for_itself, 0, 2);
     tcase_add_test(tests, the_self_test_may_be_what_hangs);
     suite_add_tcase(suite, tests);

@@ -29,7 +29,8 @@ struct fc_dispatch {
     fc_queue queue;
     fc_peers peers;
     uint64_t running;
-    uint64_t request_ns; /* what a request costs a lane, averaged over the last launches */
+    /* What a request costs a lane, and what it was estimated at, averaged over the last launches. */
+    uint64_t request_ns, request_cost;
     fc_pace pace;
 };
 
@@ -265,6 +266,16 @@ static uint32_t requests_per_peer(const fc_dispatch *dispatch)
     return fair > 0 && quick > fair ? (uint32_t)quick : fair;
 }
 
+/* Under the lock: of what was taken. */
+static void note_cost(fc_dispatch *dispatch, fc_queue_item *const *items, uint32_t count)
+{
+    uint64_t cost = 0;
+    for (uint32_t i = 0; i < count; i++)
+        cost += items[i]->cost;
+    if (count > 0)
+        dispatch->request_cost = (7 * dispatch->request_cost + cost / count) / 8;
+}
+
 uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_requests, fc_request **out_expired)
 {
     fc_queue_item *items[FC_BATCH_REQUESTS_MAX];
@@ -280,7 +291,9 @@ uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_
     *out_expired =
         fc_request_of(fc_queue_expire(&dispatch->queue, fc_clock_now_ns(), fc_pace_launch_ns(&dispatch->pace)));
     dispatch->limits.batch.requests_per_peer = requests_per_peer(dispatch);
+    dispatch->limits.batch.quick_cost = LAUNCH_OF_ONE_PEER_NS * dispatch->request_cost / (dispatch->request_ns + 1);
     count = fc_queue_take(&dispatch->queue, &dispatch->limits.batch, items);
+    note_cost(dispatch, items, count);
     for (uint32_t i = 0; i < count; i++) {
         out_requests[i] = fc_request_of(items[i]);
         fc_request_set_state(out_requests[i], FC_REQUEST_RUNNING);

@@ -19,9 +19,9 @@ typedef struct fc_dispatch_limits {
     uint64_t queue_bytes_per_peer;  /* 0: any number */
     uint64_t connections_per_owner; /* 0: any number */
     uint64_t requests_per_second;   /* of one peer; 0: any number */
-    fc_batch_limits batch;          /* requests at most FC_BATCH_REQUESTS_MAX; requests_per_peer is worked out here */
-    uint32_t lane_count;            /* for the retry estimate */
-    uint64_t spin_ns;               /* how long a lane that has just run something waits awake for more */
+    fc_batch_limits batch; /* requests at most FC_BATCH_REQUESTS_MAX; requests_per_peer, quick_cost: worked out here */
+    uint32_t lane_count;   /* for the retry estimate */
+    uint64_t spin_ns;      /* how long a lane that has just run something waits awake for more */
 } fc_dispatch_limits;
 
 /* on_idle: called once draining and the last request has ended; any thread; may be NULL. FC_NO_MEMORY. */

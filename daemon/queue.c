@@ -128,7 +128,8 @@ static bool add_load(load *sum, const fc_queue_item *item, const fc_batch_limits
 static bool is_in_the_way(const fc_queue *queue, const fc_queue_item *item, const fc_batch_limits *limits,
                           uint64_t cost)
 {
-    return limits->requests_per_peer > 0 && item->start > queue->now && item->cost > cost;
+    return limits->requests_per_peer > 0 && item->start > queue->now && item->cost > cost &&
+           item->cost > limits->quick_cost;
 }
 
 /* Has its peer as many in the launch as it may? */

@@ -63,6 +63,7 @@ typedef struct fc_queue {
 typedef struct fc_batch_limits {
     uint32_t requests;
     uint32_t requests_per_peer; /* 0: any number */
+    uint64_t quick_cost;        /* what costs no more is soon done */
     uint32_t segments;
     size_t staging_bytes;
 } fc_batch_limits;
@@ -75,8 +76,8 @@ void fc_queue_init(fc_queue *queue, uint64_t count_max, uint64_t bytes_max);
 fc_status fc_queue_push(fc_queue *queue, fc_queue_item *item);
 
 /* Takes the first item and every one behind it that can share its launch, in order, as far as the limits go (the first
- * always goes, whatever its size); with requests_per_peer, but for those that would more than double the launch before
- * it is their turn. Writes at most limits->requests pointers; returns how many, 0 when empty. */
+ * always goes, whatever its size); with requests_per_peer, but for those that are not quick and would more than double
+ * the launch before it is their turn. Writes at most limits->requests pointers; returns how many, 0 when empty. */
 uint32_t fc_queue_take(fc_queue *queue, const fc_batch_limits *limits, fc_queue_item **out_items);
 
 /* The items whose deadline is at or before now, and those that will not make it, since running takes run_ns: a queue

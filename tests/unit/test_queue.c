@@ -345,12 +345,18 @@ START_TEST(a_launch_is_shared_fairly)
 }
 END_TEST
 
-/* The first peer's requests are long: its second waits for its turn, unless nobody is there whom it would hold up. */
+/* The first peer's requests are long: its second waits for its turn, unless nobody is there whom it would hold up, or
+ * it is quick all the same. */
 START_TEST(a_long_one_does_not_ride_along)
 {
     fc_queue_item *taken[ITEMS];
     fc_batch_limits limits = {.requests = 8, .requests_per_peer = 1, .segments = 100, .staging_bytes = 10000};
-    for (int among = 1; among >= 0; among--) {
+    static const struct {
+        uint32_t per_peer;
+        uint64_t quick_cost;
+        uint32_t taken;
+    } ROWS[] = {{1, 0, 2}, {1, 99, 2}, {1, 100, 3}, {0, 0, 5}};
+    for (size_t row = 0; row < sizeof ROWS / sizeof ROWS[0]; row++) {
         fresh(8, 1000);
         push_of("232323", 10);
         for (int i = 6; i < 8; i++) {
@@ -361,9 +367,10 @@ START_TEST(a_long_one_does_not_ride_along)
         limits.requests_per_peer = 1;
         ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), 3); /* it is its turn, too */
         ck_assert_uint_eq(taken[2]->id, 6);
-        limits.requests_per_peer = (uint32_t)among;
-        ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), among > 0 ? 2 : 5);
-        assert_queue(among > 0 ? "457" : "");
+        limits.requests_per_peer = ROWS[row].per_peer;
+        limits.quick_cost = ROWS[row].quick_cost;
+        ck_assert_uint_eq(fc_queue_take(&queue, &limits, taken), ROWS[row].taken);
+        assert_queue(ROWS[row].taken == 2 ? "457" : ROWS[row].taken == 3 ? "45" : "");
     }
 }
 END_TEST

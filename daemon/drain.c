@@ -56,8 +56,8 @@ fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_
 {
     if (drain->state == FC_DRAIN_SERVING || drain->state == FC_DRAIN_OVER)
         return drain->state;
-    if (drain->received_count != view->received_count || drain->quiet_since_ns == 0) {
-        drain->received_count = view->received_count;
+    if (drain->arrived_count != view->arrived_count || drain->quiet_since_ns == 0) {
+        drain->arrived_count = view->arrived_count;
         drain->quiet_since_ns = now_ns;
     }
     if (view->is_idle && view->is_flushed) {

@@ -7,8 +7,8 @@
  * Where the device failed, drain-timeout is not the end yet: what then still runs may never return, and is given up
  * (the caller's to do), and those answers have FC_DRAIN_FAREWELL_NS to leave.
  *
- * It lingers because a request may have been on its way when draining began: closing at once would leave its sender
- * with a broken connection instead of the answer that it never started.
+ * It lingers because a request may have been on its way when draining began, half of it read: closing at once would
+ * leave its sender with a broken connection instead of the answer that it never started.
  */
 #ifndef FC_DAEMON_DRAIN_H
 #define FC_DAEMON_DRAIN_H
@@ -53,15 +53,15 @@ typedef struct fc_drain {
     bool gives_up;   /* what runs is to be given up: true for good, once it is */
     uint32_t signal_count;
     uint64_t deadline_ns;
-    uint64_t received_count, quiet_since_ns; /* the last change, and when it was seen */
-    uint64_t linger_until_ns;                /* 0: has not lingered yet */
+    uint64_t arrived_count, quiet_since_ns; /* the last change, and when it was seen */
+    uint64_t linger_until_ns;               /* 0: has not lingered yet */
 } fc_drain;
 
 /* What there is to see. */
 typedef struct fc_drain_view {
-    bool is_idle;            /* nothing queued, running or being replied to */
-    bool is_flushed;         /* and every reply has left */
-    uint64_t received_count; /* requests received since start */
+    bool is_idle;           /* nothing queued, running or being replied to */
+    bool is_flushed;        /* and every reply has left */
+    uint64_t arrived_count; /* grows with every request that comes, and with every part of one */
 } fc_drain_view;
 
 /* Something asks for the end. True: draining begins now, the caller refuses peers and drains the service. A second

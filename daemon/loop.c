@@ -3,6 +3,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/nng_arrivals.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -52,7 +53,8 @@ static void step_drain(fc_loop *loop)
     if (loop->drain.state == FC_DRAIN_SERVING)
         return;
     fc_drain_view view = {.is_idle = fc_service_is_idle(loop->config.service),
-                          .received_count = sum(fc_service_stats(loop->config.service)->requests, FC_OP_COUNT)};
+                          .arrived_count = sum(fc_service_stats(loop->config.service)->requests, FC_OP_COUNT) +
+                                           fc_nng_arrivals_bytes()};
     view.is_flushed =
         view.is_idle && fc_transport_is_flushed(loop->config.transport) && fc_local_is_flushed(loop->config.local);
     bool gave_up = loop->drain.gives_up;

@@ -6,6 +6,7 @@
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION < 8
 
 #include "daemon/clock.h"
+#include "daemon/nng_arrivals.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -103,6 +104,8 @@ __attribute__((visibility("default"))) ssize_t readv(int fd, const struct iovec 
 {
     pthread_once(&once, find_next);
     ssize_t got = next_readv(fd, parts, count);
+    if (got > 0)
+        fc_nng_arrivals_add((uint64_t)got);
     bool is_end = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
     if (!is_end || fc_nng_gap_may_end(fd))
         return got;

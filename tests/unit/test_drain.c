@@ -16,7 +16,7 @@ typedef struct happening {
     uint64_t at_ms;
     fc_drain_state state;
     bool is_idle, is_flushed;
-    uint64_t received_count;
+    uint64_t arrived_count;
 } happening;
 
 #define SERVING FC_DRAIN_SERVING
@@ -153,7 +153,7 @@ START_TEST(the_end_comes_as_told)
     for (const happening *h = ROWS[_i].steps; h->what != END; h++) {
         uint64_t now_ns = BEGIN + h->at_ms * MS;
         if (h->what == STEP) {
-            fc_drain_view view = {h->is_idle, h->is_flushed, h->received_count};
+            fc_drain_view view = {h->is_idle, h->is_flushed, h->arrived_count};
             ck_assert_int_eq(fc_drain_step(&drain, &view, now_ns), drain.state);
         } else {
             static const fc_drain_cause CAUSES[] = {[ASK_SIGNAL] = FC_DRAIN_BY_SIGNAL,

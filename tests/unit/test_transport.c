@@ -2,6 +2,7 @@
  * a fake that holds launches until the test lets them go.
  */
 #include "daemon/clock.h"
+#include "daemon/nng_arrivals.h"
 #include "daemon/nng_listener_fix.h"
 #include "daemon/transport.h"
 #include "tests/support/lingering.h"
@@ -117,6 +118,29 @@ START_TEST(the_sendmsg_nng_calls_is_ours)
     uint64_t before = fc_nng_listener_fix_calls();
     transport_bench_assert_ping(b.ipc_url);
     ck_assert_int_eq(fc_nng_listener_fix_calls() > before, fc_nng_listener_fix_is_needed());
+    transport_bench_close(&b);
+}
+END_TEST
+
+/* A request on its way is seen to come before it is whole. */
+START_TEST(parts_of_messages_are_counted)
+{
+    enum { PART_BYTES = 100000, PARTS = 3 };
+    static const uint8_t zeros[PART_BYTES];
+    const uint8_t head[13] = {1, [6] = 0x10, [9] = 0x80}; /* of a message of 1 MiB */
+    transport_bench b;
+    transport_bench_open(&b, 16);
+    sp_peer peer;
+    sp_peer_open(&peer, b.ipc_url);
+    sp_peer_send_raw(&peer, head, sizeof head);
+    for (int i = 0; i < PARTS; i++) {
+        uint64_t before = fc_nng_arrivals_bytes();
+        sp_peer_send_raw(&peer, zeros, sizeof zeros);
+        while (fc_nng_listener_fix_is_needed() && fc_nng_arrivals_bytes() < before + PART_BYTES)
+            sched_yield();
+    }
+    ck_assert_uint_eq(fc_stats_get(fc_service_stats(b.service), FC_COUNT_BYTES_IN), 0);
+    sp_peer_close(&peer);
     transport_bench_close(&b);
 }
 END_TEST
@@ -525,6 +549,7 @@ int main(void)
     tcase_set_timeout(hostile, 60);
     tcase_add_test(hostile, peers_that_connect_and_close_do_no_harm);
     tcase_add_test(hostile, the_sendmsg_nng_calls_is_ours);
+    tcase_add_test(hostile, parts_of_messages_are_counted);
     tcase_add_test(hostile, what_takes_long_to_close_is_not_taken);
     tcase_add_test(hostile, hostile_bytes_end_their_own_connection_only);
     tcase_add_test(hostile, garbage_in_a_frame_is_answered);

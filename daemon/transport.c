@@ -15,6 +15,7 @@
 #include "daemon/log.h"
 #include "daemon/nng_listener.h"
 #include "daemon/nng_listener_fix.h"
+#include "daemon/nng_stats.h"
 #include "daemon/nng_tls.h"
 #include "daemon/request.h"
 
@@ -286,23 +287,6 @@ static void on_pipe_closed(nng_pipe pipe, nng_pipe_ev event, void *argument)
     fc_service_peer_gone(transport->config.service, peer);
 }
 
-/* nng's own numbers of one connection, from its statistics. */
-static bool read_pipe_stats(nng_stat *stat, uint64_t *out_id, uint64_t *out_sent)
-{
-    if (strcmp(nng_stat_name(stat), "pipe") != 0 || nng_stat_type(stat) != NNG_STAT_SCOPE)
-        return false;
-    bool has_id = false;
-    for (nng_stat *child = nng_stat_child(stat); child != NULL; child = nng_stat_next(child)) {
-        if (strcmp(nng_stat_name(child), "id") == 0) {
-            *out_id = nng_stat_value(child);
-            has_id = true;
-        } else if (strcmp(nng_stat_name(child), "tx_msgs") == 0) {
-            *out_sent = nng_stat_value(child);
-        }
-    }
-    return has_id;
-}
-
 /* A connection nng has closed but not forgotten after a while (patience_ns) never will be: its destruction hangs
  * (nng 1.5, when the peer died while a large reply was partly sent), and with it the one thread that destroys
  * connections. From then on nothing that closes is ever freed, and closings are not even reported; so every connection
@@ -317,7 +301,7 @@ static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t n
         uint64_t id = 0;
         uint64_t sent = 0;
         const uint64_t *closed_ns = NULL;
-        if (read_pipe_stats(stat, &id, &sent))
+        if (fc_nng_stats_read_pipe(stat, &id, &sent))
             closed_ns = fc_id_table_find(&transport->closing, id);
         if (closed_ns == NULL)
             continue;
@@ -419,7 +403,7 @@ static uint32_t count_unflushed(fc_transport *transport, nng_stat *root, uint64_
     for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
         uint64_t id = 0;
         uint64_t flushed = 0;
-        if (!read_pipe_stats(stat, &id, &flushed))
+        if (!fc_nng_stats_read_pipe(stat, &id, &flushed))
             continue;
         const uint64_t *sent = fc_id_table_find(&transport->sent, id);
         unflushed += sent != NULL && flushed < *sent;

@@ -16,8 +16,7 @@ START_TEST(a_call_brings_out_and_lse_back)
     flashcore_result result;
     ck_assert_int_eq(flashcore_attend(f.client, &f.request, &result), FLASHCORE_OK);
     fixture_check_answer(&f);
-    ck_assert_int_eq(result.status, FLASHCORE_OK);
-    ck_assert_str_eq(result.error, "");
+    ck_assert(result.status == FLASHCORE_OK && result.error[0] == '\0');
     ck_assert_str_eq(result.kernel, "fake");
     ck_assert_str_eq(result.device, "none");
     ck_assert_double_eq(result.queue_us, 1);
@@ -376,9 +375,8 @@ START_TEST(silence_times_out_and_takes_the_request_back)
     fixture_await_cancel(&f, 0);
     fake_request *held = fixture_take_held(&f, 0, 0);
     ck_assert_uint_eq(f.servers[0].cancel_target, held->wire.id);
-    ck_assert_uint_gt(held->wire.attend.deadline_us, 0); /* the server knows how long anybody waits */
-    ck_assert_uint_le(held->wire.attend.deadline_us, 1000 * 1000);
-    fake_answer_well(held); /* too late: it must reach nobody */
+    ck_assert_uint_lt(held->wire.attend.deadline_us - 1, 1000 * 1000); /* the server knows how long anybody waits */
+    fake_answer_well(held);                                            /* too late: it must reach nobody */
     ck_assert_int_eq(flashcore_ping(f.client, 0, NULL), FLASHCORE_OK);
     ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_ATTEND), 1);
     fixture_check_untouched(&f);

@@ -126,6 +126,19 @@ double fc_site_counter(const fc_site *site, const char *name)
     return value;
 }
 
+/* The most that its log says never closed. */
+static void note_never_closing(fc_site *site)
+{
+    static const char LINE[] = "event=connections_leaked count=";
+    char *log = fc_e2e_read_file(site->daemon.log_path, NULL);
+    for (const char *at = log; at != NULL && (at = strstr(at, LINE)) != NULL;) {
+        at += strlen(LINE);
+        uint64_t count = strtoull(at, NULL, 10);
+        site->never_closing = count > site->never_closing ? count : site->never_closing;
+    }
+    free(log);
+}
+
 static void restart(fc_site *site)
 {
     const char *args[FC_SITE_ARGS_MAX];
@@ -134,6 +147,7 @@ static void restart(fc_site *site)
     ck_assert_msg(code == 1, "the daemon ended by itself, with %d", code);
     fc_e2e_wait_log(&site->daemon, "event=connections_leaked", NULL);
     fc_e2e_wait_log(&site->daemon, "cause=pipes_leaked", NULL);
+    note_never_closing(site);
     ck_assert_uint_lt(site->restart_count, FC_SITE_RESTARTS_MAX);
     fc_site_args(site, args);
     fc_e2e_restart(&site->daemon, args);

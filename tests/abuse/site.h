@@ -47,6 +47,7 @@ typedef struct fc_site {
     fc_cert server, client;
     bool has_limit; /* of connections: who is past it is refused, and an honest client of the same user with him */
     char address[FC_ROAD_COUNT][FC_E2E_PATH_BYTES]; /* URLs, or the path or address of the others */
+    uint64_t never_closing;                         /* connections, the most that were counted before a restart */
     uint32_t restart_count;
     fc_site_restart restarts[FC_SITE_RESTARTS_MAX];
 } fc_site;

@@ -54,9 +54,12 @@ static void look(row *r)
 
 static void note_leaks(row *r)
 {
+    fc_outcome *o = r->outcome;
     double leaks = fc_site_counter(&r->site, "pipes_leaked");
-    if (leaks > (double)r->outcome->never_closing)
-        r->outcome->never_closing = (uint64_t)leaks;
+    if (leaks > (double)o->never_closing)
+        o->never_closing = (uint64_t)leaks;
+    if (r->site.never_closing > o->never_closing)
+        o->never_closing = r->site.never_closing;
 }
 
 static void show_progress(const row *r, uint32_t count, uint64_t *next_us)

@@ -412,6 +412,10 @@ $(BUILD)/bench/gpu_floors_fake: $(patsubst %.c,$(OBJ)/fake/%.o,tests/bench/gpu_f
 bench-service: all $(BENCH_BIN) ## time the service beside its floors and a Python gRPC peer (BENCH_PYTHON: one that has torch, grpcio, protobuf)
 	@tests/bench/bench_service.py --build $(BUILD) --out docs/bench --readme README.md --peer-python $(BENCH_PYTHON)
 
+ROUNDS ?= 5
+bench-overload: all ## offer the daemon up to eight times what it can do, and floods beside polite clients (cpu engine; ROUNDS, 5)
+	@tests/bench/bench_overload.py --build $(BUILD) --out docs/bench --rounds $(ROUNDS)
+
 # The runs of tests/bench/test_service.py want what no GPU is needed for.
 check-bench: all $(filter-out %/gpu_floors,$(BENCH_BIN)) $(BUILD)/bench/gpu_floors_fake $(FAKE_ENGINE) $(FAKE_DRIVER) ## see that bench-service still runs
 	@FC_TEST_BUILD=$(BUILD) tests/bench/test_service.py

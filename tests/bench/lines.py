@@ -58,3 +58,10 @@ def svg(title, note, x_name, y_name, series):
         '<text x="%d" y="%d" text-anchor="middle">%s</text>' % (LEFT + WIDTH // 2, TOP + HEIGHT + 38, x_name),
         '<text transform="translate(16 %d) rotate(-90)" text-anchor="middle">%s</text>' % (TOP + HEIGHT // 2, y_name),
     ] + parts + ['</svg>']) + "\n"
+
+
+def stack(charts):
+    """Several such charts, one below the other, as one."""
+    height = TOP + HEIGHT + BOTTOM
+    return "\n".join(['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d">' % (LEFT + WIDTH + RIGHT, height * len(charts))] + [
+        '<g transform="translate(0 %d)">%s</g>' % (i * height, chart) for i, chart in enumerate(charts)] + ['</svg>']) + "\n"

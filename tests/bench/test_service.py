@@ -12,6 +12,7 @@ import sys
 import tempfile
 import unittest
 
+import overload_report
 import service_report
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -82,6 +83,19 @@ class Runs(unittest.TestCase):
             self.assertEqual(len(report["failed"]), 1)
             self.assertIn("Python gRPC", report["failed"][0])
             self.assertGreater(len(report["service"]), 5)
+
+
+class Overload(unittest.TestCase):
+    def test_it_runs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([sys.executable, str(HERE / "bench_overload.py"), "--build", str(BUILD), "--out", folder, "--rounds", "1",
+                                   "--seconds", "0.1", "--quick"], capture_output=True, text=True, timeout=300, check=False)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            path = pathlib.Path(folder) / "overload_cpu.json"
+            report = json.loads(path.read_text())
+            self.assertEqual({row["loop"] for row in report["rows"]}, {"closed", "open", "timeout", "deadline", "flood"})
+            self.assertIn("</svg>", path.with_suffix(".svg").read_text())
+            self.assertTrue(overload_report.block(report, "docs/bench/x.json").endswith(overload_report.END))
 
 
 class Verdicts(unittest.TestCase):

@@ -18,6 +18,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,21 @@ KIB = 1024
 READY_S, STOP_S, CLIENT_EXTRA_S, REST_S, JUDGED_S = 20, 30, 120, 60, 600
 SAMPLE_S, KILLED_CLIENTS, KILLED_DAEMONS = 2.0, 0.2, 0.25
 BARS = "▁▂▃▄▅▆▇█"
+
+
+def free_ports(count):
+    """Ports of the loopback that nobody has, below those the system gives to others: a daemon that is started anew has to
+    get its own again."""
+    ports = []
+    for port in random.sample(range(10000, 32000), 200):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+            ports.append(port)
+        except OSError:
+            continue
+        if len(ports) == count:
+            return ports
+    raise SystemExit("soak: no free port between 10000 and 32000; --ports names two")
 
 
 class Daemon:
@@ -67,7 +83,8 @@ class Daemon:
         status = pathlib.Path("/proc/%d/status" % pid).read_text()
         rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
         stats = json.loads(self.control("stats", "--json") or "{}")
-        return {"rss_kib": rss, "descriptors": len(os.listdir("/proc/%d/fd" % pid)), "stats": stats}
+        return {"rss_kib": rss, "descriptors": len(os.listdir("/proc/%d/fd" % pid)),
+                "threads": len(os.listdir("/proc/%d/task" % pid)), "stats": stats}
 
 
 class Client:
@@ -209,23 +226,36 @@ def run(args, daemons, tally):
             next_restart = now + args.restart
         if now - last_sample >= SAMPLE_S:
             last_sample = now
-            samples.append((now - began, steady.look()["rss_kib"]))
+            seen = steady.look()
+            samples.append((now - began, seen["rss_kib"], seen["descriptors"], seen["threads"]))
         if now - last_line >= args.every:
             last_line = now
-            print("%6.0f s  %9d verified  %d wrong  %d errors  %4d clients  %3d killed  %3d restarts  %6.1f MiB" % (
+            print("%6.0f s  %9d verified  %d wrong  %d errors  %4d clients  %3d killed  %3d restarts  %6.1f MiB  %3d fds" % (
                 now - began, tally.verified, tally.wrong, sum(tally.errors.values()), tally.clients, tally.killed,
-                tally.restarts, samples[-1][1] / KIB if samples else 0), flush=True)
+                tally.restarts, samples[-1][1] / KIB if samples else 0, samples[-1][2] if samples else 0), flush=True)
         time.sleep(0.02)
     for client in clients:
         client.process.wait(timeout=client.duration + CLIENT_EXTRA_S)
         tally.take(client, daemons)
     left, last = await_rest(steady, at_rest)
-    return samples, left, last
+    return samples, at_rest, left, last
 
 
-def report(args, tally, samples, left, last):
-    growth = growth_kib_per_hour(samples)
-    memory = [m for _, m in samples]
+def print_table(at_rest, samples, last, growth, is_judged):
+    """What the steady daemon held: before the first client, while they came and went, and after the last."""
+    rows = [("memory, MiB", "%.1f", 1, "rss_kib", KIB), ("descriptors", "%d", 2, "descriptors", 1),
+            ("threads", "%d", 3, "threads", 1)]
+    print("\nsteady daemon      before      least     median       most      after")
+    for name, form, column, key, unit in rows:
+        seen = sorted(sample[column] for sample in samples) or [0]
+        values = [at_rest[key], seen[0], seen[len(seen) // 2], seen[-1], last[key]]
+        print("%-12s" % name + "".join("%11s" % (form % (v / unit)) for v in values))
+    print("memory over time, %+.2f MiB an hour%s\n  %s" % (
+        growth / KIB, "" if is_judged else " (not judged before %d s)" % JUDGED_S, picture([s[1] for s in samples])))
+
+
+def report(args, tally, samples, at_rest, left, last):
+    growth = growth_kib_per_hour([(sample[0], sample[1]) for sample in samples])
     is_judged = args.seconds >= JUDGED_S  # before, caches fill
     failed = list(tally.faults)
     failed += ["%d errors %s" % (n, name) for name, n in tally.errors.items()]
@@ -234,9 +264,7 @@ def report(args, tally, samples, left, last):
         failed.append("memory grows by %.1f MiB an hour; at most %.1f" % (growth / KIB, args.growth))
     if tally.verified == 0:
         failed.append("no answer was verified")
-    print("\nmemory of the steady daemon, %.1f to %.1f MiB, %+.2f MiB an hour%s\n  %s" % (
-        min(memory, default=0) / KIB, max(memory, default=0) / KIB, growth / KIB,
-        "" if is_judged else " (not judged before %d s)" % JUDGED_S, picture(memory)))
+    print_table(at_rest, samples, last, growth, is_judged)
     print("%d answers verified, %d wrong; %d clients, %d of them killed; %d restarts of the other daemon" % (
         tally.verified, tally.wrong, tally.clients, tally.killed, tally.restarts))
     print("errors of clients whose daemon was killed: %s" % (dict(tally.excused) or "none"))
@@ -247,7 +275,7 @@ def report(args, tally, samples, left, last):
             "seconds": args.seconds, "seed": args.seed, "engine": args.engine, "verified": tally.verified,
             "wrong": tally.wrong, "clients": tally.clients, "killed": tally.killed, "restarts": tally.restarts,
             "errors": tally.errors, "excused": tally.excused, "growth_kib_per_hour": round(growth, 1),
-            "memory_kib": samples, "left": left, "last": last, "failed": failed}, indent=1) + "\n")
+            "samples": samples, "at_rest": at_rest, "left": left, "last": last, "failed": failed}, indent=1) + "\n")
     return 1 if failed else 0
 
 
@@ -260,13 +288,14 @@ def main():
     parser.add_argument("--growth", type=float, default=8, help="MiB an hour the steady daemon may grow by")
     parser.add_argument("--every", type=float, default=10, help="seconds between lines of progress")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--port", type=int, default=9561, help="this and the next: of the tcp:// listeners")
+    parser.add_argument("--ports", type=int, nargs=2, help="of the tcp:// listeners; without it two that are free")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("engine", nargs="*", help="further flags of the daemons, after --")
     args = parser.parse_args()
+    ports = args.ports or free_ports(2)
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="fc-soak-") as folder:
-        daemons = [Daemon(args, pathlib.Path(folder), name, args.port + i) for i, name in enumerate(("steady", "other"))]
+        daemons = [Daemon(args, pathlib.Path(folder), name, ports[i]) for i, name in enumerate(("steady", "other"))]
         try:
             for daemon in daemons:
                 daemon.start()

@@ -113,6 +113,7 @@ check: ## set up, build and run every test that needs no GPU
 	@deploy/install-deps
 	@$(MAKE) --no-print-directory all tests emulate-tests faults-tests
 	@tests/run $(BUILD) unit emulate e2e faults
+	@FC_TEST_ENGINE_ARGS='$(FAULTS_CUDA)' tests/run $(BUILD) faults
 
 check-unit: tests ## run the unit tests alone
 	@tests/run $(BUILD) unit

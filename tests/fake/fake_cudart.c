@@ -123,13 +123,25 @@ EXPORT void fake_cuda_reset(void)
 
 /* --- every call begins and ends here ------------------------------------------------------------------------------ */
 
+/* What the page of tests/faults wants of that call. Errors that a device does not get over it has for good. */
+static cudaError_t wanted_error(fc_fault_row call)
+{
+    cudaError_t error = fake_fault(call);
+    if (error == cudaErrorECCUncorrectable || error == cudaErrorIllegalAddress || error == cudaErrorLaunchFailure)
+        fake.sticky = error;
+    return error;
+}
+
 /* Locks, counts the call, and says what it fails with if this is the one. */
-static cudaError_t enter(void)
+static cudaError_t enter(fc_fault_row call)
 {
     lock();
     fake.calls++;
+    cudaError_t wanted = wanted_error(call);
     if (fake.sticky != cudaSuccess)
         return fake.sticky;
+    if (wanted != cudaSuccess)
+        return wanted;
     if (fake.calls != fake.fail_at)
         return cudaSuccess;
     if (fake.fail_is_sticky)
@@ -139,6 +151,7 @@ static cudaError_t enter(void)
 
 static cudaError_t leave(cudaError_t error)
 {
+    fake_fault_note_live(fake.live);
     unlock();
     if (error != cudaSuccess)
         last_error = error;
@@ -159,9 +172,9 @@ cudaError_t cudaPeekAtLastError(void)
     return last_error;
 }
 
-cudaError_t fake_enter(void)
+cudaError_t fake_enter(fc_fault_row call)
 {
-    return enter();
+    return enter(call);
 }
 
 cudaError_t fake_leave(cudaError_t error)
@@ -199,20 +212,22 @@ void fake_count(long made)
 cudaError_t cudaDriverGetVersion(int *version)
 {
     lock();
+    cudaError_t error = wanted_error(FC_FAULT_ROW_cudaDriverGetVersion);
     *version = fake.driver;
-    unlock();
-    return cudaSuccess;
+    return leave(error);
 }
 
 cudaError_t cudaRuntimeGetVersion(int *version)
 {
+    lock();
+    cudaError_t error = wanted_error(FC_FAULT_ROW_cudaRuntimeGetVersion);
     *version = 13000;
-    return cudaSuccess;
+    return leave(error);
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaGetDeviceCount);
     if (error == cudaSuccess && fake.devices == 0)
         error = cudaErrorNoDevice;
     if (error == cudaSuccess)
@@ -222,7 +237,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaGetDeviceProperties);
     if (error == cudaSuccess && (device < 0 || device >= fake.devices))
         error = cudaErrorInvalidDevice;
     if (error == cudaSuccess) {
@@ -239,7 +254,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 
 cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int flags)
 {
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaInitDevice);
     (void)device_flags;
     (void)flags;
     if (error == cudaSuccess && (device < 0 || device >= fake.devices))
@@ -249,7 +264,10 @@ cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int f
 
 cudaError_t cudaSetDevice(int device)
 {
-    return cudaInitDevice(device, 0, 0);
+    cudaError_t error = enter(FC_FAULT_ROW_cudaSetDevice);
+    if (error == cudaSuccess && (device < 0 || device >= fake.devices))
+        error = cudaErrorInvalidDevice;
+    return leave(error);
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------------- */
@@ -350,7 +368,7 @@ static cudaError_t drop_block(char *bytes, bool is_device)
 cudaError_t cudaMalloc(void **d_pointer, size_t bytes)
 {
     char *real = NULL;
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaMalloc);
     if (error == cudaSuccess)
         error = add_block(&real, bytes, true);
     if (error == cudaSuccess)
@@ -361,7 +379,7 @@ cudaError_t cudaMalloc(void **d_pointer, size_t bytes)
 cudaError_t cudaMallocHost(void **pointer, size_t bytes)
 {
     char *real = NULL;
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaMallocHost);
     if (error == cudaSuccess)
         error = add_block(&real, bytes, false);
     if (error == cudaSuccess)
@@ -400,14 +418,14 @@ EXPORT void fake_cuda_release(void *d_pointer)
 
 cudaError_t cudaFree(void *d_pointer)
 {
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaFree);
     cudaError_t outcome = d_pointer == NULL ? cudaSuccess : drop_block(unbiased(d_pointer), true);
     return leave(error != cudaSuccess ? error : outcome);
 }
 
 cudaError_t cudaFreeHost(void *pointer)
 {
-    cudaError_t error = enter(), outcome = drop_block(pointer, false);
+    cudaError_t error = enter(FC_FAULT_ROW_cudaFreeHost), outcome = drop_block(pointer, false);
     return leave(error != cudaSuccess ? error : outcome);
 }
 
@@ -433,7 +451,7 @@ static cudaError_t add_region(char *bytes, size_t size)
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaMemGetInfo);
     if (error == cudaSuccess)
         *free_bytes = *total_bytes = (size_t)1 << 34;
     return leave(error);
@@ -441,7 +459,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 
 cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned int flags)
 {
-    cudaError_t error = enter();
+    cudaError_t error = enter(FC_FAULT_ROW_cudaHostRegister);
     (void)flags;
     if (error == cudaSuccess)
         error = fake_order_error("register");
@@ -452,7 +470,7 @@ cudaError_t cudaHostRegister(void *pointer, size_t bytes, unsigned int flags)
 
 cudaError_t cudaHostUnregister(void *pointer)
 {
-    cudaError_t error = enter(), outcome = cudaErrorHostMemoryNotRegistered;
+    cudaError_t error = enter(FC_FAULT_ROW_cudaHostUnregister), outcome = cudaErrorHostMemoryNotRegistered;
     block *b = find_start(pointer, false);
     if (b != NULL && b->is_foreign) {
         b->bytes = NULL;

@@ -18,9 +18,9 @@ static CUresult leave(CUresult result)
     return result;
 }
 
-static CUresult enter(void)
+static CUresult enter(fc_fault_row call)
 {
-    return (CUresult)fake_enter();
+    return (CUresult)fake_enter(call);
 }
 
 /* A handle is a descriptor and one; 0 is none. */
@@ -36,7 +36,7 @@ static char *bytes_of(CUdeviceptr address)
 
 static CUresult get_attribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuDeviceGetAttribute);
     (void)attribute;
     (void)device;
     if (result == CUDA_SUCCESS)
@@ -47,7 +47,7 @@ static CUresult get_attribute(int *value, CUdevice_attribute attribute, CUdevice
 static CUresult get_granularity(size_t *bytes, const CUmemAllocationProp *properties,
                                 CUmemAllocationGranularity_flags option)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemGetAllocationGranularity);
     (void)option;
     if (result == CUDA_SUCCESS && properties->requestedHandleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         result = CUDA_ERROR_INVALID_VALUE;
@@ -69,7 +69,7 @@ static CUresult poison(int fd, size_t bytes)
 static CUresult create(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
                        unsigned long long flags)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemCreate);
     if (result == CUDA_SUCCESS &&
         (bytes == 0 || bytes % FAKE_GRANULE_BYTES != 0 || flags != 0 ||
          properties->type != CU_MEM_ALLOCATION_TYPE_PINNED || properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE))
@@ -89,7 +89,7 @@ static CUresult create(CUmemGenericAllocationHandle *handle, size_t bytes, const
 
 static CUresult release(CUmemGenericAllocationHandle handle)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemRelease);
     close(descriptor_of(handle));
     fake_count(-1);
     return leave(result);
@@ -98,7 +98,7 @@ static CUresult release(CUmemGenericAllocationHandle handle)
 static CUresult export_descriptor(void *shareable, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
                                   unsigned long long flags)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemExportToShareableHandle);
     if (result == CUDA_SUCCESS && (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || flags != 0))
         result = CUDA_ERROR_INVALID_VALUE;
     int fd = result == CUDA_SUCCESS ? fcntl(descriptor_of(handle), F_DUPFD_CLOEXEC, 0) : -1;
@@ -112,7 +112,7 @@ static CUresult export_descriptor(void *shareable, CUmemGenericAllocationHandle 
 static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr wanted,
                         unsigned long long flags)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemAddressReserve);
     (void)alignment;
     (void)wanted;
     (void)flags;
@@ -129,7 +129,7 @@ static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CU
 
 static CUresult unreserve(CUdeviceptr address, size_t bytes)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemAddressFree);
     munmap(bytes_of(address), bytes);
     fake_count(-1);
     return leave(result);
@@ -138,7 +138,7 @@ static CUresult unreserve(CUdeviceptr address, size_t bytes)
 static CUresult map(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                     unsigned long long flags)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemMap);
     (void)flags;
     if (result == CUDA_SUCCESS && mmap(bytes_of(address), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                                        descriptor_of(handle), (off_t)offset) == MAP_FAILED)
@@ -150,7 +150,7 @@ static CUresult map(CUdeviceptr address, size_t bytes, size_t offset, CUmemGener
 
 static CUresult unmap(CUdeviceptr address, size_t bytes)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemUnmap);
     (void)fake_device_leave((const void *)(uintptr_t)address);
     (void)mmap(bytes_of(address), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     fake_count(-1);
@@ -159,7 +159,7 @@ static CUresult unmap(CUdeviceptr address, size_t bytes)
 
 static CUresult set_access(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t count)
 {
-    CUresult result = enter();
+    CUresult result = enter(FC_FAULT_ROW_cuMemSetAccess);
     if (result == CUDA_SUCCESS && (count != 1 || access->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE))
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS && fake_device_enter(bytes_of(address), bytes) == NULL)
@@ -191,14 +191,17 @@ static const struct {
 cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned int version,
                                              unsigned long long flags, enum cudaDriverEntryPointQueryResult *result)
 {
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaGetDriverEntryPointByVersion);
     (void)version;
     (void)flags;
     *result = cudaDriverEntryPointSymbolNotFound;
+    if (error != cudaSuccess)
+        return fake_leave(error);
     for (size_t i = 0; i < sizeof FUNCTIONS / sizeof FUNCTIONS[0]; i++) {
         if (strcmp(FUNCTIONS[i].name, symbol) != 0)
             continue;
         memcpy(function, &FUNCTIONS[i].function, sizeof *function);
         *result = cudaDriverEntryPointSuccess;
     }
-    return cudaSuccess;
+    return fake_leave(cudaSuccess);
 }

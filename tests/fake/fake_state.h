@@ -3,6 +3,7 @@
 #define FAKE_STATE_H
 
 #include "kernels/attention.h"
+#include "tests/faults/faults.h"
 
 #include <cuda_runtime_api.h>
 
@@ -12,13 +13,18 @@ fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch);
 /* Where the bytes behind a device pointer really are. NULL unless all `bytes` of them lie in one allocation. */
 void *fake_device_bytes(const void *d_pointer, size_t bytes);
 
-/* Every call begins with enter, which locks and says what the call fails with, and ends with leave. */
-cudaError_t fake_enter(void);
+/* Every call, a row of tests/faults/cuda.def, begins with enter, which locks and says what the call fails with, and
+ * ends with leave. */
+cudaError_t fake_enter(fc_fault_row call);
 cudaError_t fake_leave(cudaError_t error);
 
 /* The same lock for who makes no call. */
 void fake_lock(void);
 void fake_unlock(void);
+
+/* Under the lock: counts the call on the page of tests/faults, where there is one, and says what it is to fail with. */
+cudaError_t fake_fault(fc_fault_row call);
+void fake_fault_note_live(long live); /* what is live goes on that page, too */
 
 /* Between the two. Something was made (1) or released (-1). */
 void fake_count(long made);

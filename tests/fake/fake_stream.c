@@ -86,7 +86,7 @@ EXPORT unsigned long fake_cuda_launches(unsigned *out_last_segments)
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaStreamCreateWithFlags);
     struct fake_stream *made = error == cudaSuccess ? calloc(1, sizeof *made) : NULL;
     (void)flags;
     if (error == cudaSuccess && made == NULL)
@@ -110,7 +110,7 @@ static void drop_steps(cudaStream_t stream)
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaStreamDestroy);
     drop_steps(stream);
     free(stream);
     fake_count(-1);
@@ -119,7 +119,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaEventCreateWithFlags);
     struct fake_event *made = error == cudaSuccess ? calloc(1, sizeof *made) : NULL;
     (void)flags;
     if (error == cudaSuccess && made == NULL)
@@ -133,7 +133,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaEventDestroy);
     free(event);
     fake_count(-1);
     return fake_leave(error);
@@ -156,7 +156,7 @@ static cudaError_t put_off(cudaStream_t stream, step what)
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaMemcpyAsync);
     bool is_in = kind == cudaMemcpyHostToDevice;
     const void *host = is_in ? from : to, *device = is_in ? to : from;
     if (error == cudaSuccess && (!fake_is_pinned(host, bytes) || fake_device_bytes(device, bytes) == NULL))
@@ -174,7 +174,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 
 cudaError_t cudaMemsetAsync(void *d_pointer, int value, size_t bytes, cudaStream_t stream)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaMemsetAsync);
     if (error == cudaSuccess && fake_device_bytes(d_pointer, bytes) == NULL)
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)
@@ -193,7 +193,7 @@ static bool hangs(cudaStream_t stream)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaEventRecord);
     if (hangs(stream))
         error = cudaSuccess;
     if (error == cudaSuccess)
@@ -208,7 +208,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaLaunchKernel);
     if (error == cudaSuccess)
         error = cudaPeekAtLastError(); /* the real one tells a launch about errors nobody has asked for */
     if (error == cudaSuccess)
@@ -271,13 +271,13 @@ static bool is_put_off(cudaEvent_t event)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaStreamSynchronize);
     return fake_leave(finish(stream, error));
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaEventQuery);
     if (is_put_off(event) && hangs(event->stream))
         error = cudaErrorNotReady;
     else if (error == cudaSuccess && is_put_off(event))
@@ -287,13 +287,13 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaEventSynchronize);
     return fake_leave(is_put_off(event) ? finish(event->stream, error) : error);
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
 {
-    cudaError_t error = fake_enter();
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaEventElapsedTime);
     if (error == cudaSuccess && !(start->is_recorded && end->is_recorded))
         error = cudaErrorInvalidValue;
     if (error == cudaSuccess)

@@ -13,7 +13,13 @@ $(BUILD)/tests/faults/%: $(OBJ)/tests/faults/%.o $(call objects,$(FAULTS_SUPPORT
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..' -o $@ $^ $(CHECK_LIBS) $(DAEMON_LIBS) $(TOOL_LIBS)
 
 .PHONY: faults-tests faults
-faults-tests: $(if $(filter release,$(MODE)),$(BUILD)/tests/libfaults.so $(FAULTS_BIN))
+faults-tests: $(if $(filter release,$(MODE)),$(BUILD)/tests/libfaults.so $(FAULTS_BIN) $(FAKE_ENGINE))
 
-faults: all faults-tests $(FAKE_ENGINE) ## make every call fail that the daemon depends on, one after the other, and see that it gets over it
+# On the CPU engine, then what differs with the other one, on the fake runtime.
+FAULTS_CUDA := --engine cuda --cuda-engine $(BUILD)/tests/flashcore-cuda-fake.so
+
+faults: all faults-tests ## make every call fail that the daemon depends on, one after the other, and see that it gets over it
 	@FC_FAULTS_ALL=1 FC_TEST_TIMEOUT=7200 tests/run $(BUILD) faults
+	@tail -qn 1 $(BUILD)/tests/faults/*.log
+	@FC_FAULTS_ALL=1 FC_TEST_TIMEOUT=7200 FC_TEST_ENGINE_ARGS='$(FAULTS_CUDA)' tests/run $(BUILD) faults
+	@tail -qn 1 $(BUILD)/tests/faults/*.log

@@ -99,16 +99,10 @@ static bool fails(fc_fault_row row, void *caller)
         return false;
     uint64_t offset = 0;
     fc_fault_origin origin = origin_of(caller, &offset);
-    atomic_fetch_add_explicit(&page->calls[row][origin], 1, memory_order_relaxed);
-    if (atomic_load(&page->target) != FC_FAULT_TARGET(row, origin))
-        return false;
-    unsigned call = atomic_fetch_add(&page->seen, 1) + 1;
-    if (call < atomic_load(&page->first) || call > atomic_load(&page->last))
-        return false;
-    atomic_store(&page->where, offset);
-    atomic_fetch_add(&page->injected, 1);
-    errno = atomic_load(&page->error);
-    return true;
+    int error = fc_fault_take(page, row, origin, offset);
+    if (error != 0)
+        errno = error;
+    return error != 0;
 }
 
 /* The library's own names for these functions would clash with their headers' prototypes. */

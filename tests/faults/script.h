@@ -20,11 +20,11 @@ typedef struct fc_script_report {
     char text[320]; /* the first request of the worst kind: its name, status and error */
 } fc_script_report;
 
-/* How long a request may take; a connection half as long. Milliseconds, before FC_TEST_SLOWDOWN. */
+/* How long a request may take; a connection a quarter as long. Milliseconds, before FC_TEST_SLOWDOWN. */
 #define FC_SCRIPT_REQUEST_MS 8000
 
 /* Hello, attend in messages (ipc, tcp), through the library's staging and in an arena, cancel, ping, stats, reload,
- * scrapes: on fresh connections. */
+ * scrapes: on fresh connections. Stops when the daemon has ended. */
 void fc_script_run(const fc_trial *trial, int request_ms, fc_script_report *out_report);
 
 /* Two requests alone: an attention over ipc and one over tcp. */

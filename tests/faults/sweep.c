@@ -9,6 +9,8 @@
 
 /* Waits come round as often as they like. */
 #define WAITS_MAX 16
+/* Of daemon/exit.def. */
+#define EXIT_DEVICE_LOST 4
 
 bool fc_sweep_is_whole(void)
 {
@@ -30,12 +32,19 @@ bool fc_trial_logged(const fc_trial *trial, const char *text)
     return has;
 }
 
+bool fc_trial_is_at_end(const fc_trial *trial)
+{
+    return fc_trial_has_ended(trial) || fc_trial_logged(trial, "cause=device_lost");
+}
+
 fc_verdict fc_verdict_of_end(const fc_trial *trial, const fc_fault *fault, int code)
 {
     char line[400] = "";
     bool has_reason = fc_trial_reason(trial, line, sizeof line);
     if (code == FC_TRIAL_HUNG)
         return fc_verdict_make(FC_OUTCOME_HUNG, "did not end");
+    if (code == EXIT_DEVICE_LOST && fault->origin == FC_FAULT_BY_ENGINE && fc_trial_logged(trial, "cause=device_lost"))
+        return fc_verdict_make(FC_OUTCOME_REFUSED, "the device is lost: exit code 4");
     if (code < 0) {
         fc_fault_origin in = fc_trial_died_in(trial);
         bool is_library = fc_fault_is_library(in) && fc_fault_is_library(fault->origin);
@@ -67,9 +76,10 @@ void fc_sweep_take_calls(const fc_trial *trial, fc_sweep_calls calls)
 
 static void show(const fc_trial *trial, const fc_fault *fault, const fc_verdict *v)
 {
-    printf("%-9s %s by %s, call %u%s, %s: %s (at %#lx)\n", fc_outcome_name(v->outcome), fc_fault_name(fault->row),
-           fc_fault_origin_name(fault->origin), fault->first, fault->last != fault->first ? " on" : "",
-           strerrorname_np(fault->error), v->text, (unsigned long)atomic_load(&trial->page->where));
+    const char *error = fault->row < FC_FAULT_ROW_CUDA ? strerrorname_np(fault->error) : "error";
+    printf("%-9s %s by %s, call %u%s, %s (%d): %s (at %#lx)\n", fc_outcome_name(v->outcome), fc_fault_name(fault->row),
+           fc_fault_origin_name(fault->origin), fault->first, fault->last != fault->first ? " on" : "", error,
+           fault->error, v->text, (unsigned long)atomic_load(&trial->page->where));
     fflush(stdout);
 }
 
@@ -109,7 +119,8 @@ static unsigned sweep_pair(const fc_sweep *sweep, fc_trial *trial, fc_fault_row 
     bool is_wait = row == FC_FAULT_ROW_epoll_wait || row == FC_FAULT_ROW_epoll_pwait || row == FC_FAULT_ROW_poll;
     unsigned most = !fc_sweep_is_whole() ? 1 : is_wait ? WAITS_MAX : sweep->calls_most;
     snprintf(pair, sizeof pair, "%s/%s", fc_fault_name(row), fc_fault_origin_name(origin));
-    for (int e = 0; fc_fault_error(row, e) != 0 && (e == 0 || fc_sweep_is_whole()); e++) {
+    bool wants_errors = fc_sweep_is_whole() || row >= FC_FAULT_ROW_CUDA;
+    for (int e = 0; fc_fault_error(row, e) != 0 && (e == 0 || wants_errors); e++) {
         fc_fault fault = {.row = row, .origin = origin, .error = fc_fault_error(row, e)};
         bad += sweep_error(sweep, trial, pair, fault, calls < most ? calls : most);
     }
@@ -119,7 +130,9 @@ static unsigned sweep_pair(const fc_sweep *sweep, fc_trial *trial, fc_fault_row 
 void fc_sweep_row(const fc_sweep *sweep, fc_trial *trial, fc_fault_row row)
 {
     unsigned bad = 0;
+    /* With the CUDA engine, what is that engine's own: the rest is the same. */
     for (int origin = 0; origin < FC_FAULT_ORIGIN_COUNT; origin++)
-        bad += sweep_pair(sweep, trial, row, (fc_fault_origin)origin);
+        if (fc_e2e_on_cpu() || origin == FC_FAULT_BY_ENGINE)
+            bad += sweep_pair(sweep, trial, row, (fc_fault_origin)origin);
     ck_assert_msg(bad == 0, "%s: %u of its failures end badly, see above", fc_fault_name(row), bad);
 }

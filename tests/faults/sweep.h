@@ -1,8 +1,8 @@
 /* Goes through the failures of one function of faults.def: by everyone who calls it, each call alone, and each with all
  * behind it; and what a trial of one came to.
  *
- * FC_FAULTS_ALL=1 (make faults): every call and every errno; else the first call of each pair of function and caller.
- * FC_FAULTS_VERBOSE=1 shows what came of each.
+ * FC_FAULTS_ALL=1 (make faults): every call and every errno; else the first call of each pair of function and caller,
+ * and of the CUDA calls every error. FC_FAULTS_VERBOSE=1 shows what came of each.
  */
 #ifndef FC_TESTS_FAULTS_SWEEP_H
 #define FC_TESTS_FAULTS_SWEEP_H
@@ -19,6 +19,9 @@ fc_verdict fc_verdict_make(fc_outcome outcome, const char *text);
 
 /* Of a daemon that ended, by itself or by that signal, with this code of fc_trial_wait_end(), and was not asked to. */
 fc_verdict fc_verdict_of_end(const fc_trial *trial, const fc_fault *fault, int code);
+
+/* Has it ended, or is it about to because its device is lost? */
+bool fc_trial_is_at_end(const fc_trial *trial);
 
 /* Is there that text in what the daemon logged? */
 bool fc_trial_logged(const fc_trial *trial, const char *text);

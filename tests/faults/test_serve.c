@@ -103,9 +103,9 @@ static fc_verdict try_fault(fc_trial *trial, const fc_fault *fault)
     bool is_injected = fc_trial_injected(trial) > 0;
     fc_trial_disarm(trial);
     fc_verdict v = {.outcome = FC_OUTCOME_HUNG};
-    if (!fc_trial_has_ended(trial))
+    if (!fc_trial_is_at_end(trial))
         v = judge_alive(trial, fault, &report, is_injected);
-    if (fc_trial_has_ended(trial))
+    if (fc_trial_is_at_end(trial))
         return judge_ended(trial, fault);
     if (v.outcome == FC_OUTCOME_FORGOTTEN || !fc_outcome_is_good(v.outcome)) { /* the next one's is a fresh one */
         fc_e2e_kill(&trial->daemon);

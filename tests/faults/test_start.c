@@ -17,10 +17,9 @@ static fc_verdict judge_up(fc_trial *trial, const fc_fault *fault)
     bool is_injected = fc_trial_injected(trial) > 0;
     fc_trial_disarm(trial);
     fc_script_run_short(trial, &report);
-    bool has_ended = fc_trial_has_ended(trial);
+    if (fc_trial_is_at_end(trial))
+        return fc_verdict_of_end(trial, fault, fc_trial_wait_end(trial));
     int code = fc_trial_stop(trial);
-    if (has_ended)
-        return fc_verdict_of_end(trial, fault, code);
     if (report.worst != FC_SAID_OK)
         return fc_verdict_make(report.worst == FC_SAID_NOTHING ? FC_OUTCOME_HUNG : FC_OUTCOME_UNWELL, report.text);
     if (code == FC_TRIAL_HUNG)
@@ -64,6 +63,8 @@ static fc_verdict try_start(fc_trial *trial, const fc_fault *fault)
         if (next.outcome != FC_OUTCOME_NOT_REACHED)
             return fc_verdict_make(FC_OUTCOME_LEFT, next.text);
     }
+    if (fc_trial_cuda_live(trial) != 0)
+        return fc_verdict_make(FC_OUTCOME_LEFT, "memory or streams on the device");
     return fc_trial_leftovers(trial, names, sizeof names) > 0 ? fc_verdict_make(FC_OUTCOME_LEFT, names) : v;
 }
 

@@ -51,6 +51,8 @@ static fc_verdict judge(fc_trial *trial, const fc_fault *fault, int code)
     bool gave_up = fc_trial_logged(trial, "event=gave_up");
     if (code != 0 && !gave_up)
         return fc_verdict_make(FC_OUTCOME_SILENT, "ended with a failure");
+    if (!gave_up && fc_trial_cuda_live(trial) != 0)
+        return fc_verdict_make(FC_OUTCOME_LEFT, "memory or streams on the device");
     bool may_leave = gave_up || fault->row == FC_FAULT_ROW_unlink || loses_log(fault);
     if (!may_leave && fc_trial_leftovers(trial, names, sizeof names) > 0)
         return fc_verdict_make(FC_OUTCOME_LEFT, names);

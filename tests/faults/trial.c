@@ -20,6 +20,8 @@ static const struct {
 } ROWS[] = {
 #define FC_FAULT(name, result, parameters, arguments, failed, ...) {#name, {__VA_ARGS__}},
 #include "tests/faults/faults.def"
+#define FC_CUDA_FAULT(name, ...) {#name, {__VA_ARGS__}},
+#include "tests/faults/cuda.def"
 };
 
 static const char *const ORIGINS[] = {
@@ -108,6 +110,11 @@ fc_fault_origin fc_trial_died_in(const fc_trial *trial)
 {
     unsigned died_in = atomic_load(&trial->page->died_in);
     return died_in != 0 ? (fc_fault_origin)(died_in - 1) : FC_FAULT_BY_DAEMON; /* none it could tell us of: ours */
+}
+
+int fc_trial_cuda_live(const fc_trial *trial)
+{
+    return atomic_load(&trial->page->cuda_live);
 }
 
 /* --- the daemon --------------------------------------------------------------------------------------------------- */

@@ -48,6 +48,9 @@ unsigned fc_trial_calls(const fc_trial *trial, fc_fault_row row, fc_fault_origin
 /* In whose code the signal came up that ended the daemon. */
 fc_fault_origin fc_trial_died_in(const fc_trial *trial);
 
+/* What the last daemon's engine had made on the fake device, and not let go of. */
+int fc_trial_cuda_live(const fc_trial *trial);
+
 void fc_trial_launch(fc_trial *trial, const char *const *more_args);
 
 typedef enum fc_trial_state { FC_TRIAL_READY, FC_TRIAL_ENDED, FC_TRIAL_HANGS } fc_trial_state;

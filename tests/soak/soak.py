@@ -8,8 +8,12 @@ that) ask for shapes drawn at random, over messages, shared memory and TCP; some
 the middle of it.
 
 Fails when an answer is wrong; when a client meets an error that no SIGKILL of its daemon explains; when memory of the
-steady daemon grows by more than --growth after the first fifth of ten minutes or more; when arenas outlive their clients, or
+steady daemon at rest grows by more than --growth; when arenas outlive their clients, or
 descriptors do beyond those the daemon counts as leaked by its socket library.
+
+Under load the daemon holds the most that was under way at once, which grows with every larger load that is drawn. So memory is
+judged at rest: every --rest seconds all clients end, nothing is asked for while the daemon gives memory back, and that is a
+sample.
 """
 import argparse
 import collections
@@ -25,7 +29,9 @@ import tempfile
 import time
 
 KIB = 1024
-READY_S, STOP_S, CLIENT_EXTRA_S, REST_S, JUDGED_S = 20, 30, 120, 60, 600
+READY_S, STOP_S, CLIENT_EXTRA_S, REST_S = 20, 30, 120, 60
+GIVEN_BACK_S = 13  # a daemon gives message memory back ten seconds after the last large message, and looks each second
+JUDGED_RESTS, JUDGED_S = 4, 600  # before, caches fill
 SAMPLE_S, KILLED_CLIENTS, KILLED_DAEMONS = 2.0, 0.2, 0.25
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -172,15 +178,15 @@ class Tally:
         return any(url in (d.ipc, d.tcp) and d.killed_at >= client.began - 1 for d in daemons for url in client.urls)
 
 
-def growth_kib_per_hour(samples):
-    """Slope of memory over time after the first fifth (least squares)."""
-    kept = samples[len(samples) // 5:]
-    if len(kept) < 3:
-        return 0.0
+def growth_kib_per_hour(rests):
+    """Slope of memory at rest over time after the first rest (least squares); None: too few, too early."""
+    kept = rests[1:]
+    if len(rests) < JUDGED_RESTS or rests[-1][0] < JUDGED_S:
+        return None
     mean_t = sum(t for t, _ in kept) / len(kept)
     mean_m = sum(m for _, m in kept) / len(kept)
     spread = sum((t - mean_t) ** 2 for t, _ in kept)
-    return 3600 * sum((t - mean_t) * (m - mean_m) for t, m in kept) / spread if spread > 0 else 0.0
+    return 3600 * sum((t - mean_t) * (m - mean_m) for t, m in kept) / spread
 
 
 def picture(values, columns=60):
@@ -191,6 +197,15 @@ def picture(values, columns=60):
     means = [sum(values[i:i + step]) / len(values[i:i + step]) for i in range(0, len(values), step)]
     low, high = min(means), max(means)
     return "".join(BARS[int((v - low) / (high - low or 1) * (len(BARS) - 1))] for v in means)
+
+
+def end_clients(clients, daemons, tally):
+    """Waits for them, and for the steady daemon to give back what they had it hold."""
+    for client in clients:
+        client.process.wait(timeout=client.duration + CLIENT_EXTRA_S)
+        tally.take(client, daemons)
+    clients.clear()
+    time.sleep(GIVEN_BACK_S)
 
 
 def await_rest(steady, at_rest):
@@ -210,8 +225,8 @@ def run(args, daemons, tally):
     steady, restless = daemons
     at_rest = steady.look()
     began = last_sample = last_line = time.monotonic()
-    next_restart = began + args.restart
-    samples, clients = [], []
+    next_restart, next_rest = began + args.restart, began + args.rest
+    samples, rests, clients = [], [], []
     while time.monotonic() < began + args.seconds:
         while len(clients) < args.clients:
             clients.append(Client(args, rng, daemons))
@@ -224,6 +239,10 @@ def run(args, daemons, tally):
             restless.start()
             tally.restarts += 1
             next_restart = now + args.restart
+        if now > next_rest:
+            end_clients(clients, daemons, tally)
+            rests.append((time.monotonic() - began, steady.look()["rss_kib"]))
+            next_rest = time.monotonic() + args.rest
         if now - last_sample >= SAMPLE_S:
             last_sample = now
             seen = steady.look()
@@ -234,14 +253,13 @@ def run(args, daemons, tally):
                 now - began, tally.verified, tally.wrong, sum(tally.errors.values()), tally.clients, tally.killed,
                 tally.restarts, samples[-1][1] / KIB if samples else 0, samples[-1][2] if samples else 0), flush=True)
         time.sleep(0.02)
-    for client in clients:
-        client.process.wait(timeout=client.duration + CLIENT_EXTRA_S)
-        tally.take(client, daemons)
+    end_clients(clients, daemons, tally)
     left, last = await_rest(steady, at_rest)
-    return samples, at_rest, left, last
+    rests.append((time.monotonic() - began, last["rss_kib"]))
+    return samples, rests, at_rest, left, last
 
 
-def print_table(at_rest, samples, last, growth, is_judged):
+def print_table(at_rest, samples, rests, last, growth):
     """What the steady daemon held: before the first client, while they came and went, and after the last."""
     rows = [("memory, MiB", "%.1f", 1, "rss_kib", KIB), ("descriptors", "%d", 2, "descriptors", 1),
             ("threads", "%d", 3, "threads", 1)]
@@ -250,21 +268,22 @@ def print_table(at_rest, samples, last, growth, is_judged):
         seen = sorted(sample[column] for sample in samples) or [0]
         values = [at_rest[key], seen[0], seen[len(seen) // 2], seen[-1], last[key]]
         print("%-12s" % name + "".join("%11s" % (form % (v / unit)) for v in values))
-    print("memory over time, %+.2f MiB an hour%s\n  %s" % (
-        growth / KIB, "" if is_judged else " (not judged before %d s)" % JUDGED_S, picture([s[1] for s in samples])))
+    print("memory over time\n  %s" % picture([s[1] for s in samples]))
+    print("at rest, MiB: %s; %s" % (" ".join("%.1f" % (m / KIB) for _, m in rests),
+                                    "%+.2f an hour" % (growth / KIB) if growth is not None else
+                                    "not judged before %d s and %d rests" % (JUDGED_S, JUDGED_RESTS)))
 
 
-def report(args, tally, samples, at_rest, left, last):
-    growth = growth_kib_per_hour([(sample[0], sample[1]) for sample in samples])
-    is_judged = args.seconds >= JUDGED_S  # before, caches fill
+def report(args, tally, samples, rests, at_rest, left, last):
+    growth = growth_kib_per_hour(rests)
     failed = list(tally.faults)
     failed += ["%d errors %s" % (n, name) for name, n in tally.errors.items()]
     failed += ["%s left over: %d" % item for item in left.items()]
-    if is_judged and growth > args.growth * KIB:
+    if growth is not None and growth > args.growth * KIB:
         failed.append("memory grows by %.1f MiB an hour; at most %.1f" % (growth / KIB, args.growth))
     if tally.verified == 0:
         failed.append("no answer was verified")
-    print_table(at_rest, samples, last, growth, is_judged)
+    print_table(at_rest, samples, rests, last, growth)
     print("%d answers verified, %d wrong; %d clients, %d of them killed; %d restarts of the other daemon" % (
         tally.verified, tally.wrong, tally.clients, tally.killed, tally.restarts))
     print("errors of clients whose daemon was killed: %s" % (dict(tally.excused) or "none"))
@@ -274,7 +293,7 @@ def report(args, tally, samples, at_rest, left, last):
         args.json.write_text(json.dumps({
             "seconds": args.seconds, "seed": args.seed, "engine": args.engine, "verified": tally.verified,
             "wrong": tally.wrong, "clients": tally.clients, "killed": tally.killed, "restarts": tally.restarts,
-            "errors": tally.errors, "excused": tally.excused, "growth_kib_per_hour": round(growth, 1),
+            "errors": tally.errors, "excused": tally.excused, "growth_kib_per_hour": growth, "rests": rests,
             "samples": samples, "at_rest": at_rest, "left": left, "last": last, "failed": failed}, indent=1) + "\n")
     return 1 if failed else 0
 
@@ -285,7 +304,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=3, help="clients at once")
     parser.add_argument("--restart", type=float, default=20, help="seconds between restarts of the other daemon")
-    parser.add_argument("--growth", type=float, default=8, help="MiB an hour the steady daemon may grow by")
+    parser.add_argument("--rest", type=float, default=300, help="seconds of load between looks at memory at rest")
+    parser.add_argument("--growth", type=float, default=8, help="MiB an hour the steady daemon may grow by, at rest")
     parser.add_argument("--every", type=float, default=10, help="seconds between lines of progress")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--ports", type=int, nargs=2, help="of the tcp:// listeners; without it two that are free")

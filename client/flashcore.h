@@ -78,15 +78,15 @@ typedef struct flashcore_arena flashcore_arena;
  * everything over the URL's own socket. Results are the same. */
 typedef enum flashcore_path { FLASHCORE_PATH_AUTO = 0, FLASHCORE_PATH_INLINE = 1 } flashcore_path;
 
-/* Fill with flashcore_options_init(), then change what you need. */
+/* Fill with flashcore_options_init(), then change what you need. The server learns a call's timeout: what it could not
+ * answer in time it does not run (DEADLINE_EXCEEDED). */
 typedef struct flashcore_options {
     size_t struct_bytes;         /* set by flashcore_options_init() */
     const char *const *urls;     /* ipc:///path/to.sock, tls+tcp://host:port, tcp://host:port; borrowed during create */
     size_t url_count;            /* >= 1 */
     uint32_t inflight_max;       /* calls under way at once; one more waits in submit. Default 256 */
     uint64_t connect_timeout_us; /* how long a call waits for a connection. Default 5 s */
-    uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s. The server learns it: what it
-                                    could not answer in time it does not run (DEADLINE_EXCEEDED) */
+    uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s */
     size_t reply_bytes_max;      /* a larger reply breaks the connection. Default 1 GiB */
     flashcore_path path;         /* default AUTO */
     /* Of tls+tcp:// URLs; PEM files, read by create. Default NULL each. */

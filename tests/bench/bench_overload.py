@@ -123,7 +123,11 @@ class Overload:
                 "rss_mib": resident_mib(daemon.process.pid)}
 
     def point(self, about, daemon, *words):
-        row = dict(about, **self.load(daemon, *words))
+        try:
+            row = dict(about, **self.load(daemon, *words))
+        except RuntimeError as error:  # the other loads and rounds go on
+            print("%6.1f s  %s" % (time.monotonic() - self.began, error), flush=True)
+            return None
         self.rows.append(row)
         print("%6.1f s  %s" % (time.monotonic() - self.began, overload_report.line(row)), flush=True)
         return row

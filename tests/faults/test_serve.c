@@ -69,27 +69,32 @@ static fc_verdict judge_ended(fc_trial *trial, const fc_fault *fault)
     return v;
 }
 
-/* What nng could not watch it does not let go of. The daemon counts that, and past --leaked-pipes makes way for
- * another.
+/* What nng could not watch it does not let go of. Where that is a connection the daemon knows of, it is counted, and
+ * past --leaked-pipes the daemon makes way for another. One that was just accepted nng neither closes nor tells of: a
+ * descriptor a failure, seen in process_open_fds.
  */
-static bool is_forgotten_by_nng(const fc_trial *trial, const fc_fault *fault, fc_outcome outcome)
+static bool is_forgotten_by_nng(const fc_trial *trial, const fc_fault *fault, fc_outcome outcome, unsigned injected)
 {
-    return outcome == FC_OUTCOME_LEFT && fault->origin == FC_FAULT_BY_NNG &&
-           fc_script_await(trial, "pipes_leaked", 1, UINT_MAX);
+    if (outcome != FC_OUTCOME_LEFT || fault->origin != FC_FAULT_BY_NNG)
+        return false;
+    fc_trial_holdings now = fc_trial_held(trial);
+    bool is_accepted = fault->row == FC_FAULT_ROW_epoll_ctl && now.threads <= before.threads &&
+                       now.descriptors > before.descriptors && now.descriptors <= before.descriptors + injected;
+    return is_accepted || fc_script_await(trial, "pipes_leaked", 1, UINT_MAX);
 }
 
-static fc_verdict judge_alive(fc_trial *trial, const fc_fault *fault, const fc_script_report *during, bool is_injected)
+static fc_verdict judge_alive(fc_trial *trial, const fc_fault *fault, const fc_script_report *during, unsigned injected)
 {
     /* Who asks while a fault lasts may have to wait as long. */
     bool may_wait = fault->last != fault->first;
     if (during->worst == FC_SAID_WRONG || (during->worst == FC_SAID_NOTHING && !may_wait))
         return fc_verdict_make(during->worst == FC_SAID_NOTHING ? FC_OUTCOME_HUNG : FC_OUTCOME_UNWELL, during->text);
     fc_verdict after = judge_after(trial);
-    if (is_forgotten_by_nng(trial, fault, after.outcome))
+    if (is_forgotten_by_nng(trial, fault, after.outcome, injected))
         return fc_verdict_make(FC_OUTCOME_FORGOTTEN, after.text);
     if (!fc_outcome_is_good(after.outcome))
         return after;
-    return fc_verdict_make(!is_injected                  ? FC_OUTCOME_NOT_REACHED
+    return fc_verdict_make(injected == 0                 ? FC_OUTCOME_NOT_REACHED
                            : during->worst == FC_SAID_OK ? FC_OUTCOME_UNNOTICED
                                                          : FC_OUTCOME_ANSWERED,
                            during->text);
@@ -100,11 +105,11 @@ static fc_verdict try_fault(fc_trial *trial, const fc_fault *fault)
     fc_script_report report;
     fc_trial_arm(trial, fault);
     fc_script_run(trial, fault->last != fault->first ? PERSISTENT_REQUEST_MS : FC_SCRIPT_REQUEST_MS, &report);
-    bool is_injected = fc_trial_injected(trial) > 0;
+    unsigned injected = fc_trial_injected(trial);
     fc_trial_disarm(trial);
     fc_verdict v = {.outcome = FC_OUTCOME_HUNG};
     if (!fc_trial_is_at_end(trial))
-        v = judge_alive(trial, fault, &report, is_injected);
+        v = judge_alive(trial, fault, &report, injected);
     if (fc_trial_is_at_end(trial))
         return judge_ended(trial, fault);
     if (v.outcome == FC_OUTCOME_FORGOTTEN || !fc_outcome_is_good(v.outcome)) { /* the next one's is a fresh one */

@@ -349,8 +349,8 @@ END_TEST
 static bool use_fake(void)
 {
     char words[512];
-    const char *build = getenv("FC_TEST_BUILD");
-    if (!fc_e2e_on_cpu())
+    const char *build = getenv("FC_TEST_BUILD"), *engine = getenv("FC_TEST_ENGINE_ARGS");
+    if (engine != NULL && strstr(engine, "fake") == NULL)
         return false;
     snprintf(words, sizeof words,
              "--engine cuda --cuda-engine %s/tests/flashcore-cuda-fake.so --tensor-bytes 1M --close-timeout 60s",

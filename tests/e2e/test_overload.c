@@ -284,6 +284,7 @@ END_TEST
 
 int main(void)
 {
+    unsetenv("FC_TEST_ENGINE_ARGS"); /* the daemon is what is tried, and a stand-in for a GPU is too slow for that */
     Suite *suite = suite_create("overload");
     TCase *core = fc_e2e_case(suite, "core");
     tcase_add_test(core, past_saturation_the_answers_do_not_get_fewer);

@@ -3,8 +3,8 @@
 
 #include "daemon/clock.h"
 
-/* The slowest seen is baseline at head_dim 8, some 2 * 10^10 on an L4; the portable CPU kernel does 10^9 on one core.
- */
+/* Estimates: the slowest kernel should be baseline at head_dim 8, some 2 * 10^10 on an L4, which nobody has timed; the
+ * portable CPU kernel does about 10^9 on one core. */
 #define GPU_MULTIPLICATIONS_PER_S 1e10
 #define CPU_MULTIPLICATIONS_PER_S 1e7
 

@@ -7,8 +7,9 @@
  * lane finds that it was given up, touches no request, and ends.
  *
  * What a launch may take is the operator's timeout and, on top of it, what its arithmetic would take at a rate that no
- * kernel of the ladder falls below, on any problem: 10^10 multiplications a second on a GPU, 10^7 on the CPU. Without
- * that, a long request within the limits would be a means to end the daemon with.
+ * kernel of the ladder should fall below, on any problem: 10^10 multiplications a second on a GPU, 10^7 on the CPU
+ * (lanes.c has where they come from). Without that, a long request within the limits would be a means to end the daemon
+ * with.
  *
  * Threads: the loop thread, or what starts and ends the service.
  */

@@ -418,7 +418,7 @@ bench-overload: all ## offer the daemon up to eight times what it can do, and fl
 	@tests/bench/bench_overload.py --build $(BUILD) --out docs/bench --rounds $(ROUNDS)
 
 # The runs of tests/bench/test_service.py want what no GPU is needed for.
-check-bench: all $(filter-out %/gpu_floors,$(BENCH_BIN)) $(BUILD)/bench/gpu_floors_fake $(FAKE_ENGINE) $(FAKE_DRIVER) ## see that bench-service still runs
+check-bench: all $(filter-out %/gpu_floors,$(BENCH_BIN)) $(BUILD)/bench/gpu_floors_fake $(FAKE_ENGINE) $(FAKE_DRIVER) ## see that bench-service and bench-overload still run
 	@FC_TEST_BUILD=$(BUILD) tests/bench/test_service.py
 
 bench-local: all $(BUILD)/bench/local_hop ## time the local channel's ping against bare sockets, in one run

@@ -218,8 +218,11 @@ bool fc_lane_give_up(fc_lane *lane, uint64_t since_ns, uint64_t now_ns)
     uint64_t start_ns = since_ns;
     if (!atomic_compare_exchange_strong(&lane->running_since_ns, &since_ns, GIVEN_UP))
         return false;
-    const launch_result launch = {
-        .status = FC_DEVICE_LOST, .start_ns = start_ns, .end_ns = now_ns, .request_count = lane->request_count};
+    /* It may have begun after whoever gives it up read the clock. */
+    const launch_result launch = {.status = FC_DEVICE_LOST,
+                                  .start_ns = start_ns,
+                                  .end_ns = start_ns + fc_clock_elapsed_ns(start_ns, now_ns),
+                                  .request_count = lane->request_count};
     count_launch(lane, &launch);
     log_hung(lane, &launch);
     context->on_launch_hung(context->context);

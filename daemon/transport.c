@@ -348,9 +348,11 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
  * Its socket has no peer then, nor the next time: one that has just broken is not disturbed (nng_gap.h). */
 static void end_forgotten(fc_transport *transport)
 {
-    fc_id_table gone = {.entries = NULL}, dead = {.entries = NULL};
+    fc_id_table gone, dead;
+    fc_id_table_init(&gone);
+    fc_id_table_init(&dead);
     pthread_mutex_lock(&transport->pipes_lock);
-    for (size_t i = 0; transport->has_tls && i < transport->sent.capacity; i++) {
+    for (size_t i = 0; i < transport->sent.capacity; i++) {
         nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
         if (pipe.id != 0 && !fc_nng_listener_has_peer(pipe))
             fc_id_table_put(fc_id_table_find(&transport->gone, pipe.id) != NULL ? &dead : &gone, pipe.id);

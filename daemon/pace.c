@@ -62,7 +62,7 @@ uint64_t fc_pace_launch_ns(const fc_pace *pace)
 
 uint64_t fc_pace_retry_us(const fc_pace *pace, uint64_t *turn_ns, uint32_t peer_count, uint64_t now_ns)
 {
-    double step_ns = HASTE * pace->wall_ns / pace->requests * peer_count;
+    double step_ns = HASTE * (double)fc_pace_request_ns(pace) * peer_count;
     uint64_t last_ns = now_ns + FC_PACE_RETRY_US_MAX * FC_NS_PER_US;
     uint64_t turn = *turn_ns > now_ns ? *turn_ns : now_ns;
     turn = step_ns < (double)(last_ns - now_ns) ? turn + (uint64_t)step_ns : last_ns;

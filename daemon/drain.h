@@ -1,8 +1,7 @@
 /* How a running daemon comes to its end: decides, and does nothing itself. The time and what is seen are passed in.
  *
- *     SERVING --TERM, INT, admin, or a failure--> FINISHING --idle--> FLUSHING --flushed--> LINGERING
- * --quiet--> OVER
- *                                                            \-- drain-timeout or a second signal --> OVER (cut short)
+ *     SERVING --TERM, INT, admin, a failure--> FINISHING --idle--> FLUSHING --flushed--> LINGERING --quiet--> OVER
+ *                                                 \-- drain-timeout or a second signal --> OVER (cut short)
  *
  * Where the device failed, drain-timeout is not the end yet: what then still runs may never return, and is given up
  * (the caller's to do), and those answers have FC_DRAIN_FAREWELL_NS to leave.

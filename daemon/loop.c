@@ -57,11 +57,12 @@ static void step_drain(fc_loop *loop)
                                            fc_nng_arrivals_bytes()};
     view.is_flushed =
         view.is_idle && fc_transport_is_flushed(loop->config.transport) && fc_local_is_flushed(loop->config.local);
+    uint64_t now_ns = fc_clock_now_ns();
     bool gave_up = loop->drain.gives_up;
-    if (fc_drain_step(&loop->drain, &view, fc_clock_now_ns()) == FC_DRAIN_OVER)
+    if (fc_drain_step(&loop->drain, &view, now_ns) == FC_DRAIN_OVER)
         uv_stop(&loop->uv);
     if (loop->drain.gives_up && !gave_up)
-        fc_service_give_up(loop->config.service, fc_clock_now_ns());
+        fc_service_give_up(loop->config.service, now_ns);
 }
 
 static void ask_drain(fc_loop *loop, fc_drain_cause cause)
@@ -167,9 +168,10 @@ static void on_monitor_poll(uv_poll_t *handle, int status, int events)
 static void on_report(uv_timer_t *handle)
 {
     fc_loop *loop = handle->data;
-    fc_transport_tick(loop->config.transport, fc_clock_now_ns());
+    uint64_t now_ns = fc_clock_now_ns();
+    fc_transport_tick(loop->config.transport, now_ns);
     fc_stats *stats = fc_service_stats(loop->config.service);
-    fc_gpu_watch_copy(loop->config.gpu_watch, stats, fc_clock_now_ns());
+    fc_gpu_watch_copy(loop->config.gpu_watch, stats, now_ns);
     fc_notify_send(loop->config.notify,
                    "STATUS=%s: %" PRIu64 " answered, %" PRIu64 " queued, %" PRIu64 " running, %" PRIu64 " connections",
                    loop->drain.state == FC_DRAIN_SERVING ? "serving" : "draining", sum(stats->replies, FC_STATUS_COUNT),

@@ -3,9 +3,7 @@
 #include "tests/e2e/scrape.h"
 #include "tests/support/packet_peer.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,19 +18,6 @@ const char *fc_road_name(fc_road road)
 #define FC_ROAD_WORD(symbol, word) word,
         FC_ROADS(FC_ROAD_WORD)};
     return NAMES[road];
-}
-
-/* A port that was free a moment ago. A restart has to find it again, so it cannot be the daemon's choice. */
-static unsigned free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &bytes), 0);
-    close(fd);
-    return ntohs(address.sin_port);
 }
 
 void fc_site_args(const fc_site *site, const char *out_args[FC_SITE_ARGS_MAX])
@@ -83,7 +68,7 @@ void fc_site_start(fc_site *out_site, bool has_limit)
     char(*at)[FC_E2E_PATH_BYTES] = out_site->address;
     snprintf(at[FC_ROAD_IPC], sizeof *at, "%s", daemon->ipc_url);
     snprintf(at[FC_ROAD_TCP], sizeof *at, "%s", daemon->tcp_url);
-    snprintf(at[FC_ROAD_TLS], sizeof *at, "tls+tcp://127.0.0.1:%u", free_port());
+    snprintf(at[FC_ROAD_TLS], sizeof *at, "tls+tcp://127.0.0.1:%u", fc_e2e_free_port());
     snprintf(at[FC_ROAD_LOCAL], sizeof *at, "%.120s.local", daemon->ipc_path);
     snprintf(at[FC_ROAD_ADMIN], sizeof *at, "%.100s/admin", daemon->dir);
     fc_scrape_address(daemon, at[FC_ROAD_HTTP]);

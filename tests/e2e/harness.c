@@ -170,7 +170,7 @@ int fc_e2e_reap(pid_t pid, int limit_ms)
 
 /* --- the daemon ------------------------------------------------------------------------------------------------- */
 
-static uint16_t free_port(void)
+uint16_t fc_e2e_free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t bytes = sizeof address;
@@ -192,7 +192,7 @@ void fc_e2e_place(fc_e2e_daemon *out_daemon)
     snprintf(out_daemon->side_path, sizeof out_daemon->side_path, "%.120s.local", out_daemon->ipc_path);
     snprintf(out_daemon->ipc_url, sizeof out_daemon->ipc_url, "ipc://%.120s", out_daemon->ipc_path);
     snprintf(out_daemon->log_path, sizeof out_daemon->log_path, "%.100s/log", out_daemon->dir);
-    out_daemon->tcp_port = free_port();
+    out_daemon->tcp_port = fc_e2e_free_port();
     snprintf(out_daemon->tcp_url, sizeof out_daemon->tcp_url, "tcp://127.0.0.1:%u", (unsigned)out_daemon->tcp_port);
 }
 

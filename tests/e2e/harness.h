@@ -48,6 +48,10 @@ void fc_e2e_launch(fc_e2e_daemon *daemon, const char *const *args);
 /* Makes the folder and chooses the addresses, starts nothing. */
 void fc_e2e_place(fc_e2e_daemon *out_daemon);
 
+/* A port of the loopback interface that was free a moment ago: a restart has to find it again, so it cannot be the
+ * daemon's choice. */
+uint16_t fc_e2e_free_port(void);
+
 void fc_e2e_signal(const fc_e2e_daemon *daemon, int signal_number);
 
 /* Waits for the end and reaps: the exit code, or minus the signal's number. */

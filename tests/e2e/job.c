@@ -291,12 +291,20 @@ static void match_counter(void *context, const char *name, double value)
         search->value = value;
 }
 
+flashcore_status fc_job_look(flashcore_client *client, const char *name, double *value)
+{
+    counter_search search = {.name = name, .value = *value};
+    flashcore_status status = flashcore_stats(client, 0, match_counter, &search);
+    *value = search.value;
+    return status;
+}
+
 double fc_job_counter(flashcore_client *client, const char *name)
 {
-    counter_search search = {.name = name};
-    flashcore_status status = flashcore_stats(client, 0, match_counter, &search);
+    double value = 0;
+    flashcore_status status = fc_job_look(client, name, &value);
     ck_assert_msg(status == FLASHCORE_OK, "stats: %s: %s", flashcore_status_name(status), flashcore_last_error());
-    return search.value;
+    return value;
 }
 
 static void wait_counter(flashcore_client *client, const char *name, double least, double most)

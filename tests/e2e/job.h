@@ -79,7 +79,10 @@ void fc_job_attend(flashcore_client *client, fc_job *job, flashcore_result *out_
 /* A small right request goes through at url: the daemon lives and serves. */
 void fc_job_expect_service(const char *url);
 
-/* One number of the daemon's stats (0: it has no such), and waiting until it is at least, or at most, that much. The
+/* One number of the daemon's stats: what it does not say, or have, leaves *value as it is. */
+flashcore_status fc_job_look(flashcore_client *client, const char *name, double *value);
+
+/* The same (0: it has no such), or the test fails, and waiting until it is at least, or at most, that much. The
  * wait asks again and again: what is waited for happens by itself, soon. */
 double fc_job_counter(flashcore_client *client, const char *name);
 void fc_job_wait_counter(flashcore_client *client, const char *name, double at_least);

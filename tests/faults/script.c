@@ -336,27 +336,15 @@ void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report)
 
 /* --- counters ----------------------------------------------------------------------------------------------------- */
 
-typedef struct search {
-    const char *name;
-    double value;
-} search;
-
-static void match(void *context, const char *name, double value)
-{
-    search *wanted = context;
-    if (strcmp(wanted->name, name) == 0)
-        wanted->value = value;
-}
-
 bool fc_script_await(const fc_trial *trial, const char *counter, double least, double most)
 {
     uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_SCRIPT_REQUEST_MS) * 1000;
     flashcore_client *client = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, FC_SCRIPT_REQUEST_MS);
-    search wanted;
+    double value;
     do {
-        wanted = (search){.name = counter, .value = -1};
-        (void)flashcore_stats(client, 0, match, &wanted);
-    } while ((wanted.value < least || wanted.value > most) && fc_e2e_now_us() < end_us);
+        value = -1;
+        (void)fc_job_look(client, counter, &value);
+    } while ((value < least || value > most) && fc_e2e_now_us() < end_us);
     flashcore_client_destroy(client);
-    return wanted.value >= least && wanted.value <= most;
+    return value >= least && value <= most;
 }

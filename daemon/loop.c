@@ -59,8 +59,11 @@ static void step_drain(fc_loop *loop)
         view.is_idle && fc_transport_is_flushed(loop->config.transport) && fc_local_is_flushed(loop->config.local);
     uint64_t now_ns = fc_clock_now_ns();
     bool gave_up = loop->drain.gives_up;
-    if (fc_drain_step(&loop->drain, &view, now_ns) == FC_DRAIN_OVER)
+    if (fc_drain_step(&loop->drain, &view, now_ns) == FC_DRAIN_OVER) {
+        fc_transport_refuse_peers(loop->config.transport);
+        fc_local_refuse_peers(loop->config.local);
         uv_stop(&loop->uv);
+    }
     if (loop->drain.gives_up && !gave_up)
         fc_service_give_up(loop->config.service, now_ns);
 }
@@ -74,8 +77,6 @@ static void ask_drain(fc_loop *loop, fc_drain_cause cause)
            fc_log_real("timeout_s", (double)timeout_ns / (double)FC_NS_PER_S));
     if (is_first) {
         fc_notify_send(loop->config.notify, "STOPPING=1\nSTATUS=draining");
-        fc_transport_refuse_peers(loop->config.transport);
-        fc_local_refuse_peers(loop->config.local);
         fc_service_drain(loop->config.service);
     }
     step_drain(loop);

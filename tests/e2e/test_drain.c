@@ -120,6 +120,46 @@ START_TEST(what_runs_is_answered_and_what_waits_is_told)
 }
 END_TEST
 
+/* A client that connects while the daemon drains is told so, and may go elsewhere; its connection does not just break.
+ */
+static bool look_at_a_late_client(fc_held *held, const void *context)
+{
+    fc_job early, late;
+    flashcore_result result;
+    (void)context;
+    fc_job_make(&SMALL, &early);
+    flashcore_call *waiting = fc_job_submit(held->client, &early);
+    bool is_seen = fc_held_wait(held, "queued", 1);
+    fc_e2e_signal(&held->daemon, SIGTERM);
+    result = fc_job_finish(waiting); /* told: the drain has begun */
+    is_seen = is_seen && fc_held_lane(held);
+    for (int i = 0; is_seen && i < 2; i++) {
+        const char *url = i == 0 ? held->daemon.ipc_url : held->daemon.tcp_url;
+        flashcore_client *client = fc_job_client(&url, 1);
+        fc_job_make(&SMALL, &late);
+        result = fc_job_finish(fc_job_submit(client, &late));
+        flashcore_client_destroy(client);
+        fc_job_free(&late);
+        is_seen = fc_held_lane(held);
+        if (is_seen)
+            ck_assert_msg(result.status == FLASHCORE_DRAINING, "%s: %s: %s", url, flashcore_status_name(result.status),
+                          result.error);
+    }
+    result = fc_job_finish(held->call);
+    ck_assert_msg(result.status == FLASHCORE_OK, "running: %s: %s", flashcore_status_name(result.status), result.error);
+    held->call = NULL;
+    fc_job_free(&early);
+    want_good_end(&held->daemon);
+    return is_seen;
+}
+
+START_TEST(who_comes_late_is_told)
+{
+    static const char *const args[] = {"--batch-requests", "1", "--drain-timeout", "60s", NULL};
+    fc_held_run(args, _i, look_at_a_late_client, NULL);
+}
+END_TEST
+
 /* Replies of 8 MiB, many of them under way when the signal comes: each call ends with a right answer or with
  * `draining`, none with a broken connection. context: how many launches after which the signal comes. */
 static bool look_at_large_replies(fc_held *held, const void *context)
@@ -310,6 +350,7 @@ int main(void)
     tcase_add_loop_test(tcase, an_idle_daemon_stops_at_once, 0, 2);
     tcase_add_test(tcase, a_reload_asked_for_while_it_starts_comes_later);
     tcase_add_loop_test(tcase, what_runs_is_answered_and_what_waits_is_told, 0, 2);
+    tcase_add_loop_test(tcase, who_comes_late_is_told, 0, 2);
     tcase_add_loop_test(tcase, no_large_reply_is_lost, 0, 4);
     tcase_add_test(tcase, another_daemon_takes_over);
     tcase_add_loop_test(tcase, patience_has_an_end, 0, 2);

@@ -28,7 +28,7 @@ struct fc_dispatch {
     fc_dispatch_limits limits;
     fc_queue queue;
     fc_peers peers;
-    uint64_t running;
+    uint64_t running, running_cost; /* taken, and not yet through */
     /* What a request costs a lane, and what it was estimated at, averaged over the last launches. */
     uint64_t request_ns, request_cost;
     fc_pace pace;
@@ -168,7 +168,8 @@ static uint64_t retry_after_us(fc_dispatch *dispatch, const fc_request *request)
     fc_peer *peer = fc_peers_enter(&dispatch->peers, request->item.peer, request->received_ns);
     if (peer == NULL)
         return FC_PACE_RETRY_US_MAX; /* no memory */
-    return fc_pace_retry_us(&dispatch->pace, &peer->retry_ns, dispatch->peers.active_count, request->received_ns);
+    return fc_pace_retry_us(&dispatch->pace, &peer->retry_ns, dispatch->peers.active_count, request->item.deadline_ns,
+                            request->received_ns);
 }
 
 /* Under the lock: one more of its peer's requests in flight. */
@@ -186,6 +187,21 @@ static fc_status count_in(fc_dispatch *dispatch, fc_request *request, fc_reason 
     return FC_OK;
 }
 
+/* Under the lock: will it have its answer in time? Of what runs, half is still to be done, on average. */
+static fc_status check_in_time(const fc_dispatch *dispatch, const fc_request *request, fc_reason *out_reason)
+{
+    const fc_queue_item *item = &request->item;
+    if (item->deadline_ns == FC_NEVER_NS || dispatch->sleeping_lanes + dispatch->watching_lanes > 0)
+        return FC_OK;
+    uint64_t cost = fc_queue_cost_ahead(&dispatch->queue, item) + dispatch->running_cost / 2;
+    uint64_t left_ns = item->deadline_ns - request->received_ns;
+    if (fc_pace_is_in_time(&dispatch->pace, cost, left_ns))
+        return FC_OK;
+    return fc_fail(FC_BUSY, out_reason, "deadline_us: %llu, and what is before it takes about %llu us",
+                   (unsigned long long)(left_ns / FC_NS_PER_US),
+                   (unsigned long long)(fc_pace_wait_ns(&dispatch->pace, cost) / FC_NS_PER_US));
+}
+
 /* submit under the lock. */
 static fc_status enqueue(fc_dispatch *dispatch, fc_request *request, fc_reason *out_reason)
 {
@@ -194,6 +210,8 @@ static fc_status enqueue(fc_dispatch *dispatch, fc_request *request, fc_reason *
         return fc_fail(FC_DRAINING, out_reason, "the server is shutting down; the request was not started");
     fc_status st = count_in(dispatch, request, out_reason);
     if (st != FC_OK)
+        return st;
+    if ((st = check_in_time(dispatch, request, out_reason)) != FC_OK)
         return st;
     const fc_share *share = request->item.share;
     if (fc_queue_push(&dispatch->queue, &request->item) != FC_OK)
@@ -272,6 +290,8 @@ static void note_cost(fc_dispatch *dispatch, fc_queue_item *const *items, uint32
     uint64_t cost = 0;
     for (uint32_t i = 0; i < count; i++)
         cost += items[i]->cost;
+    dispatch->running += count;
+    dispatch->running_cost += cost;
     if (count > 0)
         dispatch->request_cost = (7 * dispatch->request_cost + cost / count) / 8;
 }
@@ -298,7 +318,6 @@ uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_
         out_requests[i] = fc_request_of(items[i]);
         fc_request_set_state(out_requests[i], FC_REQUEST_RUNNING);
     }
-    dispatch->running += count;
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     pthread_mutex_unlock(&dispatch->lock);
     return count;
@@ -311,10 +330,18 @@ void fc_dispatch_ran(fc_dispatch *dispatch, uint32_t request_count, uint64_t sta
     int64_t sample_ns = (int64_t)((end_ns - start_ns) / request_count);
     pthread_mutex_lock(&dispatch->lock);
     assert(dispatch->running >= request_count);
+    /* Launches under way together count for what they cost on average; in sum that is right. */
+    uint64_t cost = dispatch->running_cost * request_count / dispatch->running;
     dispatch->running -= request_count;
+    dispatch->running_cost -= cost;
     dispatch->request_ns = (uint64_t)((int64_t)dispatch->request_ns + (sample_ns - (int64_t)dispatch->request_ns) / 8);
     uint32_t lanes = dispatch->limits.lane_count > 0 ? dispatch->limits.lane_count : 1;
-    fc_pace_launch launch = {start_ns, end_ns, request_count, lanes, dispatch->queue.count > 0};
+    fc_pace_launch launch = {.start_ns = start_ns,
+                             .end_ns = end_ns,
+                             .request_count = request_count,
+                             .cost = cost,
+                             .lane_count = lanes,
+                             .has_backlog = dispatch->queue.count > 0};
     fc_pace_ran(&dispatch->pace, &launch);
     pthread_mutex_unlock(&dispatch->lock);
 }

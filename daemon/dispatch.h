@@ -46,7 +46,8 @@ void fc_dispatch_begin(fc_dispatch *dispatch, fc_request *request);
 void fc_dispatch_end(fc_dispatch *dispatch, fc_request *request);
 
 /* RECEIVED to QUEUED. On FC_OK the request belongs to the queue and may be anywhere when this returns. FC_BUSY: the
- * queue or its peer's share is full, *out_retry_after_us is when to try again; FC_DRAINING; FC_NO_MEMORY. */
+ * queue or its peer's share is full, or what is before it takes too long for its deadline; *out_retry_after_us is when
+ * to try again; FC_DRAINING; FC_NO_MEMORY. */
 fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_t *out_retry_after_us,
                              fc_reason *out_reason);
 

@@ -39,10 +39,12 @@ void fc_pace_ran(fc_pace *pace, const fc_pace_launch *launch)
     double wall_ns = pace->had_backlog ? (double)since_last_ns : (double)launch_ns / launch->lane_count;
     smooth(pace, (double)launch_ns);
     pace->requests += launch->request_count;
+    pace->cost += (double)launch->cost;
     pace->launches += 1;
     pace->wall_ns += wall_ns;
     if (pace->launches >= 2 * MEMORY_LAUNCHES && pace->wall_ns >= 2 * (double)MEMORY_NS) {
         pace->requests /= 2;
+        pace->cost /= 2;
         pace->launches /= 2;
         pace->wall_ns /= 2;
     }
@@ -55,18 +57,34 @@ uint64_t fc_pace_request_ns(const fc_pace *pace)
     return (uint64_t)(pace->wall_ns / pace->requests);
 }
 
+uint64_t fc_pace_wait_ns(const fc_pace *pace, uint64_t cost)
+{
+    double wait_ns = pace->cost > 0 ? pace->wall_ns / pace->cost * (double)cost : 0;
+    return wait_ns < (double)INT64_MAX ? (uint64_t)wait_ns : INT64_MAX;
+}
+
+bool fc_pace_is_in_time(const fc_pace *pace, uint64_t cost_ahead, uint64_t left_ns)
+{
+    uint64_t run_ns = fc_pace_launch_ns(pace), spare_ns = left_ns / 4;
+    uint64_t kept_ns = spare_ns + (run_ns < spare_ns ? run_ns : spare_ns);
+    return cost_ahead == 0 || fc_pace_wait_ns(pace, cost_ahead) <= left_ns - kept_ns;
+}
+
 uint64_t fc_pace_launch_ns(const fc_pace *pace)
 {
     return (uint64_t)(pace->launch_ns + 2 * pace->launch_spread_ns);
 }
 
-uint64_t fc_pace_retry_us(const fc_pace *pace, uint64_t *turn_ns, uint32_t peer_count, uint64_t now_ns)
+uint64_t fc_pace_retry_us(const fc_pace *pace, uint64_t *turn_ns, uint32_t peer_count, uint64_t deadline_ns,
+                          uint64_t now_ns)
 {
     double step_ns = HASTE * (double)fc_pace_request_ns(pace) * peer_count;
     uint64_t last_ns = now_ns + FC_PACE_RETRY_US_MAX * FC_NS_PER_US;
     uint64_t turn = *turn_ns > now_ns ? *turn_ns : now_ns;
     turn = step_ns < (double)(last_ns - now_ns) ? turn + (uint64_t)step_ns : last_ns;
-    *turn_ns = turn < last_ns ? turn : last_ns;
-    uint64_t wait_us = (*turn_ns - now_ns) / FC_NS_PER_US;
+    turn = turn < last_ns ? turn : last_ns;
+    if (turn < deadline_ns)
+        *turn_ns = turn;
+    uint64_t wait_us = (turn - now_ns) / FC_NS_PER_US;
     return wait_us > FC_PACE_RETRY_US_MIN ? wait_us : FC_PACE_RETRY_US_MIN;
 }

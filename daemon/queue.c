@@ -38,18 +38,36 @@ static bool has_room(const fc_queue *queue, const fc_queue_item *item)
            is_modest(share, share->bytes, queue->bytes_max - queue->bytes);
 }
 
+static uint64_t cost_of(const fc_queue_item *item)
+{
+    return item->cost > 0 ? item->cost : 1;
+}
+
 /* Where it starts: behind what its peer has sent; a new peer behind the owner's other new ones; nothing in the past. */
+static uint64_t start_of(const fc_queue *queue, const fc_queue_item *item)
+{
+    const fc_share *share = item->share;
+    uint64_t start = share->finish;
+    if (start == 0 && share->owner != NULL)
+        start = share->owner->finish;
+    return start > queue->now ? start : queue->now;
+}
+
 static void set_start(fc_queue *queue, fc_queue_item *item)
 {
     fc_share *share = item->share;
-    uint64_t cost = item->cost > 0 ? item->cost : 1;
-    uint64_t start = share->finish;
-    if (start == 0 && share->owner != NULL) {
-        start = share->owner->finish > queue->now ? share->owner->finish : queue->now;
-        share->owner->finish = start + cost;
-    }
-    item->start = start > queue->now ? start : queue->now;
-    share->finish = item->start + cost * weight_of(share);
+    item->start = start_of(queue, item);
+    if (share->finish == 0 && share->owner != NULL)
+        share->owner->finish = item->start + cost_of(item);
+    share->finish = item->start + cost_of(item) * weight_of(share);
+}
+
+uint64_t fc_queue_cost_ahead(const fc_queue *queue, const fc_queue_item *item)
+{
+    uint64_t start = start_of(queue, item), cost = queue->cost;
+    for (const fc_queue_item *behind = queue->last; behind != NULL && behind->start > start; behind = behind->prev)
+        cost -= cost_of(behind);
+    return cost;
 }
 
 /* The last item that is not behind this one; NULL: all are. Looked for from the nearer end. */
@@ -81,6 +99,7 @@ fc_status fc_queue_push(fc_queue *queue, fc_queue_item *item)
     *(item->next != NULL ? &item->next->prev : &queue->last) = item;
     queue->count++;
     queue->bytes += item->bytes;
+    queue->cost += cost_of(item);
     item->share->count++;
     item->share->bytes += item->bytes;
     if (item->deadline_ns < queue->deadline_ns)
@@ -96,6 +115,7 @@ static void unlink_item(fc_queue *queue, fc_queue_item *item)
     assert(queue->count > 0 && queue->bytes >= item->bytes);
     queue->count--;
     queue->bytes -= item->bytes;
+    queue->cost -= cost_of(item);
     assert(item->share->count > 0 && item->share->bytes >= item->bytes);
     item->share->count--;
     item->share->bytes -= item->bytes;

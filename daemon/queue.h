@@ -48,7 +48,7 @@ typedef struct fc_queue_item {
 
 typedef struct fc_queue {
     fc_queue_item *first, *last;
-    uint64_t count, bytes;
+    uint64_t count, bytes, cost;
     uint64_t count_max, bytes_max;
     uint64_t peer_bytes_max; /* of one peer's items; init: any number */
     uint64_t now;            /* virtual time: where what was taken last started */
@@ -74,6 +74,9 @@ void fc_queue_init(fc_queue *queue, uint64_t count_max, uint64_t bytes_max);
  * an empty queue, and the first of a peer needs no more than room. On FC_OK the item belongs to the queue until one of
  * the calls below hands it out. */
 fc_status fc_queue_push(fc_queue *queue, fc_queue_item *item);
+
+/* The cost of all that would be taken before the item, if it were pushed now and nothing came after it. */
+uint64_t fc_queue_cost_ahead(const fc_queue *queue, const fc_queue_item *item);
 
 /* Takes the first item and every one behind it that can share its launch, in order, as far as the limits go (the first
  * always goes, whatever its size); with requests_per_peer, but for those that are not quick and would more than double

@@ -8,6 +8,7 @@
 
 #define US FC_NS_PER_US
 #define MS FC_NS_PER_MS
+#define NEVER UINT64_MAX
 
 /* So many launches of request_count, each taking launch_ns, one every gap_ns; returns when the last ended. */
 static uint64_t run(fc_pace *pace, uint64_t from_ns, int count, uint32_t request_count, uint64_t launch_ns,
@@ -15,7 +16,7 @@ static uint64_t run(fc_pace *pace, uint64_t from_ns, int count, uint32_t request
 {
     for (int i = 0; i < count; i++) {
         from_ns += gap_ns;
-        fc_pace_launch launch = {from_ns - launch_ns, from_ns, request_count, 1, true};
+        fc_pace_launch launch = {from_ns - launch_ns, from_ns, request_count, 100 * request_count, 1, true};
         fc_pace_ran(pace, &launch);
     }
     return from_ns;
@@ -42,7 +43,7 @@ START_TEST(idle_time_does_not_count)
     fc_pace pace;
     fc_pace_init(&pace);
     for (uint64_t i = 1; i <= 1000; i++) {
-        fc_pace_launch launch = {i * FC_NS_PER_S, i * FC_NS_PER_S + MS, 1, 2, false};
+        fc_pace_launch launch = {i * FC_NS_PER_S, i * FC_NS_PER_S + MS, 1, 100, 2, false};
         fc_pace_ran(&pace, &launch);
     }
     ck_assert_uint_ge(fc_pace_request_ns(&pace), MS / 2); /* two lanes */
@@ -79,14 +80,14 @@ START_TEST(refused_ones_come_back_one_after_the_other)
     fc_pace_init(&pace);
     uint64_t now_ns = run(&pace, MS, 1000, 1, MS, MS), turn_ns = 0, crowded_ns = 0, last_us = 0;
     for (int i = 1; i <= 100; i++) {
-        uint64_t wait_us = fc_pace_retry_us(&pace, &turn_ns, 1, now_ns);
+        uint64_t wait_us = fc_pace_retry_us(&pace, &turn_ns, 1, NEVER, now_ns);
         ck_assert_uint_ge(wait_us, last_us + 500);
         ck_assert_uint_le(wait_us, (uint64_t)i * 1000);
         last_us = wait_us;
     }
-    ck_assert_uint_ge(fc_pace_retry_us(&pace, &crowded_ns, 10, now_ns), 5000); /* ten share the lanes */
-    ck_assert_uint_ge(fc_pace_retry_us(&pace, &turn_ns, 1, now_ns + 50 * MS), last_us - 50000);
-    ck_assert_uint_le(fc_pace_retry_us(&pace, &turn_ns, 1, now_ns + FC_NS_PER_S), 1000); /* all have come */
+    ck_assert_uint_ge(fc_pace_retry_us(&pace, &crowded_ns, 10, NEVER, now_ns), 5000); /* ten share the lanes */
+    ck_assert_uint_ge(fc_pace_retry_us(&pace, &turn_ns, 1, NEVER, now_ns + 50 * MS), last_us - 50000);
+    ck_assert_uint_le(fc_pace_retry_us(&pace, &turn_ns, 1, NEVER, now_ns + FC_NS_PER_S), 1000); /* all have come */
 }
 END_TEST
 
@@ -96,10 +97,44 @@ START_TEST(waits_are_bounded)
     uint64_t turn_ns = 0;
     fc_pace_init(&pace);
     run(&pace, MS, 10000, 256, 10 * US, 10 * US);
-    ck_assert_uint_eq(fc_pace_retry_us(&pace, &turn_ns, 1, FC_NS_PER_S), FC_PACE_RETRY_US_MIN);
+    ck_assert_uint_eq(fc_pace_retry_us(&pace, &turn_ns, 1, NEVER, FC_NS_PER_S), FC_PACE_RETRY_US_MIN);
     run(&pace, FC_NS_PER_S, 100, 1, 3600 * FC_NS_PER_S, 3600 * FC_NS_PER_S);
     for (int i = 0; i < 3; i++)
-        ck_assert_uint_eq(fc_pace_retry_us(&pace, &turn_ns, UINT32_MAX, 2 * FC_NS_PER_S), FC_PACE_RETRY_US_MAX);
+        ck_assert_uint_eq(fc_pace_retry_us(&pace, &turn_ns, UINT32_MAX, NEVER, 2 * FC_NS_PER_S), FC_PACE_RETRY_US_MAX);
+}
+END_TEST
+
+START_TEST(who_cannot_be_in_time_is_known_at_once)
+{
+    fc_pace pace;
+    fc_pace_init(&pace);
+    ck_assert(fc_pace_is_in_time(&pace, 1000000, 1)); /* nothing is known yet */
+    run(&pace, MS, 1000, 1, MS, MS);                  /* 100 of cost take 1 ms */
+    uint64_t wait_ns = fc_pace_wait_ns(&pace, 10000);
+    ck_assert_uint_ge(wait_ns, 99 * MS);
+    ck_assert_uint_le(wait_ns, 101 * MS);
+    ck_assert(!fc_pace_is_in_time(&pace, 10000, 100 * MS));
+    ck_assert(!fc_pace_is_in_time(&pace, 10000, 130 * MS)); /* it would be, but a quarter is kept */
+    ck_assert(fc_pace_is_in_time(&pace, 10000, 140 * MS));
+    ck_assert(fc_pace_is_in_time(&pace, 0, 1));
+    /* Those before took a second; that says little about its own launch. */
+    run(&pace, FC_NS_PER_S, 1000, 1000, FC_NS_PER_S, FC_NS_PER_S);
+    ck_assert(fc_pace_is_in_time(&pace, 10000, 202 * MS));
+    ck_assert(!fc_pace_is_in_time(&pace, 10000, 198 * MS));
+    ck_assert_uint_eq(fc_pace_wait_ns(&pace, UINT64_MAX / 2), INT64_MAX);
+}
+END_TEST
+
+START_TEST(who_cannot_come_leaves_his_turn_to_the_next)
+{
+    fc_pace pace;
+    fc_pace_init(&pace);
+    uint64_t now_ns = run(&pace, MS, 1000, 1, MS, MS), turn_ns = 0, last_us = 0;
+    for (int i = 0; i < 100; i++)
+        last_us = fc_pace_retry_us(&pace, &turn_ns, 1, now_ns + 20 * MS, now_ns);
+    ck_assert_uint_ge(last_us, 20000);
+    ck_assert_uint_le(last_us, 21000);
+    ck_assert_uint_lt(turn_ns, now_ns + 20 * MS);
 }
 END_TEST
 
@@ -124,7 +159,7 @@ static void come(crowd *c, uint64_t i, uint64_t now_ns)
         return;
     }
     c->refused++;
-    uint64_t wait_us = fc_pace_retry_us(&c->pace, &c->turn_ns, 1, now_ns);
+    uint64_t wait_us = fc_pace_retry_us(&c->pace, &c->turn_ns, 1, NEVER, now_ns);
     c->random = c->random * 6364136223846793005u + 1442695040888963407u;
     wait_us += (c->random >> 33) % (wait_us / 2 + 1); /* as the client library does */
     c->come_ns[i] = now_ns + wait_us * US;
@@ -149,7 +184,7 @@ static void crowd_run(uint64_t callers, uint64_t steps, bool again)
         }
         all.queued--;
         all.answered++;
-        fc_pace_launch launch = {now_ns - STEP_NS, now_ns, 1, 1, all.queued > 0};
+        fc_pace_launch launch = {now_ns - STEP_NS, now_ns, 1, 100, 1, all.queued > 0};
         fc_pace_ran(&all.pace, &launch);
         uint64_t free = 0; /* the one answered is any that is not outside */
         while (again && all.come_ns[free] != 0)
@@ -187,6 +222,8 @@ int main(void)
     tcase_add_test(core, long_launches_are_remembered_for_a_few);
     tcase_add_test(core, refused_ones_come_back_one_after_the_other);
     tcase_add_test(core, waits_are_bounded);
+    tcase_add_test(core, who_cannot_be_in_time_is_known_at_once);
+    tcase_add_test(core, who_cannot_come_leaves_his_turn_to_the_next);
     suite_add_tcase(suite, core);
     TCase *around = tcase_create("crowd");
     tcase_add_loop_test(around, however_many_ask_few_are_refused_and_nothing_lies_idle, 0, 4);

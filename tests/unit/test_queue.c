@@ -450,6 +450,26 @@ START_TEST(any_order_of_things_keeps_the_line)
 }
 END_TEST
 
+/* Peer 1 has four in the line, then peer 2 comes: what each's next would wait for. */
+START_TEST(what_is_ahead_is_known_before)
+{
+    fresh(8, 1000);
+    push_of("11112", 10);
+    fc_queue_item next = {.share = &shares[0], .cost = 10, .bytes = 10};
+    ck_assert_uint_eq(fc_queue_cost_ahead(&queue, &next), 50);
+    next.share = &shares[1];
+    ck_assert_uint_eq(fc_queue_cost_ahead(&queue, &next), 30); /* 1 2 1 (2) */
+    next.share = &shares[2];
+    ck_assert_uint_eq(fc_queue_cost_ahead(&queue, &next), 20); /* 1 2 (3) 1 */
+    ck_assert_str_eq(take(1, 1, 1000), "0");
+    ck_assert_str_eq(take(1, 1, 1000), "4");
+    ck_assert_uint_eq(fc_queue_cost_ahead(&queue, &next), 0); /* 3 starts now, 1 later */
+    fc_queue_drop_all(&queue);
+    ck_assert_uint_eq(queue.cost, 0);
+    ck_assert_uint_eq(fc_queue_cost_ahead(&queue, &next), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("queue");
@@ -474,6 +494,7 @@ int main(void)
     tcase_add_test(fair, a_long_one_does_not_ride_along);
     tcase_add_test(fair, a_flood_leaves_room);
     tcase_add_test(fair, a_peer_has_bytes_of_its_own);
+    tcase_add_test(fair, what_is_ahead_is_known_before);
     tcase_add_test(fair, any_order_of_things_keeps_the_line);
     suite_add_tcase(suite, fair);
     SRunner *runner = srunner_create(suite);

@@ -55,6 +55,37 @@ void fc_call_tell_timeout(flashcore_call *call, uint64_t now_ns)
         call->wire.attend.deadline_us = left_us;
 }
 
+uint64_t fc_call_excluded_urls(const flashcore_call *call)
+{
+    return call->excluded_mask | (call->pinned_url == FC_CALL_ANY_URL ? 0 : ~((uint64_t)1 << call->pinned_url));
+}
+
+bool fc_call_may_use_some_url(const flashcore_call *call)
+{
+    uint64_t all = UINT64_MAX >> (64 - call->client->url_count);
+    return (~fc_call_excluded_urls(call) & all) != 0;
+}
+
+uint64_t fc_call_busy_urls(const flashcore_call *call, uint64_t now_ns)
+{
+    const flashcore_client *client = call->client;
+    if (call->wire.op != FC_OP_ATTEND || call->refusal == FC_BUSY)
+        return 0;
+    return fc_route_turning_away(client->routes, client->url_count, call->deadline_ns, now_ns);
+}
+
+void fc_call_turn_away(flashcore_call *call, uint64_t busy_mask, uint64_t now_ns)
+{
+    uint64_t turn_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < call->client->url_count; i++) {
+        const fc_route_url *url = &call->client->routes[i];
+        if ((busy_mask >> i & 1) != 0 && url->turn_ns < turn_ns)
+            turn_ns = url->turn_ns;
+    }
+    call->is_turned_away = true;
+    call->result.retry_after_us = (turn_ns - now_ns) / 1000 + 1;
+}
+
 void fc_call_acquire(flashcore_call *call)
 {
     pthread_mutex_lock(&call->lock);

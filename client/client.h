@@ -55,6 +55,7 @@ struct flashcore_call {
     /* The continuation's. */
     fc_message *message; /* encoded request; NULL while its exchange has it */
     flashcore_result result;
+    bool is_turned_away;      /* by the client itself, in a busy server's name: it ends */
     fc_status refusal;        /* FC_BUSY or FC_DRAINING: the last answer; FC_OK: none yet */
     bool is_unanswered;       /* it was sent, and no answer will come: it may run yet */
     bool is_placed;           /* its tensors lie in an arena of the connection it is pinned to: see arena.h */
@@ -131,6 +132,15 @@ fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url
 /* Before it is encoded: an attend's deadline is never later than the call's own end, so that a server does not compute
  * what nobody waits for any more. */
 void fc_call_tell_timeout(flashcore_call *call, uint64_t now_ns);
+
+/* Under client->lock, all four. Masks of URLs: those it may not use, and those that a new attend need not ask, since by
+ * their last word its turn there comes after its end. A call that was refused and waited for its turn has it. */
+uint64_t fc_call_excluded_urls(const flashcore_call *call);
+bool fc_call_may_use_some_url(const flashcore_call *call);
+uint64_t fc_call_busy_urls(const flashcore_call *call, uint64_t now_ns);
+
+/* Marks a call to end as `busy`: all that it may use are in busy_mask. The result says when the first has a turn. */
+void fc_call_turn_away(flashcore_call *call, uint64_t busy_mask, uint64_t now_ns);
 
 void fc_call_acquire(flashcore_call *call);
 void fc_call_release(flashcore_call *call);

@@ -97,17 +97,6 @@ static void leave(flashcore_call *call)
     pthread_cond_broadcast(&client->changed);
 }
 
-static uint64_t excluded_urls(const flashcore_call *call)
-{
-    return call->excluded_mask | (call->pinned_url == FC_CALL_ANY_URL ? 0 : ~((uint64_t)1 << call->pinned_url));
-}
-
-static bool may_use_some_url(const flashcore_call *call)
-{
-    uint64_t all = UINT64_MAX >> (64 - call->client->url_count);
-    return (~excluded_urls(call) & all) != 0;
-}
-
 /* "no connection to URL", and why where that is known. */
 static fc_reason no_connection(const flashcore_call *call, fc_status *out_status)
 {
@@ -134,6 +123,14 @@ static fc_status out_of_time(const flashcore_call *call, fc_reason *out_reason)
     return fc_fail(FC_TIMED_OUT, out_reason, "timed out; the request was never started");
 }
 
+static fc_status sleep_until(flashcore_call *call, uint64_t until_ns)
+{
+    set_state(call, FC_CALL_WAITING);
+    fc_exchange_set_attended(call->slot->exchange, call->is_attended);
+    fc_exchange_sleep(call->slot->exchange, until_ns);
+    return FC_OK;
+}
+
 /* Puts the call asleep until a URL comes up, or says that it has waited long enough. */
 static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_reason *out_reason)
 {
@@ -152,10 +149,7 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     }
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
-    set_state(call, FC_CALL_WAITING);
-    fc_exchange_set_attended(call->slot->exchange, call->is_attended);
-    fc_exchange_sleep(call->slot->exchange, until_ns);
-    return FC_OK;
+    return sleep_until(call, until_ns);
 }
 
 /* What the local channel carries. */
@@ -189,7 +183,15 @@ static fc_status place(flashcore_call *call, fc_reason *out_reason)
     uint64_t now_ns = fc_link_now_ns();
     if (now_ns >= call->deadline_ns)
         return out_of_time(call, out_reason);
-    uint32_t i = fc_route_choose(client->routes, client->url_count, excluded_urls(call), &client->route_cursor);
+    uint64_t excluded_mask = fc_call_excluded_urls(call);
+    uint64_t busy_mask = fc_call_busy_urls(call, now_ns) & ~excluded_mask;
+    if (call->is_turned_away)
+        return fc_fail(FC_BUSY, out_reason, "the server is busy, until after this call's time; it was not sent");
+    uint32_t i = fc_route_choose(client->routes, client->url_count, excluded_mask | busy_mask, &client->route_cursor);
+    if (i == FC_ROUTE_NONE && busy_mask != 0) {
+        fc_call_turn_away(call, busy_mask, now_ns);
+        return sleep_until(call, now_ns); /* it ends as a refusal by the server does: through a notification */
+    }
     fc_link *link = i != FC_ROUTE_NONE ? choose_link(call, &client->urls[i]) : NULL;
     if (link == NULL)
         return wait_for_connection(call, now_ns, out_reason);
@@ -354,6 +356,8 @@ static bool try_back_off(flashcore_call *call)
     uint64_t now_ns = fc_link_now_ns(), delay_us = call->result.retry_after_us;
     delay_us = delay_us > BUSY_DELAY_US_MIN ? delay_us : BUSY_DELAY_US_MIN;
     pthread_mutex_lock(&client->lock);
+    if (call->wire.op == FC_OP_ATTEND)
+        fc_route_refused(&client->routes[call->url_index], delay_us, now_ns);
     /* Up to half as long again, so that those refused together do not come back together. */
     if (delay_us < UINT64_MAX / 2)
         delay_us += fc_link_random(&client->jitter_state) % (delay_us / 2 + 1);
@@ -377,7 +381,7 @@ static bool try_elsewhere(flashcore_call *call)
         client->routes[call->url_index].is_draining = true;
     if (call->is_placed && !call->is_on_device)
         fc_arena_unplace_call(call);
-    bool is_worth_it = !is_called_off(call) && may_use_some_url(call) && !call->is_on_device;
+    bool is_worth_it = !is_called_off(call) && fc_call_may_use_some_url(call) && !call->is_on_device;
     if (is_worth_it)
         set_state(call, FC_CALL_PLACING);
     pthread_mutex_unlock(&client->lock);
@@ -581,8 +585,9 @@ void fc_flight_on_link(void *owner, uint32_t link_index, uint32_t connection_id,
     url->connection_id = is_up ? connection_id : 0;
     client->routes[url_index].is_connected = is_up;
     client->routes[url_index].is_draining = false;
+    client->routes[url_index].turn_ns = 0;
     for (flashcore_call *call = is_up ? client->calls : NULL; call != NULL; call = call->next)
-        if (call->state == FC_CALL_WAITING && (excluded_urls(call) >> url_index & 1) == 0)
+        if (call->state == FC_CALL_WAITING && (fc_call_excluded_urls(call) >> url_index & 1) == 0)
             fc_exchange_abort(call->slot->exchange);
     bool may_have_side = client->path != FLASHCORE_PATH_INLINE && strncmp(url->text, "ipc://", 6) == 0;
     url->has_no_side = !may_have_side;

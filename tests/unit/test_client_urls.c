@@ -21,15 +21,15 @@ typedef struct choice {
 
 #define UP(inflight)                                                                                                   \
     {                                                                                                                  \
-        true, false, (inflight)                                                                                        \
+        .is_connected = true, .inflight_count = (inflight)                                                             \
     }
 #define DOWN                                                                                                           \
     {                                                                                                                  \
-        false, false, 0                                                                                                \
+        .is_connected = false                                                                                          \
     }
 #define DRAINS(inflight)                                                                                               \
     {                                                                                                                  \
-        true, true, (inflight)                                                                                         \
+        .is_connected = true, .is_draining = true, .inflight_count = (inflight)                                        \
     }
 
 static const choice CHOICES[] = {
@@ -51,6 +51,73 @@ START_TEST(the_choice_is_least_in_flight_then_round_robin)
     uint32_t chosen = fc_route_choose(row->urls, row->url_count, row->excluded_mask, &cursor);
     ck_assert_msg(chosen == row->expected, "%s: %u", row->name, chosen);
     ck_assert_uint_eq(cursor, chosen == FC_ROUTE_NONE ? row->cursor : (chosen + 1) % row->url_count);
+}
+END_TEST
+
+#define MS 1000000ull
+
+START_TEST(a_busy_servers_word_counts_for_a_while)
+{
+    fc_route_url urls[3] = {{.is_connected = true}, {.is_connected = true}, {.is_connected = false}};
+    ck_assert_uint_eq(fc_route_turning_away(urls, 3, 50 * MS, 10 * MS), 0);
+    fc_route_refused(&urls[0], 80000, 10 * MS); /* till 90 ms */
+    ck_assert(fc_route_turns_away(&urls[0], 90 * MS, 10 * MS));
+    ck_assert(!fc_route_turns_away(&urls[0], 91 * MS, 10 * MS)); /* it can wait */
+    ck_assert(!fc_route_turns_away(&urls[0], 95 * MS, 90 * MS)); /* the time has come */
+    ck_assert(!fc_route_turns_away(&urls[0], UINT64_MAX, 10 * MS));
+    fc_route_refused(&urls[2], 80000, 10 * MS);
+    ck_assert_uint_eq(fc_route_turning_away(urls, 3, 50 * MS, 10 * MS), 1);
+    fc_route_refused(&urls[1], UINT64_MAX, 20 * MS); /* for ever, which nobody believes for long */
+    ck_assert_uint_eq(fc_route_turning_away(urls, 3, 1000 * MS, 119 * MS), 2);
+    ck_assert_uint_eq(fc_route_turning_away(urls, 3, 1000 * MS, 120 * MS), 0);
+    ck_assert(!fc_route_turns_away(&urls[1], UINT64_MAX, 20 * MS));
+}
+END_TEST
+
+/* The server at the first URL is busy for longer than anybody waits. */
+static void script_busy_at_the_first(void *context, fake_request *request)
+{
+    const fixture_server *server = context;
+    if (request->wire.op == FC_OP_ATTEND && server == &server->owner->servers[0])
+        fake_answer_status(request, FC_BUSY, 3600u * 1000000u);
+    else
+        fake_answer_well(request);
+}
+
+/* Until the server's word counts no more, another call does not bother it; what it says to one, the others are told. A
+ * slow machine may take longer than that, and send a second: tried again. */
+START_TEST(a_call_that_cannot_wait_does_not_ask_a_busy_server)
+{
+    fixture f;
+    fixture_open(&f, 1, script_busy_at_the_first);
+    flashcore_result result;
+    unsigned asked = 0;
+    for (unsigned calls = 0; asked == calls; asked = fake_server_count(f.servers[0].server, FC_OP_ATTEND)) {
+        ck_assert_int_eq(flashcore_attend(f.client, &f.request, &result), FLASHCORE_BUSY);
+        calls++;
+        ck_assert_uint_gt(result.retry_after_us, 3500u * 1000000u);
+        ck_assert_uint_le(result.retry_after_us, 3600u * 1000000u + 1);
+    }
+    ck_assert_uint_ge(asked, 1);
+    ck_assert_ptr_nonnull(strstr(result.error, "not sent"));
+    fixture_check_untouched(&f);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(while_one_server_is_busy_another_is_asked)
+{
+    fixture f;
+    fixture_open(&f, 2, script_busy_at_the_first);
+    unsigned refused = 0;
+    for (int i = 0; i < 8; i++) {
+        flashcore_status status = flashcore_attend(f.client, &f.request, NULL);
+        ck_assert(status == FLASHCORE_OK || status == FLASHCORE_BUSY);
+        refused += status == FLASHCORE_BUSY;
+    }
+    ck_assert_uint_eq(refused, fake_server_count(f.servers[0].server, FC_OP_ATTEND)); /* and nobody without asking */
+    ck_assert_uint_ge(fake_server_count(f.servers[1].server, FC_OP_ATTEND), 4);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -327,6 +394,9 @@ int main(void)
     TCase *urls = tcase_create("urls");
     tcase_set_timeout(urls, 120);
     tcase_add_loop_test(urls, the_choice_is_least_in_flight_then_round_robin, 0, sizeof CHOICES / sizeof CHOICES[0]);
+    tcase_add_test(urls, a_busy_servers_word_counts_for_a_while);
+    tcase_add_test(urls, a_call_that_cannot_wait_does_not_ask_a_busy_server);
+    tcase_add_test(urls, while_one_server_is_busy_another_is_asked);
     tcase_add_test(urls, a_death_is_reported_and_nothing_is_repeated);
     tcase_add_test(urls, calls_survive_restarts_between_them);
     tcase_add_test(urls, a_server_of_another_protocol_is_no_connection);

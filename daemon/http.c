@@ -31,6 +31,7 @@ struct fc_http {
     fc_http_address address;
     fc_ipc_claim claim; /* of a unix socket */
     char address_text[FC_HTTP_ADDRESS_BYTES];
+    char complaint[128]; /* libmicrohttpd's first */
 };
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
@@ -154,25 +155,31 @@ static fc_status open_socket(fc_http *http, uint32_t unix_mode, int *out_fd, fc_
 static void on_complaint(void *context, const char *format, va_list arguments)
 {
     char text[256];
-    (void)context;
-    if (!fc_log_is_on(FC_LOG_DEBUG))
+    fc_http *http = context;
+    if (http->complaint[0] != '\0' && !fc_log_is_on(FC_LOG_DEBUG))
         return;
     vsnprintf(text, sizeof text, format, arguments);
     text[strcspn(text, "\n")] = '\0';
+    if (http->complaint[0] == '\0')
+        snprintf(http->complaint, sizeof http->complaint, "%.120s", text);
     fc_log(FC_LOG_DEBUG, "http", fc_log_text("why", text));
 }
 
 static fc_status start(fc_http *http, int fd, fc_reason *out_reason)
 {
+    errno = 0;
     http->mhd = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_complaint,
-        NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)FC_HTTP_CONNECTIONS,
+        http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)FC_HTTP_CONNECTIONS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)FC_HTTP_HEADER_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)(FC_HTTP_LIFETIME_NS / FC_NS_PER_S), MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     if (http->mhd == NULL) {
+        const char *system = errno != 0 ? strerror(errno) : "no reason given";
+        fc_status st = fc_fail(FC_INTERNAL, out_reason, "%s: libmicrohttpd does not start: %s", http->address_text,
+                               http->complaint[0] != '\0' ? http->complaint : system);
         close(fd);
-        return fc_fail(FC_INTERNAL, out_reason, "%s: libmicrohttpd does not start", http->address_text);
+        return st;
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->mhd, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL)

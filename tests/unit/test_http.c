@@ -6,12 +6,14 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -337,6 +339,23 @@ START_TEST(a_port_that_is_taken_is_named)
 }
 END_TEST
 
+/* One descriptor, for the listening socket, and none for what libmicrohttpd makes. */
+START_TEST(a_start_that_fails_says_why)
+{
+    fc_http_address address;
+    fc_http *none = NULL;
+    fc_reason reason = {""};
+    int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(next, 0);
+    close(next);
+    fc_http_address_parse("127.0.0.1:0", &address, NULL);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)next + 1, (rlim_t)next + 1}), 0);
+    ck_assert_int_eq(fc_http_open(&address, 0, on_get, NULL, &none, &reason), FC_INTERNAL);
+    ck_assert_msg(strstr(reason.text, "127.0.0.1:") == reason.text && strstr(reason.text, strerror(EMFILE)) != NULL,
+                  "%s", reason.text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("http");
@@ -344,6 +363,7 @@ int main(void)
     tcase_add_loop_test(addresses, addresses_are_read, 0, (int)(sizeof ADDRESSES / sizeof ADDRESSES[0]));
     tcase_add_test(addresses, a_path_too_long_is_refused);
     tcase_add_test(addresses, a_unix_socket_has_its_permissions_and_goes);
+    tcase_add_test(addresses, a_start_that_fails_says_why);
     suite_add_tcase(suite, addresses);
     TCase *server = tcase_create("server");
     tcase_add_checked_fixture(server, set_up, tear_down);

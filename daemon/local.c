@@ -199,7 +199,7 @@ static void finish(slot *s, bool has_left)
 }
 
 /* A reply cannot be sent, and whoever waits for it has to learn that: the I/O thread sees the end, and does the rest.
- */
+ * Also of a peer that only reads no more, for which nothing need be done any longer. */
 static void cut(const connection *c)
 {
     shutdown(c->fd, SHUT_RDWR);
@@ -221,7 +221,7 @@ static void sink_send(fc_request *request, size_t size_bytes)
         result = c->unsent_first != NULL ? FC_PACKET_FULL : send_reply(c, s);
     if (result == FC_PACKET_FULL)
         keep_unsent(c, s);
-    if (result == FC_PACKET_BROKEN)
+    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
         cut(c);
     pthread_mutex_unlock(&c->lock);
     if (result != FC_PACKET_FULL)

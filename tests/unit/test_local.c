@@ -253,6 +253,23 @@ START_TEST(many_in_flight_come_back_once_each)
 }
 END_TEST
 
+/* Its socket tells of no end: the reply that cannot be sent does. */
+START_TEST(who_reads_no_more_is_cut)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    local_bench_await_stat(&b, FC_GAUGE_LOCAL, 1);
+    ck_assert_int_eq(shutdown(peer.fd, SHUT_RD), 0);
+    ck_assert(packet_peer_send_op(&peer, 1, FC_OP_PING));
+    local_bench_await_stat(&b, FC_GAUGE_LOCAL, 0);
+    packet_peer_close(&peer);
+    packet_peer_assert_ping(b.side_path);
+    local_bench_close(&b);
+}
+END_TEST
+
 START_TEST(coming_and_going_by_the_thousand)
 {
     enum { COUNT = 3000 };
@@ -378,6 +395,7 @@ int main(void)
     tcase_add_test(core, what_takes_long_to_close_is_not_taken);
     tcase_add_test(core, a_slow_reader_waits_alone_and_loses_nothing);
     tcase_add_test(core, those_who_never_read_are_cut_when_others_need_the_room);
+    tcase_add_test(core, who_reads_no_more_is_cut);
     tcase_add_test(core, many_in_flight_come_back_once_each);
     tcase_add_test(core, coming_and_going_by_the_thousand);
     tcase_add_test(core, queued_work_belongs_to_its_connection);

@@ -130,6 +130,9 @@ static unsigned sweep_pair(const fc_sweep *sweep, fc_trial *trial, fc_fault_row 
 void fc_sweep_row(const fc_sweep *sweep, fc_trial *trial, fc_fault_row row)
 {
     unsigned bad = 0;
+    const char *only = getenv("FC_FAULTS_ONLY");
+    if (only != NULL && strcmp(only, fc_fault_name(row)) != 0)
+        return;
     /* With the CUDA engine, what is that engine's own: the rest is the same. */
     for (int origin = 0; origin < FC_FAULT_ORIGIN_COUNT; origin++)
         if (fc_e2e_on_cpu() || origin == FC_FAULT_BY_ENGINE)

@@ -2,7 +2,8 @@
  * behind it; and what a trial of one came to.
  *
  * FC_FAULTS_ALL=1 (make faults): every call and every errno; else the first call of each pair of function and caller,
- * and of the CUDA calls every error. FC_FAULTS_VERBOSE=1 shows what came of each.
+ * and of the CUDA calls every error. FC_FAULTS_VERBOSE=1 shows what came of each; FC_FAULTS_ONLY=send
+ * goes through that function alone.
  */
 #ifndef FC_TESTS_FAULTS_SWEEP_H
 #define FC_TESTS_FAULTS_SWEEP_H

@@ -30,15 +30,21 @@ static bool loses_log(const fc_fault *fault)
     return fault->row == FC_FAULT_ROW_write && fault->origin == FC_FAULT_BY_DAEMON && fault->last != fault->first;
 }
 
-/* libuv's signal handler forgets a signal when its own pipe fails: who wants the end asks again. */
+/* libuv's lock of its signal handlers is a byte in a pipe (uv__signal_lock()). */
+static bool is_at_signals(const fc_fault *fault)
+{
+    return fault->origin == FC_FAULT_BY_UV && (fault->row == FC_FAULT_ROW_read || fault->row == FC_FAULT_ROW_write);
+}
+
+/* libuv's signal handler forgets a signal when that byte cannot be read: who wants the end asks again, later. */
 static int stop(fc_trial *trial, const fc_fault *fault)
 {
     struct pollfd end = {.fd = trial->daemon.pid_fd, .events = POLLIN};
-    bool may_forget =
-        fault->origin == FC_FAULT_BY_UV && (fault->row == FC_FAULT_ROW_read || fault->row == FC_FAULT_ROW_write);
     fc_e2e_signal(&trial->daemon, SIGTERM);
-    if (may_forget && poll(&end, 1, fc_e2e_limit_ms(FORGOTTEN_AFTER_MS)) == 0)
+    if (is_at_signals(fault) && poll(&end, 1, fc_e2e_limit_ms(FORGOTTEN_AFTER_MS)) == 0) {
+        fc_trial_disarm(trial);
         fc_e2e_signal(&trial->daemon, SIGTERM);
+    }
     return fc_trial_wait_end(trial);
 }
 
@@ -46,6 +52,9 @@ static int stop(fc_trial *trial, const fc_fault *fault)
 static fc_verdict judge(fc_trial *trial, const fc_fault *fault, int code)
 {
     char names[200];
+    /* Where the byte cannot be written back, whoever wants the lock next waits for ever. */
+    if (code == FC_TRIAL_HUNG && is_at_signals(fault) && fault->row == FC_FAULT_ROW_write)
+        return fc_verdict_make(FC_OUTCOME_LOCKED, "libuv's signals");
     if (code < 0)
         return fc_verdict_of_end(trial, fault, code);
     bool gave_up = fc_trial_logged(trial, "event=gave_up");

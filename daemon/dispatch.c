@@ -206,8 +206,12 @@ static fc_status check_in_time(const fc_dispatch *dispatch, const fc_request *re
 static fc_status enqueue(fc_dispatch *dispatch, fc_request *request, fc_reason *out_reason)
 {
     const fc_dispatch_limits *limits = &dispatch->limits;
-    if (atomic_load(&dispatch->phase) != PHASE_SERVING)
+    if (atomic_load(&dispatch->phase) != PHASE_SERVING) {
+        fc_peer *told = fc_peers_enter(&dispatch->peers, request->item.peer, request->received_ns);
+        if (told != NULL)
+            told->is_told = true;
         return fc_fail(FC_DRAINING, out_reason, "the server is shutting down; the request was not started");
+    }
     fc_status st = count_in(dispatch, request, out_reason);
     if (st != FC_OK)
         return st;
@@ -382,6 +386,8 @@ static fc_request *enter_phase(fc_dispatch *dispatch, phase next)
     if ((int)next > atomic_load(&dispatch->phase))
         atomic_store(&dispatch->phase, next);
     fc_queue_item *queued = fc_queue_drop_all(&dispatch->queue);
+    for (const fc_queue_item *item = queued; item != NULL; item = item->next)
+        fc_peer_of(item->share)->is_told = true;
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, 0);
     atomic_fetch_add(&dispatch->news_count, 1);
     pthread_cond_broadcast(&dispatch->work);
@@ -398,6 +404,14 @@ fc_request *fc_dispatch_drain(fc_dispatch *dispatch)
 fc_request *fc_dispatch_stop(fc_dispatch *dispatch)
 {
     return enter_phase(dispatch, PHASE_STOPPED);
+}
+
+bool fc_dispatch_has_told_all(fc_dispatch *dispatch)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    bool has_told = fc_peers_are_told(&dispatch->peers);
+    pthread_mutex_unlock(&dispatch->lock);
+    return has_told;
 }
 
 bool fc_dispatch_is_idle(const fc_dispatch *dispatch)

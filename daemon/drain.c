@@ -35,21 +35,25 @@ bool fc_drain_ask(fc_drain *drain, fc_drain_cause cause, uint64_t now_ns, uint64
     }
     if (drain->signal_count < 2)
         return false;
-    if (drain->state == FC_DRAIN_LINGERING)
+    if (drain->state == FC_DRAIN_LINGERING || drain->state == FC_DRAIN_LEAVING)
         drain->state = FC_DRAIN_OVER;
     else if (drain->state != FC_DRAIN_OVER)
         cut_short(drain, FC_DRAIN_CUT_BY_SIGNAL);
     return false;
 }
 
-static void linger(fc_drain *drain, uint64_t now_ns)
+static void linger(fc_drain *drain, bool is_all_told, uint64_t now_ns)
 {
-    drain->state = FC_DRAIN_LINGERING;
+    drain->state = drain->is_shut ? FC_DRAIN_LEAVING : FC_DRAIN_LINGERING;
     if (drain->linger_until_ns == 0)
         drain->linger_until_ns = now_ns + FC_DRAIN_LINGER_MAX_NS;
-    bool is_quiet = now_ns - drain->quiet_since_ns >= FC_DRAIN_QUIET_NS;
-    if (is_quiet || now_ns >= drain->linger_until_ns || now_ns >= drain->deadline_ns)
-        drain->state = FC_DRAIN_OVER;
+    bool is_quiet = now_ns - drain->quiet_since_ns >= FC_DRAIN_QUIET_NS && is_all_told;
+    if (!is_quiet && now_ns < drain->linger_until_ns && now_ns < drain->deadline_ns)
+        return;
+    drain->state = drain->is_shut ? FC_DRAIN_OVER : FC_DRAIN_LEAVING;
+    drain->is_shut = true;
+    drain->quiet_since_ns = now_ns;
+    drain->linger_until_ns = 0;
 }
 
 fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_t now_ns)
@@ -61,7 +65,7 @@ fc_drain_state fc_drain_step(fc_drain *drain, const fc_drain_view *view, uint64_
         drain->quiet_since_ns = now_ns;
     }
     if (view->is_idle && view->is_flushed) {
-        linger(drain, now_ns);
+        linger(drain, view->is_all_told, now_ns);
         return drain->state;
     }
     /* A late request makes it busy again: it is answered `draining`, and that leaves like any other answer. */

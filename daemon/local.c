@@ -7,11 +7,10 @@
 #include "daemon/local.h"
 
 #include "daemon/clock.h"
-#include "daemon/ipc_path.h"
 #include "daemon/log.h"
 #include "daemon/packet_send.h"
 #include "daemon/request.h"
-#include "daemon/socket_rights.h"
+#include "daemon/side_listener.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,9 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SIDE_SUFFIX ".local"
 #define LISTENERS_MAX 16
-#define BACKLOG 128
 #define EVENTS_AT_A_TIME 64
 #define RECEIVES_AT_A_TIME 16      /* of one connection, then the others get their turn */
 #define FIRST_PEER_ID (1ull << 32) /* nng numbers its pipes with 31 bits */
@@ -47,14 +44,9 @@ typedef struct slot {
     uint8_t in[FC_PACKET_BYTES];
 } slot;
 
-typedef struct listener {
-    int fd;
-    fc_ipc_claim claim; /* its path is the socket's */
-} listener;
-
 struct connection {
     fc_local *local;
-    listener *via;
+    fc_side_listener *via;
     uint64_t id;
     int fd;                  /* open until the connection is freed */
     connection *prev, *next; /* I/O thread: local->connections */
@@ -73,8 +65,9 @@ struct fc_local {
     pthread_t thread;
     bool is_started;
     atomic_bool is_refusing, is_ending;
+    bool is_shut; /* I/O thread: the listeners are */
     atomic_uint unsent_count;
-    listener listeners[LISTENERS_MAX];
+    fc_side_listener listeners[LISTENERS_MAX];
     uint32_t listener_count;
 
     connection *connections; /* I/O thread: this and the next two */
@@ -274,7 +267,7 @@ static void end_connection(connection *c, bool is_cut)
     release_connection(c);
 }
 
-static bool begin_connection(fc_local *local, listener *via, uint64_t id, int fd)
+static bool begin_connection(fc_local *local, fc_side_listener *via, uint64_t id, int fd)
 {
     connection *c = calloc(1, sizeof *c);
     if (c == NULL)
@@ -297,17 +290,16 @@ static bool begin_connection(fc_local *local, listener *via, uint64_t id, int fd
 }
 
 /* Takes the socket, or closes it. */
-static void welcome(fc_local *local, listener *via, int fd)
+static void welcome(fc_local *local, fc_side_listener *via, int fd)
 {
     fc_peer_identity who;
     uint64_t id = local->next_id++;
-    bool is_refusing = atomic_load(&local->is_refusing);
-    bool is_let_in = !is_refusing && fc_ipc_identify(fd, &who) &&
+    bool is_let_in = fc_ipc_identify(fd, &who) &&
                      fc_service_peer_open(local->config.service, id, &who) == FC_OK; /* which counts those it refuses */
     if (is_let_in && begin_connection(local, via, id, fd))
         return;
     fc_service_peer_gone(local->config.service, id); /* also one that never was */
-    fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, is_refusing || is_let_in);
+    fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, is_let_in);
     close(fd);
 }
 
@@ -319,11 +311,11 @@ static void watch_listeners(fc_local *local, uint32_t events)
     }
 }
 
-static void accept_peers(fc_local *local, listener *via)
+static void accept_peers(fc_local *local, fc_side_listener *via, int most)
 {
-    for (int i = 0; i < RECEIVES_AT_A_TIME; i++) {
+    for (int i = 0; i < most; i++) {
         int fd = accept4(via->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR))
+        if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR || local->is_shut))
             return;
         if (fd < 0) { /* out of descriptors: whoever waits at the door goes on waiting, quietly */
             fc_log(FC_LOG_WARN, "accept_failed", fc_log_text("why", strerror(errno)));
@@ -332,6 +324,17 @@ static void accept_peers(fc_local *local, listener *via)
             return;
         }
         welcome(local, via, fd);
+    }
+}
+
+/* Whoever comes finds nobody from now on. Who had connected before is let in: it may have sent something. */
+static void shut_listeners(fc_local *local)
+{
+    local->is_shut = true;
+    for (uint32_t i = 0; i < local->listener_count; i++) {
+        shutdown(local->listeners[i].fd, SHUT_RD);
+        accept_peers(local, &local->listeners[i], FC_SIDE_BACKLOG + 1);
+        epoll_ctl(local->epoll_fd, EPOLL_CTL_DEL, local->listeners[i].fd, NULL);
     }
 }
 
@@ -374,6 +377,14 @@ static bool receive(connection *c)
             return true;
     }
     return true;
+}
+
+/* A peer that sends from now on knows that nobody gets it; what it sent before is answered. */
+static void hear_out(connection *c)
+{
+    shutdown(c->fd, SHUT_RD);
+    for (int i = 0; i < RECEIVES_AT_A_TIME && receive(c); i++) {
+    }
 }
 
 /* The peer reads again. */
@@ -448,7 +459,7 @@ static void on_event(fc_local *local, const struct epoll_event *event)
         ssize_t got = read(local->wake_fd, &counter, sizeof counter);
         (void)got; /* it is there to be woken by */
     } else if (is_listener(local, event->data.ptr)) {
-        accept_peers(local, event->data.ptr);
+        accept_peers(local, event->data.ptr, RECEIVES_AT_A_TIME);
     } else {
         on_connection(event->data.ptr, event->events);
     }
@@ -490,9 +501,13 @@ static void *run(void *argument)
         }
         if (is_starved(local))
             wait_for_slot(local);
+        if (atomic_load(&local->is_refusing) && !local->is_shut)
+            shut_listeners(local);
     }
-    while (local->connections != NULL)
+    while (local->connections != NULL) {
+        hear_out(local->connections);
         end_connection(local->connections, true);
+    }
     return NULL;
 }
 
@@ -522,32 +537,20 @@ fc_status fc_local_open(const fc_local_config *config, fc_local **out_local, fc_
 
 fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **out_path, fc_reason *out_reason)
 {
-    char path[FC_IPC_PATH_BYTES];
-    listener *added = &local->listeners[local->listener_count];
+    fc_side_listener *added = &local->listeners[local->listener_count];
     if (local->listener_count == LISTENERS_MAX)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: at most %d sockets can be served", ipc_path,
                        LISTENERS_MAX);
-    fc_status st = fc_ipc_path_beside(ipc_path, SIDE_SUFFIX, path, out_reason);
-    if (st == FC_OK)
-        st = fc_ipc_claim_acquire(path, &added->claim, out_reason);
+    fc_status st =
+        fc_side_listener_open(ipc_path, local->config.socket_mode, local->config.socket_owner, added, out_reason);
     if (st != FC_OK)
         return st;
-    added->fd = fc_ipc_listen(path, SOCK_SEQPACKET, local->config.socket_mode, BACKLOG);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = added};
-    st = added->fd >= 0 ? fc_ipc_give(path, local->config.socket_owner, out_reason)
-                        : fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
-    if (st == FC_OK && epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0)
-        st = fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
-    if (st != FC_OK) {
-        if (added->fd >= 0)
-            close(added->fd);
-        unlink(path);
-        fc_ipc_claim_release(&added->claim);
+    if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0) {
+        st = fc_fail(FC_IO, out_reason, "%s: %s", added->claim.path, strerror(errno));
+        fc_side_listener_close(added);
         return st;
     }
-    if (!fc_socket_rights_are_refused(added->fd))
-        fc_log(FC_LOG_WARN, "descriptors_accepted", fc_log_text("path", path),
-               fc_log_text("why", "before Linux 6.16 a peer that passes descriptors can stall this server"));
     local->listener_count++;
     *out_path = added->claim.path;
     return FC_OK;
@@ -565,6 +568,7 @@ fc_status fc_local_start(fc_local *local, fc_reason *out_reason)
 void fc_local_refuse_peers(fc_local *local)
 {
     atomic_store(&local->is_refusing, true);
+    wake(local);
 }
 
 bool fc_local_is_flushed(fc_local *local)
@@ -581,11 +585,8 @@ void fc_local_close(fc_local *local)
         wake(local);
         pthread_join(local->thread, NULL);
     }
-    for (uint32_t i = 0; i < local->listener_count; i++) {
-        close(local->listeners[i].fd);
-        unlink(local->listeners[i].claim.path);
-        fc_ipc_claim_release(&local->listeners[i].claim);
-    }
+    for (uint32_t i = 0; i < local->listener_count; i++)
+        fc_side_listener_close(&local->listeners[i]);
     for (slot *s = local->free_slots, *next; s != NULL; s = next) {
         next = s->next;
         free(s);

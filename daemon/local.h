@@ -39,13 +39,14 @@ fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **ou
 /* Starts receiving. FC_INTERNAL: no thread. */
 fc_status fc_local_start(fc_local *local, fc_reason *out_reason);
 
-/* Ending, step by step: new connections are refused, the existing ones are still served. */
+/* Ending, step by step: whoever comes finds nobody, soon; the existing connections are still served. */
 void fc_local_refuse_peers(fc_local *local);
 
 /* Every reply made so far stands in its peer's socket. Ask again until true, or until patience ends. */
 bool fc_local_is_flushed(fc_local *local);
 
-/* Cuts what is left, removes the sockets, frees everything. After the service has stopped. NULL is fine. */
+/* Ends the connections, removes the sockets, frees everything. What peers sent before is still answered, what they send
+ * after fails at once. After the service is idle or has stopped. NULL is fine. */
 void fc_local_close(fc_local *local);
 
 #endif

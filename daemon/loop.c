@@ -25,6 +25,7 @@ struct fc_loop {
     uv_poll_t monitor_poll, admin_poll;
     atomic_uint events; /* bit per fc_service_event, set by any thread, taken by the loop */
     fc_drain drain;
+    bool has_shut;         /* nobody is let in any more */
     fc_loop_config config; /* of the run */
 };
 
@@ -53,16 +54,20 @@ static void step_drain(fc_loop *loop)
     if (loop->drain.state == FC_DRAIN_SERVING)
         return;
     fc_drain_view view = {.is_idle = fc_service_is_idle(loop->config.service),
+                          .is_all_told = fc_service_has_told_all(loop->config.service),
                           .arrived_count = sum(fc_service_stats(loop->config.service)->requests, FC_OP_COUNT) +
                                            fc_nng_arrivals_bytes()};
     view.is_flushed =
         view.is_idle && fc_transport_is_flushed(loop->config.transport) && fc_local_is_flushed(loop->config.local);
     uint64_t now_ns = fc_clock_now_ns();
     bool gave_up = loop->drain.gives_up;
-    if (fc_drain_step(&loop->drain, &view, now_ns) == FC_DRAIN_OVER) {
+    bool is_over = fc_drain_step(&loop->drain, &view, now_ns) == FC_DRAIN_OVER;
+    if (is_over)
+        uv_stop(&loop->uv);
+    if ((is_over || loop->drain.is_shut) && !loop->has_shut) {
+        loop->has_shut = true;
         fc_transport_refuse_peers(loop->config.transport);
         fc_local_refuse_peers(loop->config.local);
-        uv_stop(&loop->uv);
     }
     if (loop->drain.gives_up && !gave_up)
         fc_service_give_up(loop->config.service, now_ns);

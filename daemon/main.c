@@ -251,7 +251,8 @@ static fc_exit serve(process *p)
     if (fc_deadman_start(p->options.close_timeout_ns, "closing sockets and lanes, close-timeout passed", code,
                          &deadman) != FC_OK)
         fc_log(FC_LOG_WARN, "close_unwatched", fc_log_text("why", "no thread to watch it; it may hang"));
-    if (p->service != NULL)
+    /* Idle, it goes on to answer late requests while its connections end, which is at once: lanes take their time. */
+    if (p->service != NULL && !fc_service_is_idle(p->service))
         fc_service_stop(p->service);
     fc_local_close(p->local); /* first: clients let go of it when the connection beside it ends */
     fc_transport_close(p->transport);

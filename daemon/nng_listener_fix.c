@@ -26,6 +26,7 @@
 #define PATIENCE_NS (5 * FC_NS_PER_MS)
 
 static atomic_uint_fast64_t calls;
+static atomic_bool keeps_greetings;
 
 static size_t size_of(const struct msghdr *message)
 {
@@ -109,6 +110,10 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msgh
 {
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
     bool is_plain = fc_nng_gap_is_plain(fd);
+    if (is_greeting(message) && fc_nng_listener_fix_keeps_greetings()) {
+        errno = ECONNRESET;
+        return -1;
+    }
     if (is_greeting(message))
         fc_nng_gap_forget(fd);
     else if (is_plain)
@@ -135,6 +140,17 @@ uint64_t fc_nng_listener_fix_calls(void)
     return atomic_load_explicit(&calls, memory_order_relaxed);
 }
 
+bool fc_nng_listener_fix_keep_greetings(bool are_kept)
+{
+    atomic_store(&keeps_greetings, are_kept);
+    return true;
+}
+
+bool fc_nng_listener_fix_keeps_greetings(void)
+{
+    return atomic_load_explicit(&keeps_greetings, memory_order_relaxed);
+}
+
 #else
 
 bool fc_nng_listener_fix_is_needed(void)
@@ -145,6 +161,17 @@ bool fc_nng_listener_fix_is_needed(void)
 uint64_t fc_nng_listener_fix_calls(void)
 {
     return 0;
+}
+
+bool fc_nng_listener_fix_keep_greetings(bool are_kept)
+{
+    (void)are_kept;
+    return false;
+}
+
+bool fc_nng_listener_fix_keeps_greetings(void)
+{
+    return false;
 }
 
 #endif

@@ -14,6 +14,9 @@
  * two parts when a reply is written in one call: ours enlarges a local socket's buffer, and waits a moment for a peer
  * that reads.
  *
+ * nng greets whoever connects, before it may be refused; a peer that was greeted sends its first request, and cannot
+ * tell that it did not run. Ours can keep greetings back: nng drops such a connection as one that broke.
+ *
  * Any thread.
  */
 #ifndef FC_DAEMON_NNG_LISTENER_FIX_H
@@ -29,6 +32,12 @@ bool fc_nng_listener_fix_is_needed(void);
 
 /* How often the process's sendmsg() was ours: must grow when nng answers a peer on ipc, or they are not in effect. */
 uint64_t fc_nng_listener_fix_calls(void);
+
+/* From now on nobody is greeted, or everybody again. False: not with this nng. */
+bool fc_nng_listener_fix_keep_greetings(bool are_kept);
+
+/* For whoever sends greetings that sendmsg() cannot know as such: are they kept back? */
+bool fc_nng_listener_fix_keeps_greetings(void);
 
 /* Lets the listener at path answer a handshake: proof that it accepts, and that our sendmsg() is the one it calls (else
  * a warning is logged). FC_IO: it does not answer. */

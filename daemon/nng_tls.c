@@ -7,6 +7,7 @@
 #include "daemon/log.h"
 #include "daemon/log_gate.h"
 #include "daemon/nng_gap.h"
+#include "daemon/nng_listener_fix.h"
 
 #include <dirent.h>
 #include <netinet/in.h>
@@ -230,6 +231,8 @@ static bool ends_message(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t
 static int send_bytes(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *size_bytes)
 {
     fc_nng_gap_close(conn->fd);
+    if (!conn->is_greeted && fc_nng_listener_fix_keeps_greetings())
+        return NNG_ECONNRESET;
     if (conn->is_greeted && !has_peer(conn->wire))
         return NNG_EAGAIN;
     int code = move_all(conn, &conn->writing, bytes, *size_bytes, false);

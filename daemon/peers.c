@@ -125,6 +125,14 @@ fc_peer *fc_peers_enter(fc_peers *peers, uint64_t id, uint64_t now_ns)
     return peer;
 }
 
+bool fc_peers_are_told(const fc_peers *peers)
+{
+    for (const fc_peer *peer = peers->first_active; peer != NULL; peer = peer->next)
+        if (peer->is_open && !peer->is_told)
+            return false;
+    return true;
+}
+
 void fc_peers_age(fc_peers *peers, uint64_t now_ns)
 {
     for (fc_peer *peer; (peer = peers->first_active) != NULL;) {

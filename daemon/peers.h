@@ -25,6 +25,7 @@ typedef struct fc_peer {
     uint64_t retry_ns; /* when the last one that was refused is to come back (pace.h); 0: none was */
     fc_owner *owner;   /* NULL: not told */
     bool is_open, is_active;
+    bool is_told;                /* that the server is draining: it goes elsewhere */
     uint64_t active_ns;          /* when it was last */
     struct fc_peer *prev, *next; /* active ones, by that */
 } fc_peer;
@@ -50,6 +51,9 @@ void fc_peers_close(fc_peers *peers, uint64_t id);
 /* The peer, active from now on; one that was never opened is its own owner. Valid as long as it has something in
  * flight, or until the next call. NULL: no memory. */
 fc_peer *fc_peers_enter(fc_peers *peers, uint64_t id, uint64_t now_ns);
+
+/* Does none of those that are open and active need telling? */
+bool fc_peers_are_told(const fc_peers *peers);
 
 /* Lets those who did nothing for FC_PEERS_ACTIVE_NS become inactive, and frees what is neither active nor open. */
 void fc_peers_age(fc_peers *peers, uint64_t now_ns);

@@ -251,6 +251,11 @@ void fc_service_drain(fc_service *service)
         fc_service_raise(service, FC_EVENT_IDLE);
 }
 
+bool fc_service_has_told_all(const fc_service *service)
+{
+    return fc_dispatch_has_told_all(service->dispatch);
+}
+
 bool fc_service_is_idle(const fc_service *service)
 {
     return fc_dispatch_is_idle(service->dispatch);

@@ -86,6 +86,9 @@ fc_status fc_service_reconfigure(fc_service *service, const fc_service_tunables 
 /* From now on attends are answered `draining`; so is, at once, everything queued. What runs goes on. Idempotent. */
 void fc_service_drain(fc_service *service);
 
+/* While draining: has each connection that asked for something in the last second been answered `draining`? */
+bool fc_service_has_told_all(const fc_service *service);
+
 /* Draining, and no request is queued, running or being replied to. */
 bool fc_service_is_idle(const fc_service *service);
 

@@ -344,25 +344,40 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
     fc_id_table_fini(&cut);
 }
 
+static void close_pipes(const fc_id_table *ids)
+{
+    for (size_t i = 0; i < ids->capacity; i++)
+        if (ids->entries[i].id != 0)
+            nng_pipe_close((nng_pipe){.id = (uint32_t)ids->entries[i].id});
+}
+
+/* The connections there are; or those alone whose socket has no peer any more. */
+static fc_id_table list_pipes(fc_transport *transport, bool only_without_peer)
+{
+    fc_id_table pipes;
+    fc_id_table_init(&pipes);
+    pthread_mutex_lock(&transport->pipes_lock);
+    for (size_t i = 0; i < transport->sent.capacity; i++) {
+        nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
+        if (pipe.id != 0 && !(only_without_peer && fc_nng_listener_has_peer(pipe)))
+            fc_id_table_put(&pipes, pipe.id);
+    }
+    pthread_mutex_unlock(&transport->pipes_lock);
+    return pipes;
+}
+
 /* nng 1.5 forgets a TLS connection that breaks while it waits for neither bytes nor room: later waits go on for ever.
  * Its socket has no peer then, nor the next time: one that has just broken is not disturbed (nng_gap.h). */
 static void end_forgotten(fc_transport *transport)
 {
-    fc_id_table gone, dead;
-    fc_id_table_init(&gone);
+    fc_id_table gone = list_pipes(transport, true), dead;
     fc_id_table_init(&dead);
-    pthread_mutex_lock(&transport->pipes_lock);
-    for (size_t i = 0; i < transport->sent.capacity; i++) {
-        nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
-        if (pipe.id != 0 && !fc_nng_listener_has_peer(pipe))
-            fc_id_table_put(fc_id_table_find(&transport->gone, pipe.id) != NULL ? &dead : &gone, pipe.id);
-    }
-    pthread_mutex_unlock(&transport->pipes_lock);
+    for (size_t i = 0; i < gone.capacity; i++)
+        if (gone.entries[i].id != 0 && fc_id_table_find(&transport->gone, gone.entries[i].id) != NULL)
+            fc_id_table_put(&dead, gone.entries[i].id);
     fc_id_table_fini(&transport->gone);
     transport->gone = gone;
-    for (size_t i = 0; i < dead.capacity; i++)
-        if (dead.entries[i].id != 0)
-            nng_pipe_close((nng_pipe){.id = (uint32_t)dead.entries[i].id});
+    close_pipes(&dead);
     fc_id_table_fini(&dead);
 }
 
@@ -394,25 +409,8 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 void fc_transport_refuse_peers(fc_transport *transport)
 {
     int open = PHASE_OPEN;
-    atomic_compare_exchange_strong(&transport->phase, &open, PHASE_REFUSING);
-}
-
-/* Sums nng's counts of replies handed to the kernel; returns how many connections still have some to go. */
-static uint32_t count_unflushed(fc_transport *transport, nng_stat *root, uint64_t *out_flushed)
-{
-    uint32_t unflushed = 0;
-    pthread_mutex_lock(&transport->pipes_lock);
-    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
-        uint64_t id = 0;
-        uint64_t flushed = 0;
-        if (!fc_nng_stats_read_pipe(stat, &id, &flushed))
-            continue;
-        const uint64_t *sent = fc_id_table_find(&transport->sent, id);
-        unflushed += sent != NULL && flushed < *sent;
-        *out_flushed += flushed;
-    }
-    pthread_mutex_unlock(&transport->pipes_lock);
-    return unflushed;
+    if (!fc_nng_listener_fix_keep_greetings(true))
+        atomic_compare_exchange_strong(&transport->phase, &open, PHASE_REFUSING);
 }
 
 /* A send completes when nng has taken the message; only its per-connection counters tell when the kernel has it. Behind
@@ -425,7 +423,9 @@ bool fc_transport_is_flushed(fc_transport *transport)
         return true;
     uint64_t now_ns = fc_clock_now_ns();
     bool is_stuck = count_leaked(transport, root, now_ns, STUCK_AFTER_NS) > 0;
-    uint32_t unflushed = count_unflushed(transport, root, &flushed);
+    pthread_mutex_lock(&transport->pipes_lock);
+    uint32_t unflushed = fc_nng_stats_count_unflushed(root, &transport->sent, &flushed);
+    pthread_mutex_unlock(&transport->pipes_lock);
     nng_stats_free(root);
     if (flushed != transport->flushed_count || !is_stuck) {
         transport->flushed_count = flushed;
@@ -462,6 +462,7 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory for the transport");
     transport->config = *config;
     transport->stats = fc_service_stats(config->service);
+    fc_nng_listener_fix_keep_greetings(false);
     fc_id_table_init(&transport->sent);
     fc_id_table_init(&transport->closing);
     fc_id_table_init(&transport->gone);
@@ -530,6 +531,9 @@ void fc_transport_close(fc_transport *transport)
 {
     if (transport == NULL)
         return;
+    fc_id_table open = list_pipes(transport, false);
+    close_pipes(&open); /* all at once, while what came before is still answered */
+    fc_id_table_fini(&open);
     atomic_store(&transport->phase, PHASE_CLOSING);
     bool is_stuck = has_stuck_pipes(transport);
     for (uint32_t i = 0; i < transport->slot_count; i++)

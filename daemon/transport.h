@@ -47,8 +47,8 @@ fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leake
  * peers do not read, and gives memory back when large messages have stopped (heap.h). */
 void fc_transport_tick(fc_transport *transport, uint64_t now_ns);
 
-/* Ending, step by step: new connections are refused, the existing ones are still served. For the very end: who is refused
- * cannot tell that its first request did not run. */
+/* Ending, step by step: new connections are refused before they are greeted, so that whoever comes knows that nothing
+ * of it ran; the existing ones are still served. (nng from 1.8 on greets first: there it cannot know.) */
 void fc_transport_refuse_peers(fc_transport *transport);
 
 /* Every reply sent so far has been handed to the kernel by the socket library. Ask again until true, or until patience

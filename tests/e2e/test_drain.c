@@ -7,7 +7,9 @@
 #include "tests/e2e/job.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +159,75 @@ START_TEST(who_comes_late_is_told)
 {
     static const char *const args[] = {"--batch-requests", "1", "--drain-timeout", "60s", NULL};
     fc_held_run(args, _i, look_at_a_late_client, NULL);
+}
+END_TEST
+
+/* Clients that come all the while, each with one call. */
+typedef struct caller {
+    pthread_t thread;
+    const char *url;
+    flashcore_path path;
+    const atomic_bool *is_over;
+    flashcore_result lost; /* status OK: none was */
+} caller;
+
+static bool is_lost(flashcore_status status)
+{
+    return status != FLASHCORE_OK && status != FLASHCORE_DRAINING && status != FLASHCORE_UNREACHABLE;
+}
+
+static void *come_and_go(void *argument)
+{
+    caller *c = argument;
+    fc_job job;
+    flashcore_options options;
+    fc_job_make(&SMALL, &job);
+    flashcore_options_init(&options);
+    options.urls = &c->url;
+    options.url_count = 1;
+    options.path = c->path;
+    options.connect_timeout_us = 1000;
+    while (!atomic_load(c->is_over) && c->lost.status == FLASHCORE_OK) {
+        flashcore_client *client;
+        flashcore_result result;
+        if (flashcore_client_create(&options, &client) != FLASHCORE_OK)
+            break;
+        if (is_lost(flashcore_attend(client, &job.request, &result)))
+            c->lost = result;
+        flashcore_client_destroy(client);
+    }
+    fc_job_free(&job);
+    return NULL;
+}
+
+/* Whoever comes at the very end finds nobody, or is told: a request that was sent is not lost. Over messages, the local
+ * channel and TCP. */
+START_TEST(nobody_is_hung_up_on)
+{
+    enum { CALLERS = 4, SERVED = 20 };
+    fc_e2e_daemon daemon;
+    caller callers[CALLERS];
+    atomic_bool is_over = false;
+    fc_e2e_start(&daemon, NULL);
+    const char *const urls[] = {daemon.ipc_url, daemon.ipc_url, daemon.tcp_url};
+    flashcore_client *watcher = fc_job_client(urls, 1);
+    for (int i = 0; i < CALLERS; i++) {
+        callers[i] = (caller){.url = urls[_i % 3],
+                              .path = _i % 3 == 1 ? FLASHCORE_PATH_AUTO : FLASHCORE_PATH_INLINE,
+                              .is_over = &is_over};
+        ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, come_and_go, &callers[i]), 0);
+    }
+    fc_job_wait_counter(watcher, "requests_attend", SERVED);
+    fc_e2e_signal(&daemon, SIGTERM);
+    int code = fc_e2e_wait_exit(&daemon, FC_E2E_STOP_MS);
+    atomic_store(&is_over, true);
+    for (int i = 0; i < CALLERS; i++)
+        pthread_join(callers[i].thread, NULL);
+    for (int i = 0; i < CALLERS; i++)
+        ck_assert_msg(callers[i].lost.status == FLASHCORE_OK, "%s: %s", urls[_i % 3], callers[i].lost.error);
+    ck_assert_int_eq(code, 0);
+    flashcore_client_destroy(watcher);
+    fc_e2e_forget(&daemon);
 }
 END_TEST
 
@@ -351,6 +422,7 @@ int main(void)
     tcase_add_test(tcase, a_reload_asked_for_while_it_starts_comes_later);
     tcase_add_loop_test(tcase, what_runs_is_answered_and_what_waits_is_told, 0, 2);
     tcase_add_loop_test(tcase, who_comes_late_is_told, 0, 2);
+    tcase_add_loop_test(tcase, nobody_is_hung_up_on, 0, 6);
     tcase_add_loop_test(tcase, no_large_reply_is_lost, 0, 4);
     tcase_add_test(tcase, another_daemon_takes_over);
     tcase_add_loop_test(tcase, patience_has_an_end, 0, 2);

@@ -81,6 +81,25 @@ START_TEST(what_is_in_flight_keeps_its_peer)
 }
 END_TEST
 
+START_TEST(those_who_are_here_and_ask_are_told)
+{
+    fc_peers_init(&peers);
+    ck_assert_int_eq(fc_peers_open(&peers, 1, 77, 9), FC_OK);
+    ck_assert_int_eq(fc_peers_open(&peers, 2, 77, 9), FC_OK);
+    ck_assert(fc_peers_are_told(&peers)); /* nobody asked */
+    fc_peer *one = fc_peers_enter(&peers, 1, 0);
+    ck_assert(!fc_peers_are_told(&peers));
+    one->is_told = true;
+    ck_assert(fc_peers_are_told(&peers));
+    fc_peers_enter(&peers, 2, 0);
+    fc_peers_enter(&peers, 3, 0); /* a stranger has no connection */
+    ck_assert(!fc_peers_are_told(&peers));
+    fc_peers_close(&peers, 2);
+    ck_assert(fc_peers_are_told(&peers));
+    fc_peers_fini(&peers);
+}
+END_TEST
+
 START_TEST(told_late_who_its_owner_is)
 {
     fc_peers_init(&peers);
@@ -103,6 +122,7 @@ int main(void)
     tcase_add_test(core, refused_ones_leave_nothing);
     tcase_add_test(core, active_is_who_did_something_lately);
     tcase_add_test(core, what_is_in_flight_keeps_its_peer);
+    tcase_add_test(core, those_who_are_here_and_ask_are_told);
     tcase_add_test(core, told_late_who_its_owner_is);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);

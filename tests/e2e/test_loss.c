@@ -345,23 +345,21 @@ START_TEST(an_idle_daemon_notices_too)
 }
 END_TEST
 
-/* The orders are the fake's alone. Lanes of little memory start and end at once, under sanitizers too. */
-static bool use_fake(void)
+/* The orders are the fake's alone: it takes the place of whatever engine is asked for. Lanes of little memory start and
+ * end at once, under sanitizers too. */
+static void use_fake(void)
 {
     char words[512];
-    const char *build = getenv("FC_TEST_BUILD"), *engine = getenv("FC_TEST_ENGINE_ARGS");
-    if (engine != NULL && strstr(engine, "fake") == NULL)
-        return false;
+    const char *build = getenv("FC_TEST_BUILD");
     snprintf(words, sizeof words,
              "--engine cuda --cuda-engine %s/tests/flashcore-cuda-fake.so --tensor-bytes 1M --close-timeout 60s",
              build != NULL ? build : "build");
-    return setenv("FC_TEST_ENGINE_ARGS", words, 1) == 0;
+    setenv("FC_TEST_ENGINE_ARGS", words, 1);
 }
 
 int main(void)
 {
-    if (!use_fake())
-        return 0;
+    use_fake();
     Suite *suite = suite_create("loss");
     TCase *lost = fc_e2e_case(suite, "device lost");
     tcase_add_loop_test(lost, what_ran_is_lost_and_what_waited_is_draining, 0, sizeof LOSSES / sizeof LOSSES[0]);

@@ -8,8 +8,8 @@ that) ask for shapes drawn at random, over messages, shared memory and TCP; some
 the middle of it.
 
 Fails when an answer is wrong; when a client meets an error that no SIGKILL of its daemon explains; when memory of the
-steady daemon at rest grows by more than --growth; when arenas outlive their clients, or
-descriptors do beyond those the daemon counts as leaked by its socket library.
+steady daemon at rest grows by more than --growth, or a GPU's that it holds at rest; when arenas outlive their clients,
+or descriptors do beyond those the daemon counts as leaked by its socket library.
 
 Under load the daemon holds the most that was under way at once, which grows with every larger load that is drawn. So memory is
 judged at rest: every --rest seconds all clients end, nothing is asked for while the daemon gives memory back, and that is a
@@ -32,6 +32,7 @@ KIB = 1024
 READY_S, STOP_S, CLIENT_EXTRA_S, REST_S = 20, 30, 120, 60
 GIVEN_BACK_S = 13  # a daemon gives message memory back ten seconds after the last large message, and looks each second
 JUDGED_RESTS, JUDGED_S = 4, 600  # before, caches fill
+DEVICE_GROWTH_MIB = 32  # from the first rest: kernels are loaded when they are first asked for
 SAMPLE_S, KILLED_CLIENTS, KILLED_DAEMONS = 2.0, 0.2, 0.25
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -49,6 +50,16 @@ def free_ports(count):
         if len(ports) == count:
             return ports
     raise SystemExit("soak: no free port between 10000 and 32000; --ports names two")
+
+
+def device_mib(pid):
+    """What a process has of a GPU's memory; None: it has none, or nobody can say."""
+    try:
+        said = subprocess.run(["nvidia-smi", "--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits"],
+                              capture_output=True, text=True, check=False).stdout
+        return sum(int(mib) for owner, mib in (line.split(",") for line in said.splitlines()) if int(owner) == pid) or None
+    except (OSError, ValueError):
+        return None
 
 
 class Daemon:
@@ -90,6 +101,7 @@ class Daemon:
         rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
         stats = json.loads(self.control("stats", "--json") or "{}")
         return {"rss_kib": rss, "descriptors": len(os.listdir("/proc/%d/fd" % pid)),
+                "device_mib": device_mib(pid) if self.args.has_gpu else 0,
                 "threads": len(os.listdir("/proc/%d/task" % pid)), "stats": stats}
 
 
@@ -105,7 +117,7 @@ class Client:
                    "--duration", "%.2f" % self.duration, "--clients", str(rng.randint(1, 4))]
         for url in self.urls:
             command += ["--url", url]
-        self.load = self.draw(rng)
+        self.load = self.draw(rng, args.has_gpu)
         command += self.load
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -115,7 +127,7 @@ class Client:
         return rng.choice([[steady.ipc], [steady.ipc], [steady.tcp], [steady.ipc, restless.ipc],
                            [restless.tcp, steady.tcp]])
 
-    def draw(self, rng):
+    def draw(self, rng, has_gpu):
         heads, groups, dim = rng.choice([1, 2, 4]), rng.choice([1, 2]), 8 * rng.randint(1, 32)
         shape = "%d,%d,%d,%d" % (rng.randint(1, 3), heads * groups, rng.choice([1, 7, 64, 113, 200]), dim)
         load = ["--shape", shape, "--kv-heads", str(heads), "--dtype", rng.choice(["f16", "bf16", "f32"]),
@@ -128,7 +140,7 @@ class Client:
         if rng.random() < 0.2:
             load += ["--window", "%d,%d" % (rng.randint(-1, 50), rng.randint(-1, 50))]
         if len(self.urls) == 1 and self.urls[0].startswith("ipc"):
-            load += ["--path", rng.choice(["auto", "inline", "arena"])]
+            load += ["--path", rng.choice(["auto", "inline", "arena"] + ["device"] * has_gpu)]
         return load
 
     def is_over(self):
@@ -178,15 +190,19 @@ class Tally:
         return any(url in (d.ipc, d.tcp) and d.killed_at >= client.began - 1 for d in daemons for url in client.urls)
 
 
+def rest_of(began, seen):
+    return time.monotonic() - began, seen["rss_kib"], seen["device_mib"]
+
+
 def growth_kib_per_hour(rests):
     """Slope of memory at rest over time after the first rest (least squares); None: too few, too early."""
     kept = rests[1:]
     if len(rests) < JUDGED_RESTS or rests[-1][0] < JUDGED_S:
         return None
-    mean_t = sum(t for t, _ in kept) / len(kept)
-    mean_m = sum(m for _, m in kept) / len(kept)
-    spread = sum((t - mean_t) ** 2 for t, _ in kept)
-    return 3600 * sum((t - mean_t) * (m - mean_m) for t, m in kept) / spread
+    mean_t = sum(t for t, _, _ in kept) / len(kept)
+    mean_m = sum(m for _, m, _ in kept) / len(kept)
+    spread = sum((t - mean_t) ** 2 for t, _, _ in kept)
+    return 3600 * sum((t - mean_t) * (m - mean_m) for t, m, _ in kept) / spread
 
 
 def picture(values, columns=60):
@@ -241,12 +257,12 @@ def run(args, daemons, tally):
             next_restart = now + args.restart
         if now > next_rest:
             end_clients(clients, daemons, tally)
-            rests.append((time.monotonic() - began, steady.look()["rss_kib"]))
+            rests.append(rest_of(began, steady.look()))
             next_rest = time.monotonic() + args.rest
         if now - last_sample >= SAMPLE_S:
             last_sample = now
             seen = steady.look()
-            samples.append((now - began, seen["rss_kib"], seen["descriptors"], seen["threads"]))
+            samples.append((now - began, seen["rss_kib"], seen["descriptors"], seen["threads"], seen["device_mib"]))
         if now - last_line >= args.every:
             last_line = now
             print("%6.0f s  %9d verified  %d wrong  %d errors  %4d clients  %3d killed  %3d restarts  %6.1f MiB  %3d fds" % (
@@ -255,21 +271,21 @@ def run(args, daemons, tally):
         time.sleep(0.02)
     end_clients(clients, daemons, tally)
     left, last = await_rest(steady, at_rest)
-    rests.append((time.monotonic() - began, last["rss_kib"]))
+    rests.append(rest_of(began, last))
     return samples, rests, at_rest, left, last
 
 
 def print_table(at_rest, samples, rests, last, growth):
     """What the steady daemon held: before the first client, while they came and went, and after the last."""
     rows = [("memory, MiB", "%.1f", 1, "rss_kib", KIB), ("descriptors", "%d", 2, "descriptors", 1),
-            ("threads", "%d", 3, "threads", 1)]
+            ("threads", "%d", 3, "threads", 1), ("GPU, MiB", "%d", 4, "device_mib", 1)]
     print("\nsteady daemon      before      least     median       most      after")
     for name, form, column, key, unit in rows:
         seen = sorted(sample[column] for sample in samples) or [0]
         values = [at_rest[key], seen[0], seen[len(seen) // 2], seen[-1], last[key]]
         print("%-12s" % name + "".join("%11s" % (form % (v / unit)) for v in values))
     print("memory over time\n  %s" % picture([s[1] for s in samples]))
-    print("at rest, MiB: %s; %s" % (" ".join("%.1f" % (m / KIB) for _, m in rests),
+    print("at rest, MiB: %s; %s" % (" ".join("%.1f" % (m / KIB) for _, m, _ in rests),
                                     "%+.2f an hour" % (growth / KIB) if growth is not None else
                                     "not judged before %d s and %d rests" % (JUDGED_S, JUDGED_RESTS)))
 
@@ -279,6 +295,8 @@ def report(args, tally, samples, rests, at_rest, left, last):
     failed = list(tally.faults)
     failed += ["%d errors %s" % (n, name) for name, n in tally.errors.items()]
     failed += ["%s left over: %d" % item for item in left.items()]
+    if rests[-1][2] > rests[0][2] + DEVICE_GROWTH_MIB:
+        failed.append("the GPU's memory at rest grew from %d to %d MiB" % (rests[0][2], rests[-1][2]))
     if growth is not None and growth > args.growth * KIB:
         failed.append("memory grows by %.1f MiB an hour; at most %.1f" % (growth / KIB, args.growth))
     if tally.verified == 0:
@@ -317,8 +335,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="fc-soak-") as folder:
         daemons = [Daemon(args, pathlib.Path(folder), name, ports[i]) for i, name in enumerate(("steady", "other"))]
         try:
+            args.has_gpu = False
             for daemon in daemons:
                 daemon.start()
+            args.has_gpu = device_mib(daemons[0].process.pid) is not None
             print("soak: %.0f s, seed %d" % (args.seconds, args.seed), flush=True)
             result = report(args, tally, *run(args, daemons, tally))
             for daemon in daemons:

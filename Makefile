@@ -244,7 +244,7 @@ $(OBJ)/tests/gpu/%.o: CPPFLAGS += -I$(CUDA_HOME)/include
 $(OBJ)/tests/gpu/%.o: CFLAGS += $(OPENMP)
 
 gpu-tests: $(BUILD)/gpu/test_kernels $(BUILD)/gpu/digests.json $(BUILD)/gpu/flashcore-cuda.so \
-           $(PLANTED:%=$(BUILD)/gpu/planted/%) $(BENCH_BIN) ## build what to carry to a machine with a GPU, for tests/gpu/run.sh
+           $(BUILD)/gpu/broken.so $(PLANTED:%=$(BUILD)/gpu/planted/%) $(BENCH_BIN) ## build what to carry to a machine with a GPU, for tests/gpu/run.sh
 
 $(BUILD)/gpu/test_kernels: $(GPU_TEST_OBJ) $(CUDA_OBJ)
 	@mkdir -p $(@D)
@@ -258,6 +258,11 @@ $(BUILD)/gpu/digests.json: tests/gpu/evidence.py $(CUDA_OBJ)
 $(BUILD)/gpu/flashcore-cuda.so: $(BUILD)/flashcore-cuda.so
 	@mkdir -p $(@D)
 	@cp $< $@
+
+# Preloaded into a daemon, it breaks the GPU under it: tests/gpu/broken.py.
+$(BUILD)/gpu/broken.so: tests/gpu/broken.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC,$@)$(NVCC) $(NVCCFLAGS) -shared -cudart static $< -o $@
 
 # The same program around the one kernel that a bug was planted in, for one architecture: it has to fail. The other
 # kernels are left out of it, and their rows of the launch table empty.

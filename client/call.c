@@ -45,6 +45,13 @@ fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url
     return FC_OK;
 }
 
+void fc_call_set_useless(flashcore_call *call)
+{
+    uint64_t own_us = call->wire.op == FC_OP_ATTEND ? call->wire.attend.deadline_us : 0;
+    uint64_t own_ns = own_us > 0 ? fc_client_later_ns(call->submitted_ns, own_us) : UINT64_MAX;
+    call->useless_ns = own_ns < call->deadline_ns ? own_ns : call->deadline_ns;
+}
+
 void fc_call_tell_timeout(flashcore_call *call, uint64_t now_ns)
 {
     if (call->wire.op != FC_OP_ATTEND || call->deadline_ns == UINT64_MAX)
@@ -71,7 +78,7 @@ uint64_t fc_call_busy_urls(const flashcore_call *call, uint64_t now_ns)
     const flashcore_client *client = call->client;
     if (call->wire.op != FC_OP_ATTEND || call->refusal == FC_BUSY)
         return 0;
-    return fc_route_turning_away(client->routes, client->url_count, call->deadline_ns, now_ns);
+    return fc_route_turning_away(client->routes, client->url_count, call->useless_ns, now_ns);
 }
 
 void fc_call_turn_away(flashcore_call *call, uint64_t busy_mask, uint64_t now_ns)

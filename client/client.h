@@ -47,6 +47,7 @@ struct flashcore_call {
     flashcore_callback callback;
     void *callback_context;
     uint64_t submitted_ns, deadline_ns; /* UINT64_MAX: none */
+    uint64_t useless_ns;                /* a refused request is not sent again past that */
     uint32_t pinned_url;                /* or FC_CALL_ANY_URL */
     uint32_t pinned_connection;         /* 0: any connection of that URL */
     bool counts_as_inflight;            /* against inflight_max */
@@ -128,6 +129,9 @@ fc_status fc_call_create(flashcore_client *client, fc_op op, flashcore_call **ou
 /* The same, for one connection of one URL and no other. */
 fc_status fc_call_create_pinned(flashcore_client *client, fc_op op, uint32_t url_index, uint32_t connection_id,
                                 flashcore_call **out_call);
+
+/* When it begins, before it is encoded: its time, or its request's own deadline, whichever ends first. */
+void fc_call_set_useless(flashcore_call *call);
 
 /* Before it is encoded: an attend's deadline is never later than the call's own end, so that a server does not compute
  * what nobody waits for any more. */

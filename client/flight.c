@@ -71,6 +71,7 @@ static fc_status enter(flashcore_call *call)
     client->free_slots = call->slot->next_free;
     call->slot->call = call;
     call->wire.id = client->next_id++;
+    fc_call_set_useless(call);
     call->next = client->calls;
     if (client->calls != NULL)
         client->calls->previous = call;
@@ -361,7 +362,7 @@ static bool try_back_off(flashcore_call *call)
     /* Up to half as long again, so that those refused together do not come back together. */
     if (delay_us < UINT64_MAX / 2)
         delay_us += fc_link_random(&client->jitter_state) % (delay_us / 2 + 1);
-    bool is_worth_it = !is_called_off(call) && fc_client_later_ns(now_ns, delay_us) < call->deadline_ns;
+    bool is_worth_it = !is_called_off(call) && fc_client_later_ns(now_ns, delay_us) < call->useless_ns;
     if (is_worth_it) {
         set_state(call, FC_CALL_BACKOFF);
         fc_exchange_sleep(call->slot->exchange, fc_client_later_ns(now_ns, delay_us));

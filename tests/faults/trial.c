@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct {
@@ -49,6 +50,20 @@ int fc_fault_error(fc_fault_row row, int index)
     return index < FC_FAULT_ERRORS_MAX ? ROWS[row].errors[index] : 0;
 }
 
+static void issue_certificates(fc_trial *trial)
+{
+    char folder[FC_E2E_PATH_BYTES];
+    fc_certs certs;
+    snprintf(folder, sizeof folder, "%.100s/tls", trial->daemon.dir);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    fc_certs_open(&certs, folder, "ca");
+    trial->server = fc_certs_issue(&certs, "server", "server", 30);
+    trial->client = fc_certs_issue(&certs, "client", "client", 30);
+    snprintf(trial->tls_ca, sizeof trial->tls_ca, "%s", certs.ca_path);
+    fc_certs_close(&certs);
+    snprintf(trial->tls_url, sizeof trial->tls_url, "tls+tcp://127.0.0.1:%u", (unsigned)fc_e2e_free_port());
+}
+
 void fc_trial_open(fc_trial *trial)
 {
     memset(trial, 0, sizeof *trial);
@@ -58,6 +73,7 @@ void fc_trial_open(fc_trial *trial)
     snprintf(trial->config_path, sizeof trial->config_path, "%.100s/conf", trial->daemon.dir);
     snprintf(trial->metrics, sizeof trial->metrics, "unix:%.100s/metrics", trial->daemon.dir);
     fc_e2e_write_file(trial->config_path, "queue-requests = 50\n", 20);
+    issue_certificates(trial);
     int fd = open(trial->page_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, sizeof *trial->page), 0);
@@ -121,9 +137,14 @@ int fc_trial_cuda_live(const fc_trial *trial)
 
 void fc_trial_launch(fc_trial *trial, const char *const *more_args)
 {
-    const char *args[32] = {"--admin-socket", trial->admin_path, "--metrics",
-                            trial->metrics,   "--config",        trial->config_path};
-    size_t count = 6;
+    const char *args[32] = {"--admin-socket",  trial->admin_path,
+                            "--metrics",       trial->metrics,
+                            "--config",        trial->config_path,
+                            "--listen",        trial->tls_url,
+                            "--tls-cert",      trial->server.cert_path,
+                            "--tls-key",       trial->server.key_path,
+                            "--tls-client-ca", trial->tls_ca};
+    size_t count = 14;
     for (; more_args != NULL && *more_args != NULL && count < 31; more_args++)
         args[count++] = *more_args;
     char library[PATH_MAX];
@@ -248,7 +269,7 @@ bool fc_trial_reason(const fc_trial *trial, char *out_line, size_t line_bytes)
 
 static bool is_ours(const char *name)
 {
-    static const char *const OURS[] = {".", "..", "faults", "conf", "log", "notify"};
+    static const char *const OURS[] = {".", "..", "faults", "conf", "log", "notify", "tls"};
     for (size_t i = 0; i < sizeof OURS / sizeof OURS[0]; i++)
         if (strcmp(name, OURS[i]) == 0)
             return true;

@@ -1,14 +1,16 @@
 /* One daemon with libfaults.so in front of it, one fault, and what came of it.
  *
- * A trial's daemon listens on ipc and tcp (the harness), has an admin socket, metrics and a configuration file, all in
- * one folder, in which one daemon after the other is started: what one leaves behind stands in the next one's way.
- * Nothing in here fails the running test but a harness that cannot work; outcomes are returned and tallied (tally.h).
+ * A trial's daemon listens on ipc and tcp (the harness), and on tls+tcp with client certificates, has an admin socket,
+ * metrics and a configuration file, all in one folder, in which one daemon after the other is started: what one leaves
+ * behind stands in the next one's way. Nothing in here fails the running test but a harness that cannot work; outcomes
+ * are returned and tallied (tally.h).
  */
 #ifndef FC_TESTS_FAULTS_TRIAL_H
 #define FC_TESTS_FAULTS_TRIAL_H
 
 #include "tests/e2e/harness.h"
 #include "tests/faults/faults.h"
+#include "tests/support/certs.h"
 
 /* After this a daemon hangs: longer than it waits for its own sockets. Milliseconds, before FC_TEST_SLOWDOWN. */
 #define FC_TRIAL_HANG_MS 45000
@@ -24,6 +26,8 @@ typedef struct fc_trial {
     fc_e2e_daemon daemon;
     fc_fault_page *page;
     char page_path[FC_E2E_PATH_BYTES], admin_path[FC_E2E_PATH_BYTES], config_path[FC_E2E_PATH_BYTES];
+    char tls_url[FC_E2E_PATH_BYTES], tls_ca[FC_CERTS_PATH_BYTES];
+    fc_cert server, client;
     char metrics[FC_E2E_PATH_BYTES]; /* unix:PATH */
     size_t log_bytes;                /* what the log held when this daemon was started */
 } fc_trial;

@@ -159,7 +159,8 @@ class Attend(unittest.TestCase):
         q, k, v = self.make((1, 1, 1, 2, 3, 8), "f32", {})
         keys = {"q": tensor(q, "f32"), "k": tensor(k, "f32"), "v": tensor(v, "f32")}
         late, patient = self.client.start("attend", **keys, deadline_us=1), self.client.start("attend", **keys)
-        self.assertEqual(self.client.finish(late)["status"], "deadline_exceeded")
+        # Once the server knows how long launches take, it does not keep what cannot be in time.
+        self.assertIn(self.client.finish(late)["status"], ("deadline_exceeded", "busy"))
         self.assertEqual(self.client.finish(held)["status"], "ok")
         self.assertEqual(self.client.finish(patient)["status"], "ok")
 

@@ -10,12 +10,15 @@
 #include "daemon/log.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 /* How soon lifelines are looked at again. */
 #define LINGER_LOOK_NS (100 * FC_NS_PER_MS)
+/* Fresh pages come at some 2 GiB a second; an estimate for a machine that has to swap for them. */
+#define BYTES_PER_S (256u << 20)
 
 typedef struct order order;
 
@@ -56,8 +59,11 @@ struct fc_arena_store {
     void *context;
     pthread_t keeper;
     bool is_started;
-    bool has_warned;     /* of a registration that failed; the keeper's */
-    fc_arena *lingering; /* the keeper's, while it lives */
+    bool has_warned;                    /* of a registration that failed; the keeper's */
+    fc_arena *lingering;                /* the keeper's, while it lives */
+    atomic_uint_fast64_t busy_since_ns; /* the keeper is at an arena; 0: at none */
+    atomic_uint_fast64_t busy_bytes;
+    uint64_t excused_ns; /* when the keeper last may have been waiting for a launch; the watch's */
 
     pthread_mutex_t lock; /* guards the rest, and every holder and arena but the memory itself */
     pthread_cond_t work;
@@ -328,6 +334,12 @@ static void await_work(fc_arena_store *store)
     pthread_cond_timedwait(&store->work, &store->lock, &until);
 }
 
+static void set_busy(fc_arena_store *store, uint64_t size_bytes)
+{
+    atomic_store(&store->busy_bytes, size_bytes);
+    atomic_store(&store->busy_since_ns, fc_clock_now_ns());
+}
+
 static void *keep(void *argument)
 {
     fc_arena_store *store = argument;
@@ -344,10 +356,14 @@ static void *keep(void *argument)
         if (arena != NULL) {
             store->to_free = arena->next;
             pthread_mutex_unlock(&store->lock);
+            set_busy(store, arena->size_bytes);
             free_arena(arena, is_ending);
+            atomic_store(&store->busy_since_ns, 0);
         } else if (o != NULL) {
             pthread_mutex_unlock(&store->lock);
+            set_busy(store, o->size_bytes);
             carry_out(store, o);
+            atomic_store(&store->busy_since_ns, 0);
             free(o);
         } else if (is_ending) {
             break;
@@ -492,6 +508,17 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
     pthread_setname_np(store->keeper, "arenas");
     *out_store = store;
     return FC_OK;
+}
+
+bool fc_arena_store_is_late(fc_arena_store *store, uint64_t timeout_ns, uint64_t longest_launch_ns, uint64_t now_ns)
+{
+    uint64_t since_ns = atomic_load(&store->busy_since_ns);
+    uint64_t busy_ns = since_ns != 0 ? fc_clock_elapsed_ns(since_ns, now_ns) : 0;
+    uint64_t more_ns = atomic_load(&store->busy_bytes) / BYTES_PER_S * FC_NS_PER_S;
+    if (busy_ns != 0 && longest_launch_ns >= busy_ns)
+        store->excused_ns = now_ns;
+    uint64_t excused_ns = fc_clock_elapsed_ns(store->excused_ns, now_ns);
+    return busy_ns > timeout_ns + more_ns && excused_ns > timeout_ns + more_ns;
 }
 
 void fc_arena_store_end(fc_arena_store *store)

@@ -9,7 +9,7 @@
  * A thread of the store's own, the keeper, makes and frees: both take time, and the threads that ask have none. It also
  * registers each arena with the engine; where that fails the arena is none the worse, only slower.
  *
- * Threads: any, but for create, stop and destroy.
+ * Threads: any, but for create, is_late, stop and destroy.
  */
 #ifndef FC_DAEMON_ARENA_STORE_H
 #define FC_DAEMON_ARENA_STORE_H
@@ -47,6 +47,12 @@ typedef void (*fc_arena_on_made)(void *context, void *request, const fc_arena_ma
 /* FC_NO_MEMORY, FC_INTERNAL: no thread. stats is borrowed until destroy. */
 fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *stats, fc_arena_on_made on_made,
                                 void *context, fc_arena_store **out_store);
+
+/* Has the keeper been at one arena for longer than timeout_ns, and a second more for every 256 MiB of it? A launch that
+ * began before it may hold it up, in the driver, and is watched itself: longest_launch_ns is how long the launch under
+ * way longest has been, and the time counts anew when that ends. A keeper that is late cannot be joined: neither stop
+ * nor destroy. One thread. */
+bool fc_arena_store_is_late(fc_arena_store *store, uint64_t timeout_ns, uint64_t longest_launch_ns, uint64_t now_ns);
 
 /* Ends the keeper after what was asked of it; later asking is refused. What is held stays, and what is in it. end does
  * not wait for that, which a device in trouble may hold up, and may be called on any thread. */

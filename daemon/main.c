@@ -214,8 +214,8 @@ static fc_exit run(process *p)
                              .reload_context = p};
     fc_exit code = fc_loop_run(p->loop, &config);
     if (fc_service_has_given_up(p->service)) {
-        /* A thread is in a launch that may never end, and may write to anything it was given: nothing is taken down. */
-        fc_log(FC_LOG_ERROR, "stopped", fc_log_int("exit", code), fc_log_text("why", "a launch hangs"));
+        /* A thread is in a call of the driver that may never end, and may write to anything it was given: nothing is taken down. */
+        fc_log(FC_LOG_ERROR, "stopped", fc_log_int("exit", code), fc_log_text("why", "a launch or an arena hangs"));
         fc_exit_now(code);
     }
     return code;

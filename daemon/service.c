@@ -35,6 +35,7 @@ struct fc_service {
     uint32_t lane_count; /* wanted */
     atomic_int default_kernel;
     atomic_bool has_lost_device; /* FC_EVENT_DEVICE_LOST or FC_EVENT_LAUNCH_HUNG was raised */
+    bool has_late_keeper;        /* the arenas' thread hangs; loop thread */
     fc_log_gate refusals;
 
     pthread_mutex_t tunables_lock; /* guards config.tunables after creation */
@@ -320,8 +321,18 @@ void fc_service_pulse_look(const fc_service *service, uint64_t now_ns, fc_servic
 
 void fc_service_watch(fc_service *service, uint64_t timeout_ns, uint64_t now_ns)
 {
-    if (timeout_ns != 0)
-        fc_lanes_give_up_late(&service->lanes, timeout_ns, now_ns);
+    fc_service_pulse pulse;
+    if (timeout_ns == 0)
+        return;
+    fc_lanes_give_up_late(&service->lanes, timeout_ns, now_ns);
+    fc_service_pulse_look(service, now_ns, &pulse);
+    if (service->has_late_keeper || service->arenas == NULL ||
+        !fc_arena_store_is_late(service->arenas, timeout_ns, pulse.longest_launch_ns, now_ns))
+        return;
+    service->has_late_keeper = true;
+    fc_log(FC_LOG_ERROR, "arena_hung",
+           fc_log_text("why", "one arena takes longer to make or free than kernel-timeout"));
+    end_of_device(service, FC_EVENT_LAUNCH_HUNG);
 }
 
 void fc_service_give_up(fc_service *service, uint64_t now_ns)
@@ -331,7 +342,7 @@ void fc_service_give_up(fc_service *service, uint64_t now_ns)
 
 bool fc_service_has_given_up(const fc_service *service)
 {
-    return service->lanes.given_up_count > 0;
+    return service->lanes.given_up_count > 0 || service->has_late_keeper;
 }
 
 fc_stats *fc_service_stats(fc_service *service)

@@ -29,7 +29,7 @@ typedef struct fc_request fc_request; /* daemon/request.h */
 /* What the control plane has to act upon. */
 typedef enum fc_service_event {
     FC_EVENT_DEVICE_LOST,  /* the engine is dead, the service drains already: exit non-zero, be restarted */
-    FC_EVENT_LAUNCH_HUNG,  /* likewise, of a launch that hangs: its lane never ends */
+    FC_EVENT_LAUNCH_HUNG,  /* likewise, of a launch or an arena's making that hangs: its thread never ends */
     FC_EVENT_PIPES_LEAKED, /* too many connections never finished closing: drain, exit, be restarted */
     FC_EVENT_IDLE          /* draining and nothing is left: worth asking is_idle again */
 } fc_service_event;
@@ -100,15 +100,15 @@ void fc_service_stop(fc_service *service);
  * the latest when its turn comes, and this is what makes it earlier while all lanes are busy. */
 void fc_service_tick(fc_service *service, uint64_t now_ns);
 
-/* Gives up launches that take longer than they may (lanes.h) and drains, so that nothing more starts:
- * FC_EVENT_LAUNCH_HUNG. Call it every 10 ms or so. timeout_ns 0: a launch may take for ever. Loop thread, as the next
- * two. */
+/* Gives up launches that take longer than they may (lanes.h), and the keeper of arenas (arena_store.h), and drains, so
+ * that nothing more starts: FC_EVENT_LAUNCH_HUNG. Who waits for an arena then learns it from the connection's end. Call
+ * it every 10 ms or so. timeout_ns 0: a launch may take for ever. Loop thread, as the next two. */
 void fc_service_watch(fc_service *service, uint64_t timeout_ns, uint64_t now_ns);
 
 /* Gives up all launches under way: the device failed, and there is no more time to wait for them. */
 void fc_service_give_up(fc_service *service, uint64_t now_ns);
 
-/* Was any launch given up? Then neither stop nor destroy: answer what can be, and end the process. */
+/* Was any launch, or the keeper, given up? Then neither stop nor destroy: answer what can be, and end the process. */
 bool fc_service_has_given_up(const fc_service *service);
 
 /* How the lanes are getting on. Loop thread, before stop. */

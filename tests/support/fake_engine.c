@@ -67,6 +67,21 @@ void fake_engine_set_launch_status(fake_engine *engine, fc_status status)
     change(engine);
 }
 
+void fake_engine_hold_register(fake_engine *engine, bool holds)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->holds_register = holds;
+    change(engine);
+}
+
+void fake_engine_await_register(fake_engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    while (!engine->is_registering)
+        pthread_cond_wait(&engine->changed, &engine->lock);
+    pthread_mutex_unlock(&engine->lock);
+}
+
 void fake_engine_set_register_status(fake_engine *engine, fc_status status)
 {
     pthread_mutex_lock(&engine->lock);
@@ -149,6 +164,11 @@ static fc_status memory_register(fc_engine *engine, void *base, size_t size_byte
 {
     fake_engine *fake = fake_of(engine);
     pthread_mutex_lock(&fake->lock);
+    fake->is_registering = fake->holds_register;
+    pthread_cond_broadcast(&fake->changed);
+    while (fake->holds_register)
+        pthread_cond_wait(&fake->changed, &fake->lock);
+    fake->is_registering = false;
     fc_status st = fake->register_status;
     if (st == FC_OK) {
         assert(fake->region_count < FAKE_REGIONS_MAX);

@@ -29,6 +29,8 @@ typedef struct fake_engine {
     fc_status launch_status; /* of launches from now on */
     bool answers_v;          /* out is v's first bytes, as one key alone would have it, instead of the fill */
     bool holds;              /* launches wait for fake_engine_release() */
+    bool holds_register;     /* so does memory_register, for fake_engine_hold_register(, false) */
+    bool is_registering;     /* it waits */
     uint32_t released_count;
     uint32_t launch_count; /* begun so far */
     uint32_t ended_count;
@@ -59,6 +61,8 @@ void fake_engine_release_all(fake_engine *engine);             /* and holds no m
 void fake_engine_set_launch_status(fake_engine *engine, fc_status status);
 void fake_engine_await_launches(fake_engine *engine, uint32_t count); /* until that many have begun */
 uint32_t fake_engine_launch_count(fake_engine *engine);               /* begun so far */
+void fake_engine_hold_register(fake_engine *engine, bool holds);
+void fake_engine_await_register(fake_engine *engine); /* until it waits */
 void fake_engine_set_register_status(fake_engine *engine, fc_status status);
 uint32_t fake_engine_region_count(fake_engine *engine);
 void fake_engine_set_memory_status(fake_engine *engine, fc_status status);

@@ -1,6 +1,7 @@
 /* Arenas over the local channel: what they are, who may name them, when they go. The engine is a fake that fills out
  * with a byte and holds launches until the test lets them go.
  */
+#include "daemon/clock.h"
 #include "tests/support/local_bench.h"
 #include "tests/support/packet_peer.h"
 
@@ -101,6 +102,36 @@ START_TEST(arenas_are_registered_with_the_engine)
     ck_assert_uint_eq(fake_engine_region_count(&b.service.engine), 0);
     for (int i = 0; i < 3; i++)
         packet_arena_drop(&m[i]);
+    local_bench_close(&b);
+}
+END_TEST
+
+/* A driver that does not come back. */
+START_TEST(the_keeper_is_given_up_when_the_driver_hangs)
+{
+    const uint64_t timeout_ns = 30 * FC_NS_PER_S;
+    local_bench b;
+    packet_peer peer;
+    fc_wire_reply reply;
+    local_bench_open(&b);
+    fc_service *service = b.service.service;
+    packet_peer_open(&peer, b.side_path);
+    fake_engine_hold_register(&b.service.engine, true);
+    uint64_t before_ns = fc_clock_now_ns();
+    ask_for_arena(&peer, 1, PAGES_16);
+    fake_engine_await_register(&b.service.engine);
+    uint64_t after_ns = fc_clock_now_ns();
+    fc_service_watch(service, timeout_ns, before_ns + timeout_ns);
+    fc_service_watch(service, 0, UINT64_MAX);
+    ck_assert(!fc_service_has_given_up(service));
+    fc_service_watch(service, timeout_ns, after_ns + timeout_ns + 1);
+    ck_assert(fc_service_has_given_up(service));
+    fc_service_watch(service, timeout_ns, after_ns + 2 * timeout_ns); /* once is enough */
+    ck_assert_int_eq(atomic_load(&b.service.events[FC_EVENT_LAUNCH_HUNG]), 1);
+    ck_assert_uint_eq(local_bench_stat(&b, FC_GAUGE_DEVICE_LOST), 1);
+    fake_engine_hold_register(&b.service.engine, false); /* it comes back after all */
+    ck_assert(packet_peer_receive(&peer, &reply));
+    packet_peer_close(&peer);
     local_bench_close(&b);
 }
 END_TEST
@@ -361,6 +392,7 @@ int main(void)
     tcase_set_timeout(core, 60);
     tcase_add_test(core, tensors_lie_where_the_request_says);
     tcase_add_test(core, arenas_are_registered_with_the_engine);
+    tcase_add_test(core, the_keeper_is_given_up_when_the_driver_hangs);
     tcase_add_test(core, an_arena_cannot_be_resized_and_may_be_scribbled_on);
     tcase_add_test(core, a_wrong_place_is_refused_by_name);
     tcase_add_loop_test(core, what_runs_keeps_its_memory, 0, 2);

@@ -259,6 +259,26 @@ START_TEST(a_lack_of_memory_is_told_before_it_is_touched)
 }
 END_TEST
 
+/* A launch that began before the keeper did may hold it up: the time counts from when there is none such. */
+START_TEST(a_keeper_that_waits_for_a_launch_is_not_late)
+{
+    bench b;
+    const uint64_t s = FC_NS_PER_S, timeout_ns = 30 * FC_NS_PER_S;
+    open_bench(&b, ROOMY);
+    ck_assert(!fc_arena_store_is_late(b.store, timeout_ns, 0, UINT64_MAX / 2));
+    fake_engine_hold_register(&b.engine, true);
+    ck_assert_int_eq(ask(&b, 1, 1), FC_OK);
+    fake_engine_await_register(&b.engine);
+    uint64_t now_ns = fc_clock_now_ns();
+    ck_assert(!fc_arena_store_is_late(b.store, timeout_ns, 0, now_ns + 29 * s));
+    ck_assert(!fc_arena_store_is_late(b.store, timeout_ns, 200 * s, now_ns + 100 * s)); /* an older one */
+    ck_assert(!fc_arena_store_is_late(b.store, timeout_ns, 0, now_ns + 129 * s));
+    ck_assert(fc_arena_store_is_late(b.store, timeout_ns, 50 * s, now_ns + 131 * s)); /* a later one */
+    fake_engine_hold_register(&b.engine, false);
+    close_bench(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("arena_store");
@@ -269,6 +289,7 @@ int main(void)
     tcase_add_loop_test(core, what_is_kept_of_an_arena_holds_no_memory, 0, 2);
     tcase_add_test(core, the_end_of_the_server_takes_nothing_away);
     tcase_add_test(core, ids_tell_nothing_about_each_other);
+    tcase_add_test(core, a_keeper_that_waits_for_a_launch_is_not_late);
     tcase_add_test(core, a_lack_of_memory_is_told_before_it_is_touched);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);

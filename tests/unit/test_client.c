@@ -361,23 +361,6 @@ START_TEST(busy_is_reported_when_the_timeout_ends_it)
 }
 END_TEST
 
-/* Its time is longer than that of the server's turn, its deadline is not. */
-START_TEST(busy_is_reported_when_the_deadline_ends_it)
-{
-    fixture f;
-    fixture_prepare(&f, 1);
-    f.options.timeout_us = 0;
-    f.request.deadline_us = 60 * 1000000u;
-    fixture_start_server(&f, 0, script_busy_for_long);
-    fixture_connect(&f);
-    flashcore_result result;
-    ck_assert_int_eq(flashcore_attend(f.client, &f.request, &result), FLASHCORE_BUSY);
-    ck_assert_uint_eq(result.retry_after_us, 3600000000u);
-    ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_ATTEND), 2);
-    fixture_close(&f);
-}
-END_TEST
-
 START_TEST(silence_times_out_and_takes_the_request_back)
 {
     fixture f;
@@ -599,7 +582,6 @@ int main(void)
     tcase_add_test(calls, a_servers_text_cannot_steer_a_terminal);
     tcase_add_test(calls, busy_is_tried_again);
     tcase_add_test(calls, busy_is_reported_when_the_timeout_ends_it);
-    tcase_add_test(calls, busy_is_reported_when_the_deadline_ends_it);
     tcase_add_test(calls, silence_times_out_and_takes_the_request_back);
     tcase_add_test(calls, no_server_is_unreachable);
     tcase_add_test(calls, a_server_that_comes_late_is_waited_for);

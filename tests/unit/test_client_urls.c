@@ -105,6 +105,23 @@ START_TEST(a_call_that_cannot_wait_does_not_ask_a_busy_server)
 }
 END_TEST
 
+/* Its time is longer than the server's, its deadline is not. */
+START_TEST(a_deadline_ends_a_call_that_was_refused)
+{
+    fixture f;
+    fixture_prepare(&f, 1);
+    f.options.timeout_us = 0;
+    f.request.deadline_us = 60 * 1000000u;
+    fixture_start_server(&f, 0, script_busy_at_the_first);
+    fixture_connect(&f);
+    flashcore_result result;
+    ck_assert_int_eq(flashcore_attend(f.client, &f.request, &result), FLASHCORE_BUSY);
+    ck_assert_uint_eq(result.retry_after_us, 3600u * 1000000u);
+    ck_assert_uint_eq(fake_server_count(f.servers[0].server, FC_OP_ATTEND), 1);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(while_one_server_is_busy_another_is_asked)
 {
     fixture f;
@@ -396,6 +413,7 @@ int main(void)
     tcase_add_loop_test(urls, the_choice_is_least_in_flight_then_round_robin, 0, sizeof CHOICES / sizeof CHOICES[0]);
     tcase_add_test(urls, a_busy_servers_word_counts_for_a_while);
     tcase_add_test(urls, a_call_that_cannot_wait_does_not_ask_a_busy_server);
+    tcase_add_test(urls, a_deadline_ends_a_call_that_was_refused);
     tcase_add_test(urls, while_one_server_is_busy_another_is_asked);
     tcase_add_test(urls, a_death_is_reported_and_nothing_is_repeated);
     tcase_add_test(urls, calls_survive_restarts_between_them);

@@ -214,7 +214,8 @@ static fc_exit run(process *p)
                              .reload_context = p};
     fc_exit code = fc_loop_run(p->loop, &config);
     if (fc_service_has_given_up(p->service)) {
-        /* A thread is in a call of the driver that may never end, and may write to anything it was given: nothing is taken down. */
+        /* A thread is in a call of the driver that may never end, and may write to anything it was given: nothing is
+         * taken down. */
         fc_log(FC_LOG_ERROR, "stopped", fc_log_int("exit", code), fc_log_text("why", "a launch or an arena hangs"));
         fc_exit_now(code);
     }
@@ -251,8 +252,9 @@ static fc_exit serve(process *p)
     if (fc_deadman_start(p->options.close_timeout_ns, "closing sockets and lanes, close-timeout passed", code,
                          &deadman) != FC_OK)
         fc_log(FC_LOG_WARN, "close_unwatched", fc_log_text("why", "no thread to watch it; it may hang"));
-    /* Idle, it goes on to answer late requests while its connections end, which is at once: lanes take their time. */
-    if (p->service != NULL && !fc_service_is_idle(p->service))
+    /* Stopped, it still says `draining`. And it leaves the arenas of connections that end as they are: clients ask
+     * others for what lies in them. */
+    if (p->service != NULL)
         fc_service_stop(p->service);
     fc_local_close(p->local); /* first: clients let go of it when the connection beside it ends */
     fc_transport_close(p->transport);

@@ -523,6 +523,8 @@ bool fc_arena_store_is_late(fc_arena_store *store, uint64_t timeout_ns, uint64_t
 
 void fc_arena_store_end(fc_arena_store *store)
 {
+    if (store == NULL)
+        return;
     pthread_mutex_lock(&store->lock);
     store->is_stopping = true;
     pthread_cond_signal(&store->work);
@@ -531,6 +533,8 @@ void fc_arena_store_end(fc_arena_store *store)
 
 void fc_arena_store_stop(fc_arena_store *store)
 {
+    if (store == NULL)
+        return;
     fc_arena_store_end(store);
     if (store->is_started)
         pthread_join(store->keeper, NULL);

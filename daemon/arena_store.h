@@ -55,7 +55,7 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
 bool fc_arena_store_is_late(fc_arena_store *store, uint64_t timeout_ns, uint64_t longest_launch_ns, uint64_t now_ns);
 
 /* Ends the keeper after what was asked of it; later asking is refused. What is held stays, and what is in it. end does
- * not wait for that, which a device in trouble may hold up, and may be called on any thread. */
+ * not wait for that, which a device in trouble may hold up, and may be called on any thread. NULL is fine. */
 void fc_arena_store_end(fc_arena_store *store);
 void fc_arena_store_stop(fc_arena_store *store);
 

@@ -54,8 +54,7 @@ static void end_of_device(fc_service *service, fc_service_event event)
 {
     fc_stats_set(&service->stats, FC_GAUGE_DEVICE_LOST, 1);
     fc_service_drain(service);
-    if (service->arenas != NULL)
-        fc_arena_store_end(service->arenas);
+    fc_arena_store_end(service->arenas);
     if (!atomic_exchange(&service->has_lost_device, true))
         fc_service_raise(service, event);
 }
@@ -267,8 +266,7 @@ void fc_service_stop(fc_service *service)
     fc_request *queued = fc_dispatch_stop(service->dispatch);
     fc_reply_chain(service->dispatch, queued, FC_DRAINING, "the server is shutting down; the request was not started");
     fc_lanes_join(&service->lanes);
-    if (service->arenas != NULL)
-        fc_arena_store_stop(service->arenas);
+    fc_arena_store_stop(service->arenas);
     fc_stats_set(&service->stats, FC_GAUGE_LANES, 0);
 }
 
@@ -330,8 +328,7 @@ void fc_service_watch(fc_service *service, uint64_t timeout_ns, uint64_t now_ns)
         !fc_arena_store_is_late(service->arenas, timeout_ns, pulse.longest_launch_ns, now_ns))
         return;
     service->has_late_keeper = true;
-    fc_log(FC_LOG_ERROR, "arena_hung",
-           fc_log_text("why", "one arena takes longer to make or free than kernel-timeout"));
+    fc_log(FC_LOG_ERROR, "arena_hung", fc_log_text("why", "one arena takes longer than kernel-timeout"));
     end_of_device(service, FC_EVENT_LAUNCH_HUNG);
 }
 

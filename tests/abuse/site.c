@@ -3,7 +3,6 @@
 #include "tests/e2e/scrape.h"
 #include "tests/support/packet_peer.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -76,31 +75,15 @@ void fc_site_start(fc_site *out_site, bool has_limit)
     fc_e2e_restart(daemon, args);
 }
 
-static uint64_t count_entries(const char *path)
-{
-    uint64_t count = 0;
-    DIR *folder = opendir(path);
-    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
-        count += entry->d_name[0] != '.';
-    if (folder != NULL)
-        closedir(folder);
-    return count;
-}
-
 bool fc_site_look(const fc_site *site, fc_site_view *out_view)
 {
-    char path[64];
     if (site->daemon.pid == 0)
         return false;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)site->daemon.pid);
-    uint64_t descriptors = count_entries(path);
-    snprintf(path, sizeof path, "/proc/%d/status", (int)site->daemon.pid);
-    char *status = fc_e2e_read_file(path, NULL);
-    const char *memory = status != NULL ? strstr(status, "\nRssAnon:") : NULL;
-    bool is_there = descriptors > 0 && memory != NULL;
+    unsigned descriptors = fc_e2e_count_entries(&site->daemon, "fd");
+    long memory_kib = fc_e2e_resident_kib(&site->daemon);
+    bool is_there = descriptors > 0 && memory_kib >= 0;
     if (is_there)
-        *out_view = (fc_site_view){.descriptors = descriptors, .memory_kib = strtoull(memory + 9, NULL, 10)};
-    free(status);
+        *out_view = (fc_site_view){.descriptors = descriptors, .memory_kib = (uint64_t)memory_kib};
     return is_there;
 }
 

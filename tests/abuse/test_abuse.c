@@ -90,7 +90,7 @@ static void watch_crew(row *r, uint32_t count)
         show_progress(r, count, &next_us);
         if (fc_crew_done(&r->crew) != done) {
             done = fc_crew_done(&r->crew);
-            stuck_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(STUCK_MS) * 1000u;
+            stuck_us = fc_e2e_end_us(STUCK_MS);
         }
         ck_assert_msg(fc_e2e_now_us() < stuck_us, "stuck after %u of %u", done, count);
     }
@@ -115,7 +115,7 @@ static void heal(row *r)
 
 static void let_rest(row *r)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(REST_MS) * 1000u;
+    uint64_t end_us = fc_e2e_end_us(REST_MS);
     do {
         fc_site_watch(&r->site, -1, LOOK_MS);
         look(r);
@@ -147,7 +147,7 @@ static void end_in_the_middle(row *r)
 
 static void watch_polite(row *r, const fc_polite *polite)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(STUCK_MS) * 1000u;
+    uint64_t end_us = fc_e2e_end_us(STUCK_MS);
     while (fc_polite_answered(polite) < HONEST_LEAST && fc_e2e_now_us() < end_us)
         fc_site_watch(&r->site, -1, 1);
 }

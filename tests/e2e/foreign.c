@@ -429,14 +429,14 @@ int fc_raw_ask(const char *url, const fc_bytes *request)
 static bool read_until_closed(int fd, int limit_ms, size_t *out_bytes)
 {
     static char sink[1 << 16];
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(limit_ms) * 1000u;
+    uint64_t end_us = fc_e2e_end_us(limit_ms);
     *out_bytes = 0;
     for (;;) {
-        uint64_t now_us = fc_e2e_now_us();
+        int left_ms = fc_e2e_left_ms(end_us);
         struct pollfd wait_for = {.fd = fd, .events = POLLIN};
-        if (now_us >= end_us)
+        if (left_ms == 0)
             return false;
-        if (poll(&wait_for, 1, (int)((end_us - now_us) / 1000u) + 1) <= 0)
+        if (poll(&wait_for, 1, left_ms) <= 0)
             continue;
         ssize_t got = recv(fd, sink, sizeof sink, 0);
         if (got <= 0)

@@ -41,13 +41,13 @@ uint64_t fc_e2e_now_us(void)
     return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
-static int left_ms(uint64_t end_us)
+int fc_e2e_left_ms(uint64_t end_us)
 {
     uint64_t now_us = fc_e2e_now_us();
     return now_us >= end_us ? 0 : (int)((end_us - now_us) / 1000u) + 1;
 }
 
-static uint64_t end_us_after(int limit_ms)
+uint64_t fc_e2e_end_us(int limit_ms)
 {
     return fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(limit_ms) * 1000u;
 }
@@ -58,10 +58,18 @@ bool fc_e2e_on_cpu(void)
     return args == NULL || strstr(args, "cuda") == NULL;
 }
 
-static const char *build_folder(void)
+const char *fc_e2e_build_folder(void)
 {
     const char *build = getenv("FC_TEST_BUILD");
     return build != NULL ? build : "build";
+}
+
+void fc_e2e_use_fake_engine(const char *more_flags)
+{
+    char words[1024];
+    snprintf(words, sizeof words, "--engine cuda --cuda-engine %s/tests/flashcore-cuda-fake.so %s",
+             fc_e2e_build_folder(), more_flags);
+    setenv("FC_TEST_ENGINE_ARGS", words, 1);
 }
 
 /* --- what failed tests leave ------------------------------------------------------------------------------------ */
@@ -149,10 +157,10 @@ static int open_pid(pid_t pid)
 static int reap(pid_t pid, int pid_fd, int limit_ms)
 {
     struct pollfd wait_for = {.fd = pid_fd, .events = POLLIN};
-    uint64_t end_us = end_us_after(limit_ms);
+    uint64_t end_us = fc_e2e_end_us(limit_ms);
     int ready;
     do {
-        ready = poll(&wait_for, 1, left_ms(end_us));
+        ready = poll(&wait_for, 1, fc_e2e_left_ms(end_us));
     } while (ready < 0 && errno == EINTR);
     ck_assert_msg(ready == 1, "process %d did not end within %d ms", (int)pid, fc_e2e_limit_ms(limit_ms));
     int status = 0;
@@ -214,7 +222,7 @@ void fc_e2e_launch(fc_e2e_daemon *daemon, const char *const *args)
     char program[FC_E2E_PATH_BYTES * 2], notify[FC_E2E_PATH_BYTES], engine_words[1024];
     char *argv[ARG_MAX_COUNT];
     size_t count = 0;
-    snprintf(program, sizeof program, "%s/flashcored", build_folder());
+    snprintf(program, sizeof program, "%s/flashcored", fc_e2e_build_folder());
     argv[count++] = program;
     argv[count++] = "--listen";
     argv[count++] = daemon->ipc_url;
@@ -241,7 +249,7 @@ void fc_e2e_launch(fc_e2e_daemon *daemon, const char *const *args)
 
 void fc_e2e_wait_notify(const fc_e2e_daemon *daemon, const char *text)
 {
-    uint64_t end_us = end_us_after(FC_E2E_START_MS);
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_START_MS);
     for (;;) {
         char message[512];
         ssize_t bytes = recv(daemon->notify_fd, message, sizeof message - 1, 0);
@@ -253,8 +261,8 @@ void fc_e2e_wait_notify(const fc_e2e_daemon *daemon, const char *text)
         }
         struct pollfd events[2] = {{.fd = daemon->notify_fd, .events = POLLIN},
                                    {.fd = daemon->pid_fd, .events = POLLIN}};
-        ck_assert_msg(left_ms(end_us) > 0, "no notification with %s in time", text);
-        poll(events, 2, left_ms(end_us));
+        ck_assert_msg(fc_e2e_left_ms(end_us) > 0, "no notification with %s in time", text);
+        poll(events, 2, fc_e2e_left_ms(end_us));
         ck_assert_msg((events[0].revents & POLLIN) != 0 || (events[1].revents & POLLIN) == 0,
                       "the daemon ended before it notified %s", text);
     }
@@ -312,6 +320,33 @@ void fc_e2e_kill(fc_e2e_daemon *daemon)
     ck_assert_int_eq(fc_e2e_wait_exit(daemon, FC_E2E_STOP_MS), -SIGKILL);
 }
 
+/* --- what the system says of it ---------------------------------------------------------------------------------- */
+
+unsigned fc_e2e_count_entries(const fc_e2e_daemon *daemon, const char *what)
+{
+    char path[64];
+    unsigned count = 0;
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)daemon->pid, what);
+    DIR *folder = opendir(path);
+    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
+        count += entry->d_name[0] != '.';
+    if (folder != NULL)
+        closedir(folder);
+    return count;
+}
+
+long fc_e2e_resident_kib(const fc_e2e_daemon *daemon)
+{
+    static const char NAME[] = "\nRssAnon:";
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)daemon->pid);
+    char *text = fc_e2e_read_file(path, NULL);
+    const char *line = text != NULL ? strstr(text, NAME) : NULL;
+    long kib = line != NULL ? strtol(line + strlen(NAME), NULL, 10) : -1;
+    free(text);
+    return kib;
+}
+
 /* --- files ------------------------------------------------------------------------------------------------------ */
 
 char *fc_e2e_read_file(const char *path, size_t *out_bytes)
@@ -360,15 +395,15 @@ static bool log_holds(const char *path, const char *text, size_t *offset)
 
 void fc_e2e_wait_log(const fc_e2e_daemon *daemon, const char *text, size_t *offset)
 {
-    uint64_t end_us = end_us_after(FC_E2E_STEP_MS);
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_ge(inotify_add_watch(fd, daemon->log_path, IN_MODIFY), 0);
     while (!log_holds(daemon->log_path, text, offset)) {
         char events[4096];
         struct pollfd wait_for = {.fd = fd, .events = POLLIN};
-        ck_assert_msg(left_ms(end_us) > 0, "the log never said: %s", text);
-        poll(&wait_for, 1, left_ms(end_us));
+        ck_assert_msg(fc_e2e_left_ms(end_us) > 0, "the log never said: %s", text);
+        poll(&wait_for, 1, fc_e2e_left_ms(end_us));
         while (read(fd, events, sizeof events) > 0) {
         }
     }
@@ -383,7 +418,7 @@ static void program_argv(char path[FC_E2E_PATH_BYTES * 2], const char *program, 
     if (program[0] == '/')
         snprintf(path, FC_E2E_PATH_BYTES * 2, "%s", program);
     else
-        snprintf(path, FC_E2E_PATH_BYTES * 2, "%s/%s", build_folder(), program);
+        snprintf(path, FC_E2E_PATH_BYTES * 2, "%s/%s", fc_e2e_build_folder(), program);
     argv[count++] = path;
     for (; args != NULL && *args != NULL && count < ARG_MAX_COUNT - 1; args++)
         argv[count++] = (char *)*args;

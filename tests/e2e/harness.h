@@ -95,6 +95,23 @@ int fc_e2e_reap(pid_t pid, int limit_ms);
 int fc_e2e_limit_ms(int milliseconds);
 uint64_t fc_e2e_now_us(void);
 
+/* When a wait of limit_ms (before FC_TEST_SLOWDOWN) that begins now is over; and how many milliseconds are left until
+ * then, rounded up, 0 when it is over. */
+uint64_t fc_e2e_end_us(int limit_ms);
+int fc_e2e_left_ms(uint64_t end_us);
+
+/* FC_TEST_BUILD, or its default. */
+const char *fc_e2e_build_folder(void);
+
+/* From now on daemons serve with the CUDA engine on the fake runtime, whatever engine was asked for, and these flags
+ * besides. Before the tests fork. */
+void fc_e2e_use_fake_engine(const char *more_flags);
+
+/* Entries of the daemon's /proc folder of that name ("fd", "task"); 0: it is gone. And its anonymous memory; -1: it is
+ * gone. */
+unsigned fc_e2e_count_entries(const fc_e2e_daemon *daemon, const char *what);
+long fc_e2e_resident_kib(const fc_e2e_daemon *daemon);
+
 /* Is the engine under test the CPU's (no FC_TEST_ENGINE_ARGS naming another)? */
 bool fc_e2e_on_cpu(void);
 

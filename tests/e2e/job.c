@@ -309,7 +309,7 @@ double fc_job_counter(flashcore_client *client, const char *name)
 
 static void wait_counter(flashcore_client *client, const char *name, double least, double most)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000u;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     double value = fc_job_counter(client, name);
     while (value < least || value > most) {
         ck_assert_msg(fc_e2e_now_us() < end_us, "%s is %g, not %g to %g", name, value, least, most);

@@ -90,7 +90,7 @@ double fc_scrape_value(const char *answer, const char *sample)
 
 void fc_scrape_await(const char *address, const char *sample, double at_least)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     for (double value = -1; value < at_least;) {
         int status = 0;
         char *answer = fc_scrape_get(address, "/metrics", &status);

@@ -16,7 +16,7 @@ double fc_side_counter(const fc_e2e_daemon *daemon, const char *name)
 
 void fc_side_await(const fc_e2e_daemon *daemon, const char *name, double low, double high)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     for (double value = -1; value < low || value > high;) {
         ck_assert_msg(fc_e2e_now_us() < end_us, "%s is %g, not %g to %g", name, value, low, high);
         value = fc_side_counter(daemon, name);

@@ -73,7 +73,7 @@ START_TEST(a_user_or_host_has_so_many_connections)
     ck_assert(!is_served(url));
     ck_assert(is_served(other_url));
     sp_peer_close(&peers[0]);
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     while (!is_served(url)) /* as soon as the daemon has seen the end of one */
         ck_assert(fc_e2e_now_us() < end_us);
     for (int i = 1; i < COUNT; i++)

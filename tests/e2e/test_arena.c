@@ -118,7 +118,7 @@ static void warm_up(flashcore_client *client)
 {
     fc_job job;
     fc_job_make(&SPECS[0], &job);
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     do {
         fc_job_poison(&job);
         fc_job_attend(client, &job, NULL);

@@ -296,16 +296,13 @@ END_TEST
 static void use_fakes(void)
 {
     char words[1024];
-    const char *build = getenv("FC_TEST_BUILD"), *engine = getenv("FC_TEST_ENGINE_ARGS");
+    const char *engine = getenv("FC_TEST_ENGINE_ARGS");
     const char *libraries = getenv("LD_LIBRARY_PATH");
-    if (build == NULL)
-        build = "build";
-    snprintf(words, sizeof words, "%s/tests/driver%s%s", build, libraries != NULL ? ":" : "",
+    snprintf(words, sizeof words, "%s/tests/driver%s%s", fc_e2e_build_folder(), libraries != NULL ? ":" : "",
              libraries != NULL ? libraries : "");
     setenv("LD_LIBRARY_PATH", words, 1);
-    snprintf(words, sizeof words, "--engine cuda --cuda-engine %s/tests/flashcore-cuda-fake.so", build);
     if (engine == NULL || strstr(engine, "fake") == NULL)
-        setenv("FC_TEST_ENGINE_ARGS", words, 1);
+        fc_e2e_use_fake_engine("");
 }
 
 int main(void)

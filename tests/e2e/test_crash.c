@@ -60,7 +60,7 @@ static bool kill_a_client(flashcore_client *watcher, const char *url, uint32_t t
     self[bytes] = '\0';
     double replied = fc_job_counter(watcher, "replies_ok"), asked = 0;
     double dropped = fc_job_counter(watcher, "dropped");
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STOP_MS) * 1000u;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STOP_MS);
     pid_t pid = fc_e2e_spawn(self, (const char *const[]){"--client", url, tokens, NULL}, NULL);
     /* replies_ok counts the questions asked here too. */
     while (fc_job_counter(watcher, "queued") < VICTIM_QUEUED &&
@@ -128,7 +128,7 @@ END_TEST
 /* Until it works again. What was under way when the connection broke may say so once or twice. */
 static void attend_until_ok(flashcore_client *client)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000u;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     fc_job job;
     flashcore_result result;
     fc_job_make(&SMALL, &job);

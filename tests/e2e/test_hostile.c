@@ -446,7 +446,7 @@ START_TEST(askers_of_several_that_leave_are_forgotten)
         close(fd);
     }
     fc_bytes_fini(&request);
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     uint64_t count = count_connections(url_at(_i));
     while (count > 10 && fc_e2e_now_us() < end_us)
         count = count_connections(url_at(_i));

@@ -149,7 +149,7 @@ START_TEST(the_library_takes_it_by_itself)
     const char *url = daemon_under_test.ipc_url;
     flashcore_client *client = fc_job_client(&url, 1);
     double before = counter("local_messages"), asked = 1;
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     for (; counter("local_messages") <= before + asked; asked++) {
         ck_assert_int_eq(flashcore_ping(client, 0, NULL), FLASHCORE_OK);
         ck_assert(fc_e2e_now_us() < end_us);

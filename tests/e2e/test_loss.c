@@ -33,7 +33,7 @@ static void take_orders_in(const fc_e2e_daemon *daemon)
 
 static void await_taken(void)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     while (access(orders_path, F_OK) == 0)
         ck_assert_msg(fc_e2e_now_us() < end_us, "nobody takes the order");
 }
@@ -259,7 +259,7 @@ START_TEST(what_never_returns_from_a_lost_device_is_given_up)
     order("hang 0");
     callers[0].call = fc_job_submit(callers[0].client, &callers[0].job);
     await_taken();
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     while (fc_side_counter(&daemon, "running") + fc_side_counter(&daemon, "queued") < 1)
         ck_assert(fc_e2e_now_us() < end_us);
     bool is_running = fc_side_counter(&daemon, "running") > 0;
@@ -345,21 +345,10 @@ START_TEST(an_idle_daemon_notices_too)
 }
 END_TEST
 
-/* The orders are the fake's alone: it takes the place of whatever engine is asked for. Lanes of little memory start and
- * end at once, under sanitizers too. */
-static void use_fake(void)
-{
-    char words[512];
-    const char *build = getenv("FC_TEST_BUILD");
-    snprintf(words, sizeof words,
-             "--engine cuda --cuda-engine %s/tests/flashcore-cuda-fake.so --tensor-bytes 1M --close-timeout 60s",
-             build != NULL ? build : "build");
-    setenv("FC_TEST_ENGINE_ARGS", words, 1);
-}
-
 int main(void)
 {
-    use_fake();
+    /* The orders are the fake's alone. Lanes of little memory start and end at once, under sanitizers too. */
+    fc_e2e_use_fake_engine("--tensor-bytes 1M --close-timeout 60s");
     Suite *suite = suite_create("loss");
     TCase *lost = fc_e2e_case(suite, "device lost");
     tcase_add_loop_test(lost, what_ran_is_lost_and_what_waited_is_draining, 0, sizeof LOSSES / sizeof LOSSES[0]);

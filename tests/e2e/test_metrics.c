@@ -84,7 +84,7 @@ START_TEST(connections_are_counted_by_their_way_in)
     fc_scrape_await(address, "flashcored_pipes", 1);
     ck_assert_double_eq(value_of("flashcored_pipes_tcp"), 1);
     flashcore_client_destroy(clients[1]);
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     while (value_of("flashcored_pipes_tcp") > 0)
         ck_assert(fc_e2e_now_us() < end_us);
     flashcore_client_destroy(clients[0]);
@@ -143,7 +143,7 @@ END_TEST
 
 static void await_ready(int status, const char *text)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     for (int found = 0; found != status;) {
         char *answer = fc_scrape_get(address, "/readyz", &found);
         ck_assert_msg(found == 200 || found == 503, "%s", answer);

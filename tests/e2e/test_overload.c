@@ -171,14 +171,7 @@ static double measure(flashcore_client *observer, uint64_t counted, uint64_t lim
 
 static long resident_kib(const fc_e2e_daemon *daemon)
 {
-    char path[64];
-    long kib = -1;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)daemon->pid);
-    char *text = fc_e2e_read_file(path, NULL);
-    const char *line = text != NULL ? strstr(text, "RssAnon:") : NULL;
-    if (line != NULL)
-        kib = strtol(line + strlen("RssAnon:"), NULL, 10);
-    free(text);
+    long kib = fc_e2e_resident_kib(daemon);
     ck_assert_int_ge(kib, 0);
     return kib;
 }

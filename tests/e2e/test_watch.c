@@ -42,9 +42,8 @@ static void open_terminal(terminal *t, const char *interval)
 {
     char program[FC_E2E_PATH_BYTES];
     struct winsize size = {.ws_row = 24, .ws_col = 80};
-    const char *build = getenv("FC_TEST_BUILD");
     int inner;
-    snprintf(program, sizeof program, "%s/flashcorectl", build != NULL ? build : "build");
+    snprintf(program, sizeof program, "%s/flashcorectl", fc_e2e_build_folder());
     *t = (terminal){.text = calloc(1, TEXT_BYTES)};
     ck_assert_ptr_nonnull(t->text);
     ck_assert_int_eq(openpty(&t->fd, &inner, NULL, NULL, &size), 0);
@@ -63,7 +62,7 @@ static void open_terminal(terminal *t, const char *interval)
 
 static void await_text(terminal *t, const char *part)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_E2E_STEP_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_E2E_STEP_MS);
     while (strstr(t->text, part) == NULL) {
         struct pollfd readable = {.fd = t->fd, .events = POLLIN};
         ck_assert_msg(fc_e2e_now_us() < end_us, "no \"%s\" on the terminal, but ... %s", part,

@@ -3,6 +3,8 @@
 
 #include "tests/e2e/foreign.h"
 #include "tests/e2e/job.h"
+#include "tests/e2e/scrape.h"
+#include "tests/support/packet_peer.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -10,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define ARENA_BYTES (256 << 10)
@@ -181,18 +182,6 @@ static void drop_counter(void *context, const char *name, double value)
 
 /* --- bare sockets ------------------------------------------------------------------------------------------------- */
 
-static int dial(const char *path, int type)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-    ck_assert_int_ge(fd, 0);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
-        return fd;
-    close(fd);
-    return -1;
-}
-
 /* Bytes received; 0: the far side hung up; -1: nothing in time. */
 static ssize_t receive(int fd, void *bytes, size_t size, int limit_ms)
 {
@@ -207,15 +196,15 @@ static void reload(const fc_trial *trial, int limit_ms, fc_script_report *report
 {
     fc_bytes request = {0};
     uint8_t bytes[2048];
-    int fd = dial(trial->admin_path, SOCK_SEQPACKET);
-    if (fd < 0) {
+    packet_peer peer;
+    if (!packet_peer_try_open(&peer, trial->admin_path)) {
         note(report, FC_SAID_STATUS, "reload", "refused", strerror(errno));
         return;
     }
     fc_pack_head(&request, 7, "reload", 0);
-    (void)send(fd, request.data, request.size, MSG_NOSIGNAL);
-    ssize_t got = receive(fd, bytes, sizeof bytes, limit_ms);
-    close(fd);
+    (void)packet_peer_send_bytes(&peer, request.data, request.size);
+    ssize_t got = receive(peer.fd, bytes, sizeof bytes, limit_ms);
+    packet_peer_close(&peer);
     fc_bytes_fini(&request);
     if (got <= 0) {
         note(report, got < 0 ? FC_SAID_NOTHING : FC_SAID_STATUS, "reload", got < 0 ? "no answer" : "cut", "");
@@ -236,7 +225,7 @@ static void get(const fc_trial *trial, const char *path, int limit_ms, fc_script
 {
     char bytes[65536], request[64];
     size_t used = 0;
-    int fd = dial(trial->metrics + 5, SOCK_STREAM);
+    int fd = fc_scrape_dial(trial->metrics);
     if (fd < 0) {
         note(report, FC_SAID_STATUS, path, "refused", strerror(errno));
         return;
@@ -362,7 +351,7 @@ void fc_script_run_short(const fc_trial *trial, fc_script_report *out_report)
 
 bool fc_script_await(const fc_trial *trial, const char *counter, double least, double most)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_SCRIPT_REQUEST_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(FC_SCRIPT_REQUEST_MS);
     flashcore_client *client = connect_to(trial, trial->daemon.ipc_url, FLASHCORE_PATH_INLINE, FC_SCRIPT_REQUEST_MS);
     double value;
     do {

@@ -24,14 +24,6 @@ fc_verdict fc_verdict_make(fc_outcome outcome, const char *text)
     return v;
 }
 
-bool fc_trial_logged(const fc_trial *trial, const char *text)
-{
-    char *log = fc_trial_log(trial);
-    bool has = log != NULL && strstr(log, text) != NULL;
-    free(log);
-    return has;
-}
-
 bool fc_trial_is_at_end(const fc_trial *trial)
 {
     return fc_trial_has_ended(trial) || fc_trial_logged(trial, "cause=device_lost");

@@ -24,9 +24,6 @@ fc_verdict fc_verdict_of_end(const fc_trial *trial, const fc_fault *fault, int c
 /* Has it ended, or is it about to because its device is lost? */
 bool fc_trial_is_at_end(const fc_trial *trial);
 
-/* Is there that text in what the daemon logged? */
-bool fc_trial_logged(const fc_trial *trial, const char *text);
-
 bool fc_sweep_is_whole(void);
 
 typedef unsigned (*fc_sweep_calls)[FC_FAULT_ORIGIN_COUNT]; /* by row */

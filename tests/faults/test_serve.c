@@ -34,7 +34,7 @@ static void start(fc_trial *trial)
 /* Back to what a daemon holds that nobody is connected to. */
 static bool is_settled(fc_trial *trial, char *out_text, size_t text_bytes)
 {
-    uint64_t end_us = fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(SETTLE_MS) * 1000;
+    uint64_t end_us = fc_e2e_end_us(SETTLE_MS);
     fc_trial_holdings now = fc_trial_held(trial);
     while ((now.descriptors > before.descriptors || now.threads > before.threads) && fc_e2e_now_us() < end_us) {
         poll(NULL, 0, LOOK_MS);

@@ -4,7 +4,6 @@
 #include "tests/e2e/harness.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const ROWS[] = {
@@ -32,12 +31,11 @@ static bool is_in(const char *name, const char *const *names, size_t count, bool
 START_TEST(every_cuda_call_has_a_row)
 {
     char command[512], name[128];
-    const char *build = getenv("FC_TEST_BUILD");
     bool seen[ROW_COUNT] = {false};
     snprintf(command, sizeof command,
              "cd %s/obj/fake/kernels && { nm -u cuda_*.o | grep -oE '\\bcuda[A-Z][A-Za-z]*$'; "
              "strings -a cuda_*.o | grep -xE 'cu[A-Z][A-Za-z]+'; } | sort -u",
-             build != NULL ? build : "build");
+             fc_e2e_build_folder());
     FILE *found = popen(command, "r");
     ck_assert_ptr_nonnull(found);
     while (fscanf(found, "%127s", name) == 1)

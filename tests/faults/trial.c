@@ -1,6 +1,8 @@
 /* See trial.h. */
 #include "tests/faults/trial.h"
 
+#include "tests/e2e/scrape.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -71,7 +73,7 @@ void fc_trial_open(fc_trial *trial)
     snprintf(trial->page_path, sizeof trial->page_path, "%.100s/faults", trial->daemon.dir);
     snprintf(trial->admin_path, sizeof trial->admin_path, "%.100s/admin.sock", trial->daemon.dir);
     snprintf(trial->config_path, sizeof trial->config_path, "%.100s/conf", trial->daemon.dir);
-    snprintf(trial->metrics, sizeof trial->metrics, "unix:%.100s/metrics", trial->daemon.dir);
+    fc_scrape_address(&trial->daemon, trial->metrics);
     fc_e2e_write_file(trial->config_path, "queue-requests = 50\n", 20);
     issue_certificates(trial);
     int fd = open(trial->page_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -148,8 +150,7 @@ void fc_trial_launch(fc_trial *trial, const char *const *more_args)
     for (; more_args != NULL && *more_args != NULL && count < 31; more_args++)
         args[count++] = *more_args;
     char library[PATH_MAX];
-    const char *build = getenv("FC_TEST_BUILD");
-    snprintf(library, sizeof library, "%s/tests/libfaults.so", build != NULL ? build : "build");
+    snprintf(library, sizeof library, "%s/tests/libfaults.so", fc_e2e_build_folder());
     char *log = fc_e2e_read_file(trial->daemon.log_path, &trial->log_bytes);
     trial->log_bytes = log != NULL ? trial->log_bytes : 0;
     free(log);
@@ -158,17 +159,6 @@ void fc_trial_launch(fc_trial *trial, const char *const *more_args)
     fc_e2e_launch(&trial->daemon, args);
     unsetenv("LD_PRELOAD");
     unsetenv("FC_FAULTS");
-}
-
-static int left_ms(uint64_t end_us)
-{
-    uint64_t now_us = fc_e2e_now_us();
-    return now_us < end_us ? (int)((end_us - now_us) / 1000) + 1 : 0;
-}
-
-static uint64_t hangs_at_us(void)
-{
-    return fc_e2e_now_us() + (uint64_t)fc_e2e_limit_ms(FC_TRIAL_HANG_MS) * 1000;
 }
 
 static bool is_notified_ready(const fc_trial *trial)
@@ -185,12 +175,12 @@ static bool is_notified_ready(const fc_trial *trial)
 
 fc_trial_state fc_trial_wait_ready(fc_trial *trial)
 {
-    uint64_t end_us = hangs_at_us();
+    uint64_t end_us = fc_e2e_end_us(FC_TRIAL_HANG_MS);
     /* One whose word to the supervisor was lost is known by its log. */
     for (int rounds = 0;; rounds++) {
         struct pollfd events[2] = {{.fd = trial->daemon.notify_fd, .events = POLLIN},
                                    {.fd = trial->daemon.pid_fd, .events = POLLIN}};
-        int ready = poll(events, 2, left_ms(end_us) < 200 ? left_ms(end_us) : 200);
+        int ready = poll(events, 2, fc_e2e_left_ms(end_us) < 200 ? fc_e2e_left_ms(end_us) : 200);
         if (is_notified_ready(trial))
             return FC_TRIAL_READY;
         if ((events[1].revents & POLLIN) != 0)
@@ -201,7 +191,7 @@ fc_trial_state fc_trial_wait_ready(fc_trial *trial)
         free(log);
         if (is_logged)
             return FC_TRIAL_READY;
-        if (left_ms(end_us) == 0)
+        if (fc_e2e_left_ms(end_us) == 0)
             return FC_TRIAL_HANGS;
     }
 }
@@ -215,10 +205,10 @@ bool fc_trial_has_ended(const fc_trial *trial)
 int fc_trial_wait_end(fc_trial *trial)
 {
     struct pollfd end = {.fd = trial->daemon.pid_fd, .events = POLLIN};
-    uint64_t end_us = hangs_at_us();
+    uint64_t end_us = fc_e2e_end_us(FC_TRIAL_HANG_MS);
     int ready;
     do {
-        ready = poll(&end, 1, left_ms(end_us));
+        ready = poll(&end, 1, fc_e2e_left_ms(end_us));
     } while (ready < 0 && errno == EINTR);
     if (ready != 1) {
         fc_e2e_kill(&trial->daemon);
@@ -244,6 +234,14 @@ char *fc_trial_log(const fc_trial *trial)
         return NULL;
     memmove(log, log + trial->log_bytes, bytes - trial->log_bytes + 1);
     return log;
+}
+
+bool fc_trial_logged(const fc_trial *trial, const char *text)
+{
+    char *log = fc_trial_log(trial);
+    bool has = log != NULL && strstr(log, text) != NULL;
+    free(log);
+    return has;
 }
 
 bool fc_trial_reason(const fc_trial *trial, char *out_line, size_t line_bytes)
@@ -294,21 +292,8 @@ unsigned fc_trial_leftovers(const fc_trial *trial, char *out_names, size_t names
     return count;
 }
 
-static unsigned count_entries(pid_t pid, const char *what)
-{
-    char path[64];
-    unsigned count = 0;
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
-    DIR *folder = opendir(path);
-    while (folder != NULL && readdir(folder) != NULL)
-        count++;
-    if (folder != NULL)
-        closedir(folder);
-    return count > 2 ? count - 2 : 0;
-}
-
 fc_trial_holdings fc_trial_held(const fc_trial *trial)
 {
-    return (fc_trial_holdings){.descriptors = count_entries(trial->daemon.pid, "fd"),
-                               .threads = count_entries(trial->daemon.pid, "task")};
+    return (fc_trial_holdings){.descriptors = fc_e2e_count_entries(&trial->daemon, "fd"),
+                               .threads = fc_e2e_count_entries(&trial->daemon, "task")};
 }

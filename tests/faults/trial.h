@@ -73,6 +73,9 @@ bool fc_trial_has_ended(const fc_trial *trial);
 /* What the daemon has logged since its launch; free() it. */
 char *fc_trial_log(const fc_trial *trial);
 
+/* Is there that text in it? */
+bool fc_trial_logged(const fc_trial *trial, const char *text);
+
 /* The reason a daemon that did not start gave, in out_line; false: none, or more than one line. */
 bool fc_trial_reason(const fc_trial *trial, char *out_line, size_t line_bytes);
 

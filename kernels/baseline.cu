@@ -120,6 +120,7 @@ template <typename T>
 __global__ void __launch_bounds__(THREADS) baseline_kernel(const __grid_constant__ fc_device_launch launch)
 {
     __shared__ Shared shared;
+    fc_ptx_griddep_wait();
     const int head_dim = launch.head_dim;
     const fc_work work = fc_work_find(launch, blockIdx.x, FC_TILE_BASELINE_Q);
     const fc_scoring scoring = fc_scoring_make(work.segment->scale, work.segment->softcap);

@@ -26,6 +26,32 @@ struct fc_grid {
     size_t dynamic_shared_bytes;
 };
 
+/* Of the current device. */
+static inline bool fc_device_attribute(enum cudaDeviceAttr attribute, int *out_value)
+{
+    int device = 0;
+    return cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(out_value, attribute, device) == cudaSuccess;
+}
+
+/* May a launch begin while the one before it in the stream ends? (Programmatic dependent launch, CUDA C++ Programming
+ * Guide.) Only where the device runs machine code that waits for that one by itself, fc_ptx_griddep_wait(): what was
+ * compiled for compute capability 9.0, on that. To copies and events it is a launch like any other. */
+static inline bool fc_may_follow()
+{
+#ifdef __CUDA_ARCH_LIST__
+    static const int compiled[] = {__CUDA_ARCH_LIST__};
+    int major = 0, minor = 0;
+    if (!fc_device_attribute(cudaDevAttrComputeCapabilityMajor, &major) ||
+        !fc_device_attribute(cudaDevAttrComputeCapabilityMinor, &minor) || major != 9)
+        return false;
+    for (int capability : compiled) {
+        if (capability == 100 * major + 10 * minor)
+            return true;
+    }
+#endif
+    return false;
+}
+
 static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid, const fc_launch *launch,
                                    cudaStream_t stream)
 {
@@ -46,8 +72,17 @@ static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid,
                                  static_cast<const char *>(launch->d_descriptors),
                                  launch->segments[0]};
     void *arguments[] = {&argument};
-    const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void *>(kernel), dim3(grid.blocks),
-                                               dim3(grid.threads), arguments, grid.dynamic_shared_bytes, stream);
+    cudaLaunchAttribute follows;
+    follows.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    follows.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(grid.blocks);
+    config.blockDim = dim3(grid.threads);
+    config.dynamicSmemBytes = grid.dynamic_shared_bytes;
+    config.stream = stream;
+    config.attrs = &follows;
+    config.numAttrs = fc_may_follow() ? 1 : 0;
+    const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), arguments);
     return error == cudaSuccess ? FC_OK : FC_INTERNAL;
 }
 

@@ -309,9 +309,12 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     if (warp == 0)
         block_make<T, S>(block, launch);
     __syncthreads();
+    fc_ptx_griddep_wait();
     start_state<S>(state);
     if (block.steps > 0)
         run_steps<T, S>(state, fc_ptx_shared_address(shared), block, warp_row, key_warp);
+    /* Not sooner: the next launch's blocks would settle two an SM on those that are done first. */
+    fc_ptx_griddep_launch_dependents();
     gather_sums<S>(state);
     fc_ptx_cp_async_wait<0>();
     __syncthreads(); /* K and V have been read: shared memory is free */

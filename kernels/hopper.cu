@@ -382,11 +382,13 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
     static_assert(sizeof(Shared<Shape>) <= SHARED_MOST, "shared memory of a block");
     constexpr unsigned Q = 32, K = 64, V = 96; /* the producers; the planner is the first warp */
     uint32_t segment = 0;
+    fc_ptx_griddep_launch_dependents();
     if (threadIdx.x < 32)
         segment = plan_first(shared, launch);
     if (threadIdx.x == Q)
         init_barriers(shared);
     __syncthreads();
+    fc_ptx_griddep_wait();
     if (threadIdx.x < WARPGROUP) {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_less<Shape::PRODUCER_REGISTERS>();
@@ -444,9 +446,9 @@ const Variant *variant_of_plan(const fc_plan &plan)
 extern "C" fc_status fc_cuda_hopper_launch(const fc_launch *launch, cudaStream_t stream)
 {
     const Variant *variant = variant_of_plan(launch->plan);
-    int device = 0, processors = 0;
-    if (variant == nullptr || launch->d_tickets == nullptr || cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+    int processors = 0;
+    if (variant == nullptr || launch->d_tickets == nullptr ||
+        !fc_device_attribute(cudaDevAttrMultiProcessorCount, &processors))
         return FC_INTERNAL;
     const unsigned blocks = launch->block_count < (uint32_t)processors ? launch->block_count : (unsigned)processors;
     const fc_grid grid = {(uint32_t)variant->rows, blocks, (unsigned)variant->threads, variant->shared_bytes};

@@ -30,6 +30,24 @@ static __device__ __forceinline__ float fc_ptx_rcp(float x)
     return y;
 }
 
+/* Lets the stream's next launch start, as far as there is room beside this one, once every block of this grid has come
+ * here or is over. */
+static __device__ __forceinline__ void fc_ptx_griddep_launch_dependents()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* Waits until the stream's earlier launches are over and what they wrote can be read. Before, a kernel may read what
+ * copies brought, segments and descriptors, and nothing else of the device's memory, and write none. */
+static __device__ __forceinline__ void fc_ptx_griddep_wait()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /* The block's dynamic shared memory, 1024-byte aligned. */
 static __device__ __forceinline__ unsigned char *fc_ptx_dynamic_shared()
 {

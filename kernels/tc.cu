@@ -360,6 +360,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
 {
     __shared__ fc_job<typename S::T> job;
     Shared<S> &shared = *reinterpret_cast<Shared<S> *>(fc_ptx_dynamic_shared());
+    fc_ptx_griddep_wait();
     const Lane lane = lane_of_thread<S>();
     if (threadIdx.x == 0)
         job = fc_job_make<typename S::T>(launch, S::ROWS, S::KEYS);

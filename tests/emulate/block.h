@@ -22,6 +22,10 @@ bool shared_offset(const void *pointer, size_t *out_offset);
 /* Has the block left what lies behind its dynamic shared memory alone? */
 bool shared_is_intact();
 
+/* Is it device memory that earlier launches of the stream may be at work on? That is all but what copies brought this
+ * one. */
+bool is_of_earlier_launches(const void *pointer);
+
 /* Hopper's state of a block that is over. wgmmas_are_even: did all warps of each warpgroup do the same number? */
 void mbarriers_forget();
 void wgmmas_forget();

@@ -169,6 +169,8 @@ void copy_async(uint32_t to, const void *from, uint32_t size, uint32_t bytes)
     if (bytes > size)
         fail("cp.async: %u bytes of %u", bytes, size);
     races_write(target, size);
+    if (bytes > 0)
+        races_read(from, bytes);
     memset(target, POISON, size);
     memory.copies[thread].push_back({target, from, size, bytes, memory.group[thread]});
 }

@@ -28,6 +28,7 @@ struct Races {
     bool is_on;
     int threads;
     std::vector<Clock> clocks;
+    std::vector<bool> follows; /* of each thread: has it waited for the launches before? */
     std::vector<Place> places;
 };
 
@@ -81,8 +82,14 @@ void read_place(Place &place, int thread, size_t offset)
 void touch(int thread, const void *pointer, size_t bytes, bool writes)
 {
     size_t offset;
-    if (!races.is_on || thread < 0 || !shared_offset(pointer, &offset))
+    if (!races.is_on || thread < 0)
         return;
+    if (!shared_offset(pointer, &offset)) {
+        if (is_of_earlier_launches(pointer) && !races.follows[(size_t)thread])
+            fail("race: %s device memory before it has waited for the launches before this one",
+                 writes ? "writes" : "reads");
+        return;
+    }
     if (races.places.size() * GRAIN < offset + bytes)
         races.places.resize((offset + bytes) / GRAIN + 1);
     for (size_t i = offset / GRAIN; i < (offset + bytes + GRAIN - 1) / GRAIN; i++)
@@ -104,6 +111,7 @@ void races_start_block(int threads)
     races.clocks.assign((size_t)threads, Clock((size_t)threads, 0));
     for (size_t t = 0; t < (size_t)threads; t++)
         races.clocks[t][t] = 1;
+    races.follows.assign((size_t)threads, false);
     std::fill(races.places.begin(), races.places.end(), Place{});
 }
 
@@ -129,6 +137,12 @@ void races_release(Clock *clock)
         return;
     races_join(clock, races.clocks[(size_t)thread]);
     races.clocks[(size_t)thread][(size_t)thread]++;
+}
+
+void races_follow()
+{
+    if (races.is_on)
+        races.follows[(size_t)thread_index()] = true;
 }
 
 void races_acquire(int thread, const Clock &clock)

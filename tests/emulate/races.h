@@ -1,6 +1,7 @@
-/* Looks for accesses to shared memory that nothing orders: two threads, at least one writes, no barrier between. On
- * only in programs whose kernels were compiled with the compiler's instrumentation of accesses (-fsanitize=thread), for
- * which races.cpp is the runtime.
+/* Looks for accesses to shared memory that nothing orders: two threads, at least one writes, no barrier between; and
+ * for accesses to device memory before the thread has waited for the stream's earlier launches (fc_ptx_griddep_wait()).
+ * On only in programs whose kernels were compiled with the compiler's instrumentation of accesses (-fsanitize=thread),
+ * for which races.cpp is the runtime.
  *
  * Vector clocks, as in FastTrack (Flanagan and Freund, 2009): a thread's clock says of every other thread up to when it
  * knows what that one did. Barriers, __syncwarp, mbarriers and their copies carry clocks from thread to thread. Of a
@@ -24,7 +25,7 @@ typedef std::vector<uint32_t> Clock;
 
 void races_start_block(int threads);
 
-/* The running thread reads or writes; what is not shared memory is passed over. */
+/* The running thread reads or writes; what is neither shared nor device memory is passed over. */
 void races_read(const void *pointer, size_t bytes);
 void races_write(const void *pointer, size_t bytes);
 /* The same of another thread, as far as that has come. */
@@ -34,6 +35,8 @@ void races_read_by(int thread, const void *pointer, size_t bytes);
 void races_release(Clock *clock);
 void races_acquire(int thread, const Clock &clock);
 void races_join(Clock *clock, const Clock &more);
+/* The running thread has waited for the launches before this one, and may touch what they may be at work on. */
+void races_follow();
 /* The lanes of the mask of the running thread's warp all know what each did. */
 void races_meet(uint32_t mask);
 

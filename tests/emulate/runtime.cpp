@@ -11,6 +11,7 @@
 #include "tests/emulate/machine.h"
 
 #include "cuda_runtime.h"
+#include "kernels/attention_tile.h"
 #include "kernels/enqueue.cuh"
 
 #include <cstdio>
@@ -28,6 +29,7 @@ constexpr size_t SHARED_OPTIN = 227 << 10, SHARED_DEFAULT = 48 << 10;
 
 cudaError_t last_error;
 std::map<void *, std::pair<void *, size_t>> allocations;
+const fc_device_launch *running;
 std::map<const void *, size_t> shared_limits;
 uint64_t launches;
 
@@ -51,6 +53,26 @@ void call_kernel(const void *kernel, void **arguments)
 }
 
 } // namespace
+
+namespace emulate
+{
+
+bool is_of_earlier_launches(const void *pointer)
+{
+    const auto after = allocations.upper_bound(const_cast<void *>(pointer));
+    const char *place = static_cast<const char *>(pointer);
+    if (running == nullptr || after == allocations.begin())
+        return false;
+    const auto &region = std::prev(after)->second;
+    const auto is_among = [place](const void *from, size_t bytes) {
+        return place >= static_cast<const char *>(from) && place < static_cast<const char *>(from) + bytes;
+    };
+    const uint32_t count = running->segment_count;
+    return is_among(region.first, region.second) && !is_among(running->segments, count * sizeof(fc_segment)) &&
+           !is_among(running->descriptors, count * (size_t)FC_HOPPER_DESCRIPTOR_BYTES);
+}
+
+} // namespace emulate
 
 extern "C" {
 
@@ -259,11 +281,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t)
     return cudaSuccess;
 }
 
-cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared_bytes,
-                             cudaStream_t)
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *function, void **arguments)
 {
     const auto limit = shared_limits.find(function);
     const size_t most = limit != shared_limits.end() ? limit->second : SHARED_DEFAULT;
+    const size_t shared_bytes = config->dynamicSmemBytes;
+    const dim3 grid = config->gridDim, block = config->blockDim;
     const unsigned threads = block.x * block.y * block.z;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0 || threads > emulate::THREADS_MAX ||
         block.y * block.z != 1 || grid.y > 65535 || grid.z > 65535 || shared_bytes > most) {
@@ -272,7 +295,9 @@ cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void *
         return answer(cudaErrorInvalidConfiguration);
     }
     const uint64_t seed = (uint64_t)setting("EMULATE_SEED", 1) * 1000003 + launches++;
+    running = static_cast<const fc_device_launch *>(arguments[0]);
     emulate::run_grid(function, {{grid.x, grid.y, grid.z}, threads, shared_bytes}, call_kernel, arguments, seed);
+    running = nullptr;
     return cudaSuccess;
 }
 

@@ -133,6 +133,7 @@ void tensor_load(uint32_t to, const void *map, uint32_t barrier, const int32_t *
     const uint32_t atom = 8 * swizzle_bytes(load->map.swizzle);
     unsigned char *target = shared_bytes(to, box_bytes(load->map), atom > 128 ? atom : 128, NAME);
     races_write(target, box_bytes(load->map));
+    races_read(reinterpret_cast<const void *>(load->map.address), 1);
     races_release(&load->clock);
     memset(target, POISON, box_bytes(load->map));
     load->to = to;

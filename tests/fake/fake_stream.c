@@ -208,7 +208,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 fc_status fake_stream_launch(cudaStream_t stream, const fc_launch *launch)
 {
-    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaLaunchKernel);
+    cudaError_t error = fake_enter(FC_FAULT_ROW_cudaLaunchKernelExC);
     if (error == cudaSuccess)
         error = cudaPeekAtLastError(); /* the real one tells a launch about errors nobody has asked for */
     if (error == cudaSuccess)

@@ -44,7 +44,7 @@ START_TEST(every_cuda_call_has_a_row)
                       "tests/faults/cuda.def has no row for %s", name);
     ck_assert_int_eq(pclose(found), 0);
     for (int i = 0; i < ROW_COUNT; i++)
-        ck_assert_msg(seen[i] || strcmp(ROWS[i], "cudaLaunchKernel") == 0, "the engine does not call %s", ROWS[i]);
+        ck_assert_msg(seen[i] || strcmp(ROWS[i], "cudaLaunchKernelExC") == 0, "the engine does not call %s", ROWS[i]);
 }
 END_TEST
 

@@ -124,6 +124,26 @@ START_TEST(test_races_are_reported)
 }
 END_TEST
 
+/* Block 0 waits for the launches before, and then looks at what they may have written; others do not wait. */
+__global__ void follow(const __grid_constant__ fc_device_launch launch)
+{
+    if (blockIdx.x == 0)
+        fc_ptx_griddep_wait();
+    reinterpret_cast<volatile int *>(launch.workspace)[threadIdx.x] = 1;
+}
+
+START_TEST(test_who_does_not_wait_for_earlier_launches_is_reported)
+{
+    void *d_data = nullptr;
+    int local[64];
+    ck_assert_int_eq(cudaMalloc(&d_data, sizeof local), cudaSuccess);
+    ck_assert_str_eq(run(follow, {1, 64, 0}, d_data), "");
+    ck_assert_reports(run(follow, {2, 64, 0}, d_data), "before it has waited for the launches before");
+    ck_assert_str_eq(run(follow, {2, 64, 0}, local), "");
+    cudaFree(d_data);
+}
+END_TEST
+
 } // namespace
 
 Suite *races_suite()
@@ -132,6 +152,7 @@ Suite *races_suite()
     TCase *tests = tcase_create("races");
     tcase_add_test(tests, test_no_race_is_seen_where_there_is_none);
     tcase_add_loop_test(tests, test_races_are_reported, NONE + 1, ARRIVES_BEFORE_IT_READS + 1);
+    tcase_add_test(tests, test_who_does_not_wait_for_earlier_launches_is_reported);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -28,9 +28,11 @@ static inline const char *run(fc_device_kernel kernel, const Rig &rig, void *dat
     emulate::report_take();
     cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                          227 << 10);
-    ck_assert_int_eq(cudaLaunchKernel(reinterpret_cast<const void *>(kernel), dim3(rig.blocks), dim3(rig.threads),
-                                      arguments, rig.shared_bytes, nullptr),
-                     cudaSuccess);
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(rig.blocks);
+    config.blockDim = dim3(rig.threads);
+    config.dynamicSmemBytes = rig.shared_bytes;
+    ck_assert_int_eq(cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), arguments), cudaSuccess);
     return emulate::report_take();
 }
 

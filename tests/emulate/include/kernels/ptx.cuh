@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "tests/emulate/matrix.h"
+#include "tests/emulate/races.h"
 
 static __device__ __forceinline__ float fc_ptx_ex2(float x)
 {
@@ -25,6 +26,15 @@ static __device__ __forceinline__ float fc_ptx_rcp(float x)
 static __device__ __forceinline__ uint32_t fc_ptx_draw(uint32_t *counter, uint32_t last)
 {
     return atomicInc(counter, last);
+}
+
+static __device__ __forceinline__ void fc_ptx_griddep_launch_dependents()
+{
+}
+
+static __device__ __forceinline__ void fc_ptx_griddep_wait()
+{
+    emulate::races_follow();
 }
 
 static __device__ __forceinline__ unsigned char *fc_ptx_dynamic_shared()

@@ -11,7 +11,7 @@ enum { CASE_BATCH_MAX = 4 };
 
 /* What is done to a kernel on a case besides one run against the reference, a second run and one in company. */
 typedef enum case_extra {
-    EXTRA_REPEATS = 1, /* a thousand runs, all alike */
+    EXTRA_REPEATS = 1, /* a thousand runs, all alike, and chains of launches, one on the heels of the other */
     EXTRA_WISHES = 2,  /* every compiled variant, several splits and packings: not only what the plan chooses */
 } case_extra;
 

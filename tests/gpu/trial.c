@@ -7,7 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPANY_MAX = 64, SEGMENTS_MAX = COMPANY_MAX + CASE_BATCH_MAX, GUARD_BYTES = 4096, REPEATS = 1000 };
+enum {
+    COMPANY_MAX = 64,
+    SEGMENTS_MAX = COMPANY_MAX + CASE_BATCH_MAX,
+    GUARD_BYTES = 4096,
+    REPEATS = 1000,
+    CHAINS = 25,
+    LINKS = 6
+};
 
 /* Downloads of out and lse, guards included. */
 typedef struct answer {
@@ -76,12 +83,12 @@ static void add_stranger(launch *l, const fixture *f, const fc_device *device, c
     l->segments[l->launch.segment_count++] = all[index % (uint32_t)p.batch];
 }
 
-static void fill_segments(launch *l, const fixture *f, const fc_device *device, const fc_plan *plan, int company)
+static void fill_segments(launch *l, const fixture *f, const fc_tensors *t, const fc_device *device,
+                          const fc_plan *plan, int company)
 {
     fc_segment mine[CASE_BATCH_MAX];
-    fc_tensors t = fixture_device_tensors(f);
     uint32_t batch = (uint32_t)f->problem.batch, apart = (uint32_t)company / (batch + 1);
-    fc_problem_segments(&f->problem, plan, &t, mine);
+    fc_problem_segments(&f->problem, plan, t, mine);
     add_request(l, plan);
     for (uint32_t b = 0; b < batch; b++) {
         while (company > 0 && l->launch.segment_count < (b + 1) * apart)
@@ -123,14 +130,15 @@ static fc_status describe(launch *l, device_arena *arena)
     return st;
 }
 
-/* Makes the launch of the fixture, alone (company 0) or among others, and everything it needs on the device. */
-static void launch_init(launch *l, const fixture *f, device_arena *arena, const fc_device *device, const fc_plan *plan,
-                        int company)
+/* Makes the launch of the fixture on these tensors, alone (company 0) or among others, and everything it needs on the
+ * device. */
+static void launch_init(launch *l, const fixture *f, const fc_tensors *t, device_arena *arena, const fc_device *device,
+                        const fc_plan *plan, int company)
 {
     memset(l, 0, sizeof *l);
     l->launch.plan = *plan;
     l->launch.segments = l->segments;
-    fill_segments(l, f, device, plan, company);
+    fill_segments(l, f, t, device, plan, company);
     size_t segments_bytes = l->launch.segment_count * sizeof *l->segments;
     l->launch.block_count = fc_launch_index(plan, l->segments, l->launch.segment_count);
     l->d_segments = device_arena_take(arena, segments_bytes);
@@ -159,11 +167,11 @@ static int64_t stray_bytes(const launch *l, unsigned char poison)
     return stray;
 }
 
-static bool enqueue(const launch *l, trial *t)
+static bool enqueue(const launch *l, cudaStream_t stream, trial *t)
 {
     fc_status st = l->described;
     if (st == FC_OK)
-        st = fc_cuda_launch_find(l->launch.plan.kernel)(&l->launch, NULL);
+        st = fc_cuda_launch_find(l->launch.plan.kernel)(&l->launch, stream);
     CUDA_OK(cudaPeekAtLastError());
     if (st == FC_OK)
         return true;
@@ -184,7 +192,7 @@ static bool run(const fixture *f, const launch *l, unsigned char poison, answer 
     tensor_poison(&f->out);
     tensor_poison(&f->lse);
     CUDA_OK(cudaMemset(l->launch.d_workspace, poison, l->launch.workspace_bytes + GUARD_BYTES));
-    if (!enqueue(l, t))
+    if (!enqueue(l, NULL, t))
         return false;
     download(f, to);
     t->run_count++;
@@ -207,11 +215,53 @@ static bool compare(const fixture *f, answer first, answer again, const char *wh
 static bool repeat(const fixture *f, const launch *l, answer first, answer again, trial *t)
 {
     for (int i = 0; i < REPEATS; i++) {
-        if (!enqueue(l, t))
+        if (!enqueue(l, NULL, t))
             return false;
         download(f, again);
         t->run_count++;
         if (!compare(f, first, again, "one of the repeats", t))
+            return false;
+    }
+    return true;
+}
+
+/* Attention whose query is the output of the one before, LINKS times, from the fixture's query to `to`: each launch on
+ * the heels of the other, or alone. */
+static bool run_chain(const fixture *f, const launch links[2], bool is_waited_for, answer to, trial *t)
+{
+    CUDA_OK(cudaMemcpy(f->scratch_out.device, f->q.device, f->q.bytes, cudaMemcpyDeviceToDevice));
+    for (int i = 0; i < LINKS; i++) {
+        if (!enqueue(&links[i % 2], cudaStreamPerThread, t))
+            return false;
+        if (is_waited_for)
+            CUDA_OK(cudaDeviceSynchronize());
+    }
+    CUDA_OK(cudaDeviceSynchronize());
+    tensor_download(&f->scratch_out, to.out);
+    tensor_download(&f->scratch_lse, to.lse);
+    return true;
+}
+
+/* A launch that begins while the one before it ends must not look at what that one writes, nor write what it reads. */
+static bool chain(const fixture *f, device_arena *arena, const fc_device *device, const fc_plan *plan, answer first,
+                  answer again, trial *t)
+{
+    launch links[2];
+    fc_tensors there = fixture_device_tensors(f), back = there;
+    there.q = back.out = tensor_d_elements(&f->scratch_out);
+    back.q = there.out;
+    back.lse = tensor_d_elements(&f->scratch_lse);
+    launch_init(&links[0], f, &there, arena, device, plan, 0);
+    launch_init(&links[1], f, &back, arena, device, plan, 0);
+    links[1].launch.d_workspace = links[0].launch.d_workspace;
+    links[1].launch.d_tickets = links[0].launch.d_tickets;
+    if (!run_chain(f, links, true, first, t))
+        return false;
+    for (int i = 0; i < CHAINS; i++) {
+        if (!run_chain(f, links, false, again, t))
+            return false;
+        t->run_count++;
+        if (!compare(f, first, again, "the end of a chain of launches", t))
             return false;
     }
     return true;
@@ -227,8 +277,9 @@ static bool judge(const fixture *f, answer first, trial *t)
 static bool is_right(const fixture *f, device_arena *arena, const fc_device *device, const fc_plan *plan, int company,
                      answer first, answer again, trial *t)
 {
+    const fc_tensors tensors = fixture_device_tensors(f);
     launch alone, among;
-    launch_init(&alone, f, arena, device, plan, 0);
+    launch_init(&alone, f, &tensors, arena, device, plan, 0);
     if (!fits_workspace(&alone))
         return fc_fail(FC_INTERNAL, &t->wrong, "the plan asks for too little workspace") == FC_OK;
     if (alone.launch.block_count == UINT32_MAX)
@@ -238,10 +289,11 @@ static bool is_right(const fixture *f, device_arena *arena, const fc_device *dev
     t->equal_count++;
     if (!judge(f, first, t) || !run(f, &alone, 0x3c, again, t) || !compare(f, first, again, "a second run", t))
         return false;
-    launch_init(&among, f, arena, device, plan, company);
+    launch_init(&among, f, &tensors, arena, device, plan, company);
     if (!run(f, &among, 0xff, again, t) || !compare(f, first, again, "a run in company", t))
         return false;
-    if ((f->what.extras & EXTRA_REPEATS) != 0 && !repeat(f, &alone, first, again, t))
+    if ((f->what.extras & EXTRA_REPEATS) != 0 &&
+        (!repeat(f, &alone, first, again, t) || !chain(f, arena, device, plan, first, again, t)))
         return false;
     if (t->stray_count > 0)
         fc_fail(FC_INTERNAL, &t->wrong, "%lld bytes written where nothing is its own", (long long)t->stray_count);

@@ -57,6 +57,7 @@ enum cudaDriverEntryPointQueryResult {
 
 #define cudaEnableDefault 0
 #define cudaStreamNonBlocking 0x01
+#define cudaStreamPerThread ((cudaStream_t)0x2)
 #define cudaEventDefault 0x00
 #define cudaEventDisableTiming 0x02
 

@@ -19,8 +19,7 @@
  *     threads            P0     ....P1       ....P2       ....P3
  *
  * Between warpgroups: one's softmax falls on another's products. A token sees to it, in pieces of work of more than one
- * step: who has it starts its products. Between pieces: S0 of the next is started before the rows of this one are
- * written.
+ * step: who has it starts its products.
  *
  * The grid is one block an SM; blocks draw pieces of work, longest first, until there are no more. Keys are walked from
  * the last to the first. Where there is too little work for all SMs, two groups of consumers share a tile's keys, and
@@ -111,11 +110,11 @@ __device__ __forceinline__ void start_values(float (&out)[Shape::HEAD_DIM / 2], 
     fc_ptx_wgmma_commit();
 }
 
-/* Waits for what start_values() started; PENDING groups that were started later may still be under way. */
-template <typename Shape, int PENDING>
+/* Waits for what start_values() started. */
+template <typename Shape>
 __device__ __forceinline__ void finish_values(float (&out)[Shape::VALUES], Weights<Shape> &weights)
 {
-    fc_ptx_wgmma_wait<PENDING>();
+    fc_ptx_wgmma_wait<0>();
     keep(out);
 #pragma unroll
     for (int step = 0; step < Shape::KEYS / STEP_COLUMNS; step++) {
@@ -174,9 +173,8 @@ template <typename T, typename Shape>
 __device__ __forceinline__ void start_turn(Shared<Shape> &shared, const Item &item, const Turn &turn,
                                            const Place &place, float (&logits)[Shape::KEYS / 2])
 {
-    const uint32_t query = turn.count % Shape::QUERIES;
     const bool has_turns = takes_turns<Shape>(item);
-    wait_for(shared.q_full[query][place.row_group], turn.count / Shape::QUERIES % 2);
+    wait_for(shared.q_full[place.row_group], turn.count % 2);
     for (uint32_t at = turn.at - turn.skipped; at != turn.at; at++) {
         wait_full(shared.k_full, at);
         take_token<Shape>(place, has_turns);
@@ -185,28 +183,9 @@ __device__ __forceinline__ void start_turn(Shared<Shape> &shared, const Item &it
     }
     wait_full(shared.k_full, turn.at);
     take_token<Shape>(place, has_turns);
-    start_logits<T, Shape>(logits, fc_ptx_shared_address(shared.q[query][place.row_group]),
+    start_logits<T, Shape>(logits, fc_ptx_shared_address(shared.q[place.row_group]),
                            fc_ptx_shared_address(shared.k[turn.at % Shape::STAGES]));
     pass_token<Shape>(place, has_turns);
-}
-
-/* The same for the item after this one, early: so that its products are under way while this one's rows are written.
- * False: there is nothing to start, or no memory for another query. */
-template <typename T, typename Shape>
-__device__ __forceinline__ bool start_next(Shared<Shape> &shared, const Turn &turn, const Place &place,
-                                           float (&logits)[Shape::KEYS / 2])
-{
-    if (Shape::QUERIES == 1)
-        return false;
-    const Item &item = shared.items[(turn.count + 1) % ITEMS];
-    wait_full(shared.item_full, turn.count + 1);
-    if (item.steps <= 0) /* or NO_MORE: the rest of it means nothing */
-        return false;
-    const Turn next = make_turn<Shape>(item, turn.count + 1, turn.end, place);
-    if (next.step < 0)
-        return false;
-    start_turn<T>(shared, item, next, place, logits);
-    return true;
 }
 
 /* Writes what a turn made of its rows, and gives the item back. */
@@ -235,8 +214,7 @@ __device__ __forceinline__ uint32_t walk(Shared<Shape> &shared, const Item &item
                                          Weights<Shape> &weights, Rows &rows)
 {
     constexpr int GROUPS = Shape::KEY_GROUPS;
-    const uint32_t query = turn.count % Shape::QUERIES;
-    const uint32_t q = fc_ptx_shared_address(shared.q[query][place.row_group]);
+    const uint32_t q = fc_ptx_shared_address(shared.q[place.row_group]);
     const bool has_turns = takes_turns<Shape>(item);
     const fc_scoring scoring = item.scoring;
     const float factor = fc_softmax_factor(scoring);
@@ -253,14 +231,14 @@ __device__ __forceinline__ uint32_t walk(Shared<Shape> &shared, const Item &item
         const bool is_last = step < GROUPS;
         release(shared.k_empty[at % Shape::STAGES], place);
         if (is_last)
-            release(shared.q_empty[query][place.row_group], place);
+            release(shared.q_empty[place.row_group], place);
         cap_and_mask(logits, scoring, rows, key, place.column);
         const Move move = move_largest(logits, factor, rows);
         make_weights(logits, factor, move, rows);
         if (!is_last)
             wait_for(shared.k_full[(at + GROUPS) % Shape::STAGES],
                      ((at + GROUPS) / Shape::STAGES % 2) ^ is_negative(rows));
-        finish_values<Shape, 0>(out, weights);
+        finish_values<Shape>(out, weights);
         if (at != turn.at)
             release(shared.v_empty[(at - GROUPS) % Shape::STAGES], place);
         if (move.is_needed)
@@ -284,38 +262,27 @@ __device__ __forceinline__ uint32_t walk(Shared<Shape> &shared, const Item &item
     return at;
 }
 
-/* A turn: walks through its steps, starts the next turn, if it can, and ends this one. Is the next one started?
+/* A turn: starts it, walks through its steps, and ends it.
  *
  * A group of keys without a step comes this way too: groups meet in one place of the code, as synccheck wants it. */
 template <typename T, typename Shape>
-__device__ __forceinline__ bool attend(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
+__device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
                                        float (&logits)[Shape::KEYS / 2], int head_dim)
 {
-    const uint32_t query = turn.count % Shape::QUERIES;
     float out[Shape::VALUES] = {};
     Weights<Shape> weights = {};
     Rows rows = make_rows(item, place);
 
-    static_assert(Shape::KEY_GROUPS == 1 || Shape::QUERIES == 1, "a turn without a step starts no other");
     if (Shape::KEY_GROUPS > 1 && turn.step < 0) {
-        wait_for(shared.q_full[query][place.row_group], turn.count / Shape::QUERIES % 2);
-        release(shared.q_empty[query][place.row_group], place);
+        wait_for(shared.q_full[place.row_group], turn.count % 2);
+        release(shared.q_empty[place.row_group], place);
     } else {
+        start_turn<T>(shared, item, turn, place, logits);
         const uint32_t at = walk<T>(shared, item, turn, place, logits, out, weights, rows);
-        /* Two ends: in one, the compiler would wait for everything that either may have under way. */
-        if (start_next<T>(shared, turn, place, logits)) {
-            finish_values<Shape, 1>(out, weights);
-            release(shared.v_empty[at % Shape::STAGES], place);
-            end_turn<T>(shared, item, turn, place, rows, out, head_dim);
-            fc_ptx_wgmma_wait<0>(); /* the compiler would, here */
-            keep(logits);
-            return true;
-        }
-        finish_values<Shape, 0>(out, weights);
+        finish_values<Shape>(out, weights);
         release(shared.v_empty[at % Shape::STAGES], place);
     }
     end_turn<T>(shared, item, turn, place, rows, out, head_dim);
-    return false;
 }
 
 /* A turn of which a group of rows sees no step: gives back what others gave, and writes rows that have seen nothing. */
@@ -327,8 +294,8 @@ __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &ite
     Rows rows = {{}, {}, 0, 0, {-INFINITY, -INFINITY}, {}};
 
     uint32_t at = turn.at - turn.skipped;
-    wait_for(shared.q_full[turn.count % Shape::QUERIES][place.row_group], turn.count / Shape::QUERIES % 2);
-    release(shared.q_empty[turn.count % Shape::QUERIES][place.row_group], place);
+    wait_for(shared.q_full[place.row_group], turn.count % 2);
+    release(shared.q_empty[place.row_group], place);
     for (int32_t step = turn.step + turn.skipped; step >= 0; step--, at++) {
         wait_full(shared.k_full, at);
         take_token<Shape>(place, takes_turns<Shape>(item));
@@ -344,7 +311,6 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
 {
     const Place place = place_of_thread<Shape>();
     float logits[Shape::KEYS / 2] = {};
-    bool is_started = false;
     uint32_t steps_before = 0;
     if (place.consumer == Shape::CONSUMERS - 1)
         pass_token<Shape>(place, Shape::CONSUMERS > 1);
@@ -355,18 +321,10 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
             break;
         const Turn turn = make_turn<Shape>(item, count, steps_before, place);
         steps_before = turn.end;
-        if constexpr (Shape::KEY_GROUPS > 1) {
-            if (turn.step >= 0)
-                start_turn<T>(shared, item, turn, place, logits);
+        if (Shape::KEY_GROUPS > 1 || turn.step >= 0)
             attend<T>(shared, item, turn, place, logits, head_dim);
-        } else if (turn.step >= 0) {
-            if (!is_started)
-                start_turn<T>(shared, item, turn, place, logits);
-            is_started = attend<T>(shared, item, turn, place, logits, head_dim);
-        } else {
+        else
             pass_turn<T>(shared, item, turn, place, head_dim);
-            is_started = false;
-        }
     }
     if (place.consumer == 0)
         take_token<Shape>(place, Shape::CONSUMERS > 1); /* it comes round a last time */
@@ -387,6 +345,7 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
         segment = plan_first(shared, launch);
     if (threadIdx.x == Q)
         init_barriers(shared);
+    acquire_maps<Shape>(launch);
     __syncthreads();
     fc_ptx_griddep_wait();
     if (threadIdx.x < WARPGROUP) {
@@ -427,8 +386,8 @@ template <typename Shape> constexpr Variant variant_of()
 }
 
 const Variant VARIANTS[] = {
-#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages, queries)                                         \
-    variant_of<Tile<head_dim, row_groups, key_groups, keys, stages, queries>>(),
+#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages)                                                  \
+    variant_of<Tile<head_dim, row_groups, key_groups, keys, stages>>(),
 #include "kernels/hopper.def"
 #undef FC_HOPPER_ROW
 };

@@ -1,7 +1,7 @@
 /* The feeding of `hopper`: shapes, shared memory, the barriers between those who load and those who work, the planner,
  * the producers.
  *
- * Shared memory holds query tiles and a ring of stages each for K and V. Every part has a full barrier (a producer
+ * Shared memory holds a query tile and a ring of stages each for K and V. Every part has a full barrier (a producer
  * expects bytes, the copy engine brings them) and an empty one (a lane of each warp that read it arrives). Who waits
  * for a full part waits for the parity of its phase; a producer waits for the other parity, which a new barrier has.
  *
@@ -36,8 +36,8 @@ constexpr bool is_power_of_two(int n)
 }
 
 /* A row of hopper.def. */
-template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES_, int QUERIES_> struct Tile {
-    static constexpr int HEAD_DIM = HEAD_DIM_, KEYS = KEYS_, STAGES = STAGES_, QUERIES = QUERIES_;
+template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES_> struct Tile {
+    static constexpr int HEAD_DIM = HEAD_DIM_, KEYS = KEYS_, STAGES = STAGES_;
     static constexpr int ROW_GROUPS = ROW_GROUPS_, KEY_GROUPS = KEY_GROUPS_, CONSUMERS = ROW_GROUPS * KEY_GROUPS;
     static constexpr int ROWS = ROW_GROUPS * GROUP_ROWS;
     static constexpr int THREADS = (1 + CONSUMERS) * WARPGROUP;
@@ -56,7 +56,7 @@ template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES
     static_assert(FIRST_MEETING + ROW_GROUPS <= 16, "named barriers");
     static_assert(HEAD_DIM % BOX_COLUMNS == 0 && KEYS % STEP_COLUMNS == 0, "whole wgmmas");
     static_assert(STAGES >= 2, "a consumer waits for a step before it gives back the one before");
-    static_assert(is_power_of_two(STAGES) && is_power_of_two(QUERIES), "counts wrap around");
+    static_assert(is_power_of_two(STAGES), "counts wrap around");
     static_assert(KEY_GROUPS <= 2, "two halves");
     static_assert(KV_BOX_BYTES % ATOM_BYTES == 0 && KEYS <= 256, "boxes are whole atoms, and what a copy can do");
     static_assert((PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) * WARPGROUP <= 64 * 1024, "registers of an SM");
@@ -84,11 +84,11 @@ struct Item {
 };
 
 template <typename Shape> struct Shared {
-    alignas(1024) unsigned char q[Shape::QUERIES][Shape::ROW_GROUPS][Shape::Q_BYTES];
+    alignas(1024) unsigned char q[Shape::ROW_GROUPS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
     float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS];
-    alignas(8) uint64_t q_full[Shape::QUERIES][Shape::ROW_GROUPS], q_empty[Shape::QUERIES][Shape::ROW_GROUPS];
+    alignas(8) uint64_t q_full[Shape::ROW_GROUPS], q_empty[Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
     uint64_t v_full[Shape::STAGES], v_empty[Shape::STAGES];
     uint64_t item_placed[ITEMS], item_full[ITEMS], item_empty[ITEMS];
@@ -147,9 +147,9 @@ template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
         init(shared.item_full[i], 1);
         init(shared.item_empty[i], Shape::CONSUMERS * WARPS + PRODUCERS);
     }
-    for (int i = 0; i < Shape::QUERIES * Shape::ROW_GROUPS; i++) {
-        init(shared.q_full[i / Shape::ROW_GROUPS][i % Shape::ROW_GROUPS], 1);
-        init(shared.q_empty[i / Shape::ROW_GROUPS][i % Shape::ROW_GROUPS], Shape::KEY_GROUPS * WARPS);
+    for (int i = 0; i < Shape::ROW_GROUPS; i++) {
+        init(shared.q_full[i], 1);
+        init(shared.q_empty[i], Shape::KEY_GROUPS * WARPS);
     }
     for (int i = 0; i < Shape::STAGES; i++) {
         init(shared.k_full[i], 1);
@@ -200,11 +200,26 @@ template <typename Shape> __device__ __forceinline__ void place_keys(const fc_se
     item.unseen_keys = begin > 0 ? begin - item.first_key : 0;
 }
 
-/* Has a segment's maps fetched, for whichever thread copies with them. */
-__device__ __forceinline__ void fetch_maps(const char *maps)
+/* Of a launch with up to so many segments a block acquires all maps when it begins, of others a segment's when it comes
+ * to it. In between the copy engine suffers: with 32 segments of 512 tokens that cost a fifth of the time. */
+constexpr uint32_t SEGMENTS_AT_ONCE = 128;
+
+/* For all threads of a block, before a barrier. */
+template <typename Shape> __device__ __forceinline__ void acquire_maps(const fc_device_launch &launch)
 {
+    if (launch.segment_count > SEGMENTS_AT_ONCE)
+        return;
+    for (uint32_t i = threadIdx.x; i < launch.segment_count * FC_HOPPER_MAPS; i += Shape::THREADS)
+        fc_ptx_tensormap_acquire(launch.descriptors + i * MAP_BYTES);
+}
+
+/* Has a segment's maps fetched, for whichever thread copies with them. */
+__device__ __forceinline__ void fetch_maps(const fc_device_launch &launch, uint32_t segment)
+{
+    const char *maps = launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
     for (int i = 0; i < FC_HOPPER_MAPS; i++) {
-        fc_ptx_tensormap_acquire(maps + i * MAP_BYTES);
+        if (launch.segment_count > SEGMENTS_AT_ONCE)
+            fc_ptx_tensormap_acquire(maps + i * MAP_BYTES);
         fc_ptx_tensormap_prefetch(maps + i * MAP_BYTES);
     }
 }
@@ -236,7 +251,7 @@ __device__ __forceinline__ uint32_t plan_first(Shared<Shape> &shared, const fc_d
 {
     const uint32_t segment = fc_work_segment_by_warp(launch.segments, launch.segment_count, blockIdx.x);
     if (threadIdx.x % 32 == 0) {
-        fetch_maps(launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES);
+        fetch_maps(launch, segment);
         place_item<Shape>(launch, segment, blockIdx.x, shared.items[0]);
     }
     return segment;
@@ -273,7 +288,7 @@ __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, uint
         segment = fc_work_segment_by_warp(launch.segments, launch.segment_count, block);
         if (is_first_lane) {
             if (segment != before)
-                fetch_maps(launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES);
+                fetch_maps(launch, segment);
             wait_empty(shared.item_empty, count);
             place_item<Shape>(launch, segment, block, shared.items[count % ITEMS]);
         }
@@ -293,17 +308,16 @@ template <typename Shape> __device__ void produce_q(Shared<Shape> &shared)
 {
     for (uint32_t count = 0;; count++) {
         const Item &item = shared.items[count % ITEMS];
-        const uint32_t query = count % Shape::QUERIES, parity = count / Shape::QUERIES % 2 ^ 1;
         wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
         for (int i = 0; i < Shape::ROW_GROUPS; i++) {
-            const uint32_t full = fc_ptx_shared_address(&shared.q_full[query][i]);
-            wait_for(shared.q_empty[query][i], parity);
+            const uint32_t full = fc_ptx_shared_address(&shared.q_full[i]);
+            wait_for(shared.q_empty[i], count % 2 ^ 1);
             fc_ptx_mbarrier_arrive_expect_tx(full, Shape::Q_BYTES);
             for (int box = 0; box < Shape::BOXES; box++)
-                fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[query][i][box * Shape::Q_BOX_BYTES]), item.maps,
-                                   full, box * BOX_COLUMNS, item.q_head, item.first_row + i * GROUP_ROWS);
+                fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[i][box * Shape::Q_BOX_BYTES]), item.maps, full,
+                                   box * BOX_COLUMNS, item.q_head, item.first_row + i * GROUP_ROWS);
         }
         arrive(shared.item_empty[count % ITEMS]);
     }

@@ -24,7 +24,7 @@ static_assert(sizeof(CUtensorMap) * FC_HOPPER_MAPS == FC_HOPPER_DESCRIPTOR_BYTES
 
 /* Keys of a step, by fc_plan.variant. */
 const uint32_t MAP_KEYS[] = {
-#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages, queries) keys,
+#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages) keys,
 #include "kernels/hopper.def"
 #undef FC_HOPPER_ROW
 };

@@ -59,7 +59,7 @@ static const fc_tile FUSED_TILES[] = {
 };
 
 static const fc_tile HOPPER_TILES[] = {
-#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages, queries)                                         \
+#define FC_HOPPER_ROW(head_dim, row_groups, key_groups, keys, stages)                                                  \
     {head_dim, 64 * (row_groups), (key_groups) * (keys), 1, 0},
 #include "kernels/hopper.def"
 #undef FC_HOPPER_ROW

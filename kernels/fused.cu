@@ -313,12 +313,14 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     start_state<S>(state);
     if (block.steps > 0)
         run_steps<T, S>(state, fc_ptx_shared_address(shared), block, warp_row, key_warp);
-    /* Not sooner: the next launch's blocks would settle two an SM on those that are done first. */
-    fc_ptx_griddep_launch_dependents();
+    const bool is_split = block.work.segment->split_count > 1;
+    /* Not sooner: the next launch's blocks would settle two an SM on those that are done first. Not where keys are
+     * split: those launches keep memory busy to the end, and the next one's start only gets in their way. */
+    if (!is_split)
+        fc_ptx_griddep_launch_dependents();
     gather_sums<S>(state);
     fc_ptx_cp_async_wait<0>();
     __syncthreads(); /* K and V have been read: shared memory is free */
-    const bool is_split = block.work.segment->split_count > 1;
     if constexpr (S::KEY_WARPS > 1) {
         leave_parts<S>(shared, state, warp_row, key_warp);
         __syncthreads();

@@ -143,8 +143,9 @@ typedef struct auto_row {
 
 /* The first row that matches and whose rung can do the problem wins. Measured: docs/kernel-notes.md. */
 static const auto_row AUTO[] = {
-    /* H100, f16, B1 H8 D64: S512 fused 7.2 us, hopper 7.2; S1024 14.2 and 10.6; decode of one request 9.2 and 33. */
-    {.kernel = FC_KERNEL_HOPPER, .dtypes = HALVES, HOPPER_ONLY, .q_len_least = 64, .rows_least = 4097},
+    /* H100, f16, B1 H8 D64: S256 fused 3.7 us, hopper 4.4; S512 6.1 and 5.8; S1024 13.1 and 8.8. Decode of one request,
+     * when last timed: 9.2 and 33. */
+    {.kernel = FC_KERNEL_HOPPER, .dtypes = HALVES, HOPPER_ONLY, .q_len_least = 64, .rows_least = 4096},
     {.kernel = FC_KERNEL_FUSED, .dtypes = HALVES},
     {.kernel = FC_KERNEL_WARP}, /* benchmark problem in f32: 25 us, vec 58 */
     {.kernel = FC_KERNEL_VEC},

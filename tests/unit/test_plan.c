@@ -165,6 +165,29 @@ START_TEST(auto_says_what_it_is)
 }
 END_TEST
 
+/* Where docs/kernel-notes.md has one rung's time beside another's: a change of the table is a change here. */
+static const struct fastest_row {
+    int32_t q_len, kv_len;
+    fc_dtype dtype;
+    fc_kernel kernel;
+} FASTEST_ON_HOPPER[] = {
+    {256, 256, FC_F16, FC_KERNEL_FUSED}, {512, 512, FC_F16, FC_KERNEL_HOPPER}, {2048, 2048, FC_BF16, FC_KERNEL_HOPPER},
+    {1, 4096, FC_F16, FC_KERNEL_FUSED},  {512, 512, FC_F32, FC_KERNEL_WARP},
+};
+
+START_TEST(auto_takes_the_fastest)
+{
+    const struct fastest_row *row = &FASTEST_ON_HOPPER[_i];
+    fc_problem p = good_problem();
+    fc_plan plan;
+    p.q_len = row->q_len;
+    p.kv_len = row->kv_len;
+    p.dtype = row->dtype;
+    ck_assert_int_eq(fc_plan_make(&H100, FC_KERNEL_AUTO, &p, &plan, NULL), FC_OK);
+    ck_assert_int_eq(plan.kernel, row->kernel);
+}
+END_TEST
+
 START_TEST(limits_are_those_of_the_plans)
 {
     for (int k = 0; k < FC_KERNEL_COUNT; k++) {
@@ -476,6 +499,7 @@ int main(void)
     tcase_add_test(tests, other_devices_name_their_own);
     tcase_add_test(tests, auto_always_finds_a_rung_that_can);
     tcase_add_test(tests, auto_says_what_it_is);
+    tcase_add_loop_test(tests, auto_takes_the_fastest, 0, sizeof FASTEST_ON_HOPPER / sizeof *FASTEST_ON_HOPPER);
     tcase_add_test(tests, limits_are_those_of_the_plans);
     tcase_add_loop_test(tests, a_shape_follows_from_the_problem, 0, sizeof SHAPES / sizeof *SHAPES);
     tcase_add_test(tests, the_longest_batch_entry_counts);

@@ -296,6 +296,9 @@ __device__ __forceinline__ void run_steps(State<S> &state, uint32_t shared, cons
     }
 }
 
+/* Blocks of segments with so many queries let the next launch in before they are over. */
+constexpr int32_t FOLLOWED_FROM = 64;
+
 template <typename T, typename S>
 __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     fused_kernel(const __grid_constant__ fc_device_launch launch)
@@ -314,9 +317,9 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS_PER_SM)
     if (block.steps > 0)
         run_steps<T, S>(state, fc_ptx_shared_address(shared), block, warp_row, key_warp);
     const bool is_split = block.work.segment->split_count > 1;
-    /* Not sooner: the next launch's blocks would settle two an SM on those that are done first. Not where keys are
-     * split: those launches keep memory busy to the end, and the next one's start only gets in their way. */
-    if (!is_split)
+    /* Not sooner, and not where queries are few: the next launch's blocks would settle two an SM on those that are done
+     * first, and where memory is what a launch waits for that shows. */
+    if (!is_split && block.work.segment->q_len >= FOLLOWED_FROM)
         fc_ptx_griddep_launch_dependents();
     gather_sums<S>(state);
     fc_ptx_cp_async_wait<0>();

@@ -68,6 +68,7 @@ struct fc_arena_store {
     pthread_mutex_t lock; /* guards the rest, and every holder and arena but the memory itself */
     pthread_cond_t work;
     bool is_stopping;
+    bool keeps_pages;     /* what was in an arena stays there for who has it mapped */
     fc_arena_usage usage; /* of all */
     fc_id_table holders;  /* peer -> holder's address */
     fc_id_table arenas;   /* id -> arena's address, of those not given back */
@@ -352,12 +353,12 @@ static void *keep(void *argument)
         }
         fc_arena *arena = store->to_free;
         order *o = arena == NULL ? take_order(store) : NULL;
-        bool is_ending = store->is_stopping;
+        bool is_ending = store->is_stopping, keeps_pages = store->keeps_pages || is_ending;
         if (arena != NULL) {
             store->to_free = arena->next;
             pthread_mutex_unlock(&store->lock);
             set_busy(store, arena->size_bytes);
-            free_arena(arena, is_ending);
+            free_arena(arena, keeps_pages);
             atomic_store(&store->busy_since_ns, 0);
         } else if (o != NULL) {
             pthread_mutex_unlock(&store->lock);
@@ -519,6 +520,15 @@ bool fc_arena_store_is_late(fc_arena_store *store, uint64_t timeout_ns, uint64_t
         store->excused_ns = now_ns;
     uint64_t excused_ns = fc_clock_elapsed_ns(store->excused_ns, now_ns);
     return busy_ns > timeout_ns + more_ns && excused_ns > timeout_ns + more_ns;
+}
+
+void fc_arena_store_keep_pages(fc_arena_store *store)
+{
+    if (store == NULL)
+        return;
+    pthread_mutex_lock(&store->lock);
+    store->keeps_pages = true;
+    pthread_mutex_unlock(&store->lock);
 }
 
 void fc_arena_store_end(fc_arena_store *store)

@@ -54,6 +54,10 @@ fc_status fc_arena_store_create(const fc_arena_store_config *config, fc_stats *s
  * nor destroy. One thread. */
 bool fc_arena_store_is_late(fc_arena_store *store, uint64_t timeout_ns, uint64_t longest_launch_ns, uint64_t now_ns);
 
+/* The server drains: from now on what is freed is left as it is for who has it mapped, and may be asking another server
+ * for what lies in it. NULL: no arenas. Any thread. */
+void fc_arena_store_keep_pages(fc_arena_store *store);
+
 /* Ends the keeper after what was asked of it; later asking is refused. What is held stays, and what is in it. end does
  * not wait for that, which a device in trouble may hold up, and may be called on any thread. NULL is fine. */
 void fc_arena_store_end(fc_arena_store *store);

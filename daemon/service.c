@@ -245,8 +245,9 @@ fc_status fc_service_create(const fc_service_config *config, fc_service **out_se
 
 void fc_service_drain(fc_service *service)
 {
-    fc_request *queued = fc_dispatch_drain(service->dispatch);
-    fc_reply_chain(service->dispatch, queued, FC_DRAINING, "the server is shutting down; the request was not started");
+    fc_arena_store_keep_pages(service->arenas);
+    fc_reply_chain(service->dispatch, fc_dispatch_drain(service->dispatch), FC_DRAINING,
+                   "the server is shutting down; the request was not started");
     if (fc_dispatch_is_idle(service->dispatch))
         fc_service_raise(service, FC_EVENT_IDLE);
 }
@@ -594,7 +595,6 @@ void fc_service_peer_gone(fc_service *service, uint64_t peer)
 
 void fc_service_tick(fc_service *service, uint64_t now_ns)
 {
-    fc_request *expired = fc_dispatch_expire(service->dispatch, now_ns);
-    fc_reply_chain(service->dispatch, expired, FC_DEADLINE_EXCEEDED,
+    fc_reply_chain(service->dispatch, fc_dispatch_expire(service->dispatch, now_ns), FC_DEADLINE_EXCEEDED,
                    "deadline_us: too little is left of it, after waiting");
 }

@@ -416,7 +416,7 @@ static void on_connection(connection *c, uint32_t events)
         send_unsent(c);
     if (is_alive && (events & EPOLLIN) != 0)
         is_alive = receive(c);
-    if (!is_alive)
+    if (!is_alive && !c->is_gone) /* else it could not be taken out of the poll set, and tells again that it ended */
         end_connection(c, false);
 }
 

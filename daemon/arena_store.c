@@ -359,12 +359,10 @@ static void *keep(void *argument)
             pthread_mutex_unlock(&store->lock);
             set_busy(store, arena->size_bytes);
             free_arena(arena, keeps_pages);
-            atomic_store(&store->busy_since_ns, 0);
         } else if (o != NULL) {
             pthread_mutex_unlock(&store->lock);
             set_busy(store, o->size_bytes);
             carry_out(store, o);
-            atomic_store(&store->busy_since_ns, 0);
             free(o);
         } else if (is_ending) {
             break;
@@ -372,6 +370,7 @@ static void *keep(void *argument)
             await_work(store);
             continue;
         }
+        atomic_store(&store->busy_since_ns, 0);
         pthread_mutex_lock(&store->lock);
     }
     pthread_mutex_unlock(&store->lock);

@@ -73,6 +73,12 @@ bool fc_call_may_use_some_url(const flashcore_call *call)
     return (~fc_call_excluded_urls(call) & all) != 0;
 }
 
+bool fc_call_may_return_to(flashcore_call *call, uint32_t url_index)
+{
+    call->excluded_mask &= ~((uint64_t)1 << url_index);
+    return call->state == FC_CALL_WAITING && (fc_call_excluded_urls(call) >> url_index & 1) == 0;
+}
+
 uint64_t fc_call_busy_urls(const flashcore_call *call, uint64_t now_ns)
 {
     const flashcore_client *client = call->client;

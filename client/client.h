@@ -67,7 +67,7 @@ struct flashcore_call {
     fc_call_state state;
     fc_slot *slot;
     uint32_t url_index, connection_id; /* FLYING: where */
-    uint64_t excluded_mask;            /* URLs that answered draining */
+    uint64_t excluded_mask;            /* URLs that answered draining, on the connection they have */
     uint64_t connect_deadline_ns;      /* WAITING: gives up then */
     bool is_cancelled, has_sent_cancel;
     flashcore_call *previous, *next; /* client->calls */
@@ -137,11 +137,15 @@ void fc_call_set_useless(flashcore_call *call);
  * what nobody waits for any more. */
 void fc_call_tell_timeout(flashcore_call *call, uint64_t now_ns);
 
-/* Under client->lock, all four. Masks of URLs: those it may not use, and those that a new attend need not ask, since by
+/* Under client->lock, all five. Masks of URLs: those it may not use, and those that a new attend need not ask, since by
  * their last word its turn there comes after its end. A call that was refused and waited for its turn has it. */
 uint64_t fc_call_excluded_urls(const flashcore_call *call);
 bool fc_call_may_use_some_url(const flashcore_call *call);
 uint64_t fc_call_busy_urls(const flashcore_call *call, uint64_t now_ns);
+
+/* The URL's connection came or went: who said `draining` there is no more. True: the call waits, and may use the URL.
+ */
+bool fc_call_may_return_to(flashcore_call *call, uint32_t url_index);
 
 /* Marks a call to end as `busy`: all that it may use are in busy_mask. The result says when the first has a turn. */
 void fc_call_turn_away(flashcore_call *call, uint64_t busy_mask, uint64_t now_ns);

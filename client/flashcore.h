@@ -6,9 +6,10 @@
  * functions that wait for an answer (attend, ping, hello, stats) are refused with INVALID_ARGUMENT.
  *
  * What is resent by itself: a request answered `busy` (after the time the server states, while the call's timeout
- * and the request's deadline_us last) and one answered `draining` (to another URL only). Nothing else: whatever may
- * have started is reported, never repeated. A call that ends before a busy server wants to hear of a new one goes to
- * another URL, or ends BUSY at once without being sent: retry_after_us says when to call again.
+ * and the request's deadline_us last) and one answered `draining` (to another URL, or to whoever takes its
+ * place at the same one meanwhile). Nothing else: whatever may have started is reported, never repeated. A call that
+ * ends before a busy server wants to hear of a new one goes to another URL, or ends BUSY at once without being sent:
+ * retry_after_us says when to call again.
  */
 #ifndef FLASHCORE_H
 #define FLASHCORE_H

@@ -141,7 +141,7 @@ static fc_status wait_for_connection(flashcore_call *call, uint64_t now_ns, fc_r
     if (call->connect_deadline_ns == 0)
         call->connect_deadline_ns = fc_client_later_ns(now_ns, client->connect_timeout_us);
     uint64_t until_ns = call->connect_deadline_ns < call->deadline_ns ? call->connect_deadline_ns : call->deadline_ns;
-    if (now_ns >= until_ns && call->excluded_mask != 0)
+    if (now_ns >= until_ns && call->refusal == FC_DRAINING)
         return fc_fail(FC_DRAINING, out_reason, "the server is draining and no other URL is connected");
     if (now_ns >= call->connect_deadline_ns) {
         fc_status status;
@@ -587,8 +587,8 @@ void fc_flight_on_link(void *owner, uint32_t link_index, uint32_t connection_id,
     client->routes[url_index].is_connected = is_up;
     client->routes[url_index].is_draining = false;
     client->routes[url_index].turn_ns = 0;
-    for (flashcore_call *call = is_up ? client->calls : NULL; call != NULL; call = call->next)
-        if (call->state == FC_CALL_WAITING && (fc_call_excluded_urls(call) >> url_index & 1) == 0)
+    for (flashcore_call *call = client->calls; call != NULL; call = call->next)
+        if (fc_call_may_return_to(call, url_index) && is_up)
             fc_exchange_abort(call->slot->exchange);
     bool may_have_side = client->path != FLASHCORE_PATH_INLINE && strncmp(url->text, "ipc://", 6) == 0;
     url->has_no_side = !may_have_side;

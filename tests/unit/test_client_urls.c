@@ -341,6 +341,27 @@ START_TEST(draining_waits_for_another_url_to_connect)
 }
 END_TEST
 
+/* Both say so, one after the other; the first has been replaced meanwhile. */
+START_TEST(draining_goes_to_whoever_takes_its_place)
+{
+    fixture f;
+    fixture_prepare(&f, 2);
+    f.options.connect_timeout_us = UINT64_MAX;
+    fixture_start_server(&f, 0, script_drain);
+    fixture_connect(&f);
+    flashcore_call *call = submit(&f);
+    fixture_await_held(&f, 0);
+    fixture_stop_server(&f, 0);
+    fixture_start_server(&f, 1, script_drain);
+    fixture_await_held(&f, 1);
+    fixture_start_server(&f, 0, script_well);
+    ck_assert_int_eq(flashcore_wait(call, UINT64_MAX, NULL), FLASHCORE_OK);
+    ck_assert_uint_eq(fake_server_count(f.servers[1].server, FC_OP_ATTEND), 1);
+    flashcore_call_release(call);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(a_dead_url_is_left_out)
 {
     fixture f;
@@ -425,6 +446,7 @@ int main(void)
     tcase_add_test(urls, draining_goes_to_another_url);
     tcase_add_test(urls, draining_everywhere_is_reported);
     tcase_add_loop_test(urls, draining_waits_for_another_url_to_connect, 0, 2);
+    tcase_add_test(urls, draining_goes_to_whoever_takes_its_place);
     tcase_add_test(urls, a_dead_url_is_left_out);
     tcase_add_test(urls, what_was_never_sent_goes_elsewhere);
     suite_add_tcase(suite, urls);

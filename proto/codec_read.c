@@ -257,21 +257,27 @@ bool fc_tensor_bytes(fc_dtype dtype, const uint64_t *shape, uint32_t rank, uint6
     return fits;
 }
 
+/* The shape, or an entry of it, is not what it should be. */
+static fc_status fail_shape(const fc_reader *tensor, uint32_t rank, const fc_item *got)
+{
+    char expected[64];
+    snprintf(expected, sizeof expected, "%u uints below 2147483648", rank);
+    return fail_item(tensor, "shape", expected, got);
+}
+
 static fc_status read_shape(const fc_reader *tensor, uint32_t rank, uint64_t *out_shape)
 {
     const fc_item *shape = fc_scan_find(tensor->scan, tensor->map, "shape");
-    char expected[64], got[32];
-    snprintf(expected, sizeof expected, "%u uints below 2147483648", rank);
     if (shape == NULL || shape->kind != FC_ITEM_ARRAY)
-        return fail_item(tensor, "shape", expected, shape);
+        return fail_shape(tensor, rank, shape);
     if (shape->count != rank) {
-        snprintf(got, sizeof got, "%u", shape->count);
-        return fail_expected(tensor, "shape", expected, got);
+        const fc_item count = {.kind = FC_ITEM_UINT, .uint = shape->count};
+        return fail_shape(tensor, rank, &count);
     }
     const fc_item *entry = shape + 1;
     for (uint32_t i = 0; i < rank; i++, entry = fc_scan_next(tensor->scan, entry)) {
         if (entry->kind != FC_ITEM_UINT || entry->uint > INT32_MAX)
-            return fail_item(tensor, "shape", expected, entry);
+            return fail_shape(tensor, rank, entry);
         out_shape[i] = entry->uint;
     }
     return FC_OK;

@@ -81,10 +81,20 @@ bool fc_scan_text_is(const fc_item *item, const char *text)
     return is_text(item, text, strlen(text));
 }
 
+/* One of 64 bits that stands for a key. Keys may share one: it tells that a map has not got a key, never that it has.
+ * The factors part the protocol's own keys; whatever others a peer sends only cost the search that follows. */
+static uint64_t key_bit(const void *key, size_t bytes)
+{
+    const uint8_t *text = key;
+    return bytes == 0 ? 1 : 1ull << ((text[0] + 3u * text[bytes - 1] + 2u * bytes) % 64);
+}
+
 const fc_item *fc_scan_find(const fc_scan *scan, const fc_item *map, const char *key)
 {
     uint32_t at = (uint32_t)(map - scan->items) + 1;
     size_t key_bytes = strlen(key);
+    if ((map->keys & key_bit(key, key_bytes)) == 0)
+        return NULL;
     for (uint32_t pair = 0; pair < map->count && at + 1 < scan->item_count; pair++) {
         const fc_item *value = &scan->items[at + 1];
         if (is_text(&scan->items[at], key, key_bytes))
@@ -187,6 +197,7 @@ static fc_status take_count(scanner *s, fc_item *item, uint64_t count)
         return refuse(s, what);
     }
     item->count = (uint32_t)count;
+    item->keys = 0;
     return FC_OK;
 }
 
@@ -253,7 +264,12 @@ static fc_status check_key(const scanner *s, const fc_item *key)
 {
     if (key->kind != FC_ITEM_TEXT)
         return refuse(s, "map keys must be text");
-    const fc_item *map = &s->scan->items[s->frames[s->depth - 1].item];
+    fc_item *map = &s->scan->items[s->frames[s->depth - 1].item];
+    uint64_t bit = key_bit(key->bytes, key->count);
+    bool is_new = (map->keys & bit) == 0;
+    map->keys |= bit;
+    if (is_new)
+        return FC_OK;
     for (const fc_item *other = map + 1; other < key; other = fc_scan_next(s->scan, other + 1)) {
         if (other->count == key->count && memcmp(other->bytes, key->bytes, key->count) == 0) {
             char what[80];

@@ -46,6 +46,7 @@ typedef struct fc_item {
         int64_t negative;
         double number;
         const uint8_t *bytes; /* text, bin, the elements of a uint list */
+        uint64_t keys;        /* of a map: fc_scan_find()'s alone, bits that stand for the keys read so far */
     };
     size_t list_bytes; /* encoded size of a uint list's elements */
 } fc_item;

@@ -42,6 +42,8 @@ static const refusal REQUESTS[] = {
     {"{id:77 <01 02>}", FC_INVALID_ARGUMENT, 77, "message: map keys must be text"},
     {PING("op:'ping'"), FC_INVALID_ARGUMENT, 77, "message: key \"op\" appears twice"},
     {PING("x:{y:[1 {a:1 a:2}]}"), FC_INVALID_ARGUMENT, 77, "x.y[1]: key \"a\" appears twice"},
+    /* like known ones in length and ends, and unknown all the same */
+    {ATTEND("lxe:7 kxxxxl:7 sxxxe:'x' wxxxxw:7 kxxxxn:7 oxxxxt:7 proxo:7"), FC_OK, 77, ""},
     {PING("<a3 0a 7f 41 00 a3 0a 7f 41 00>"), FC_INVALID_ARGUMENT, 77, "message: "},
     {PING("x:[[[[[[[1]]]]]]]"), FC_OK, 77, ""},
     {PING("x:[[[[[[[[]]]]]]]]"), FC_INVALID_ARGUMENT, 77, "x[0][0][0][0][0][0][0]: nested too deep"},
@@ -343,6 +345,32 @@ START_TEST(more_names_and_counters_than_there_is_room_for_are_left_out)
 }
 END_TEST
 
+START_TEST(keys_are_told_apart_however_many_there_are)
+{
+    enum { KEYS = 100 };
+    char line[2048] = "{";
+    uint8_t bytes[2048];
+    fc_wire_request request;
+    fc_reason reason;
+    for (int i = 0; i < KEYS; i++)
+        snprintf(line + strlen(line), sizeof line - strlen(line), "k%02d:0 ", i);
+    strcat(line, "proto:1 id:77 op:'ping'");
+    size_t bare = strlen(line);
+    strcat(line, "}");
+    size_t size = fc_notation_pack(line, bytes, sizeof bytes);
+    ck_assert_int_eq(fc_codec_decode_request(bytes, size, &request, &reason), FC_OK);
+    ck_assert_uint_eq(request.id, 77);
+    for (int i = 0; i < KEYS; i++) {
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "message: key \"k%02d\" appears twice", i);
+        snprintf(line + bare, sizeof line - bare, " k%02d:0}", i);
+        size = fc_notation_pack(line, bytes, sizeof bytes);
+        ck_assert_int_eq(fc_codec_decode_request(bytes, size, &request, &reason), FC_INVALID_ARGUMENT);
+        ck_assert_str_eq(reason.text, wanted);
+    }
+}
+END_TEST
+
 /* A client tells by it whose reply it was that it cannot read: never somebody else's. */
 START_TEST(an_id_is_told_only_where_there_is_one)
 {
@@ -376,6 +404,7 @@ int main(void)
     tcase_add_test(rows, values_are_counted);
     tcase_add_test(rows, kv_len_has_its_own_limit);
     tcase_add_test(rows, more_names_and_counters_than_there_is_room_for_are_left_out);
+    tcase_add_test(rows, keys_are_told_apart_however_many_there_are);
     tcase_add_test(rows, an_id_is_told_only_where_there_is_one);
     suite_add_tcase(suite, rows);
     SRunner *runner = srunner_create(suite);

@@ -96,7 +96,7 @@ fc_status fc_dispatch_open_peer(fc_dispatch *dispatch, uint64_t peer, uint64_t o
 {
     pthread_mutex_lock(&dispatch->lock);
     uint64_t most = dispatch->limits.connections_per_owner;
-    fc_status st = fc_peers_open(&dispatch->peers, peer, owner, most > 0 ? most : UINT64_MAX);
+    fc_status st = fc_peers_open(&dispatch->peers, peer, owner, most > 0 ? most : UINT64_MAX, fc_clock_now_ns());
     fc_stats_set(dispatch->stats, FC_GAUGE_PIPES_TCP, dispatch->peers.remote_count);
     pthread_mutex_unlock(&dispatch->lock);
     return st;
@@ -409,7 +409,7 @@ fc_request *fc_dispatch_stop(fc_dispatch *dispatch)
 bool fc_dispatch_has_told_all(fc_dispatch *dispatch)
 {
     pthread_mutex_lock(&dispatch->lock);
-    bool has_told = fc_peers_are_told(&dispatch->peers);
+    bool has_told = fc_peers_are_told(&dispatch->peers, fc_clock_now_ns());
     pthread_mutex_unlock(&dispatch->lock);
     return has_told;
 }

@@ -77,7 +77,7 @@ fc_request *fc_dispatch_drain(fc_dispatch *dispatch);
 /* Drains, and ends every lane's fc_dispatch_take(). */
 fc_request *fc_dispatch_stop(fc_dispatch *dispatch);
 
-/* While draining: has each connection that asked for something in the last second been answered FC_DRAINING? */
+/* While draining: has each connection that came or asked in the last second been answered FC_DRAINING? */
 bool fc_dispatch_has_told_all(fc_dispatch *dispatch);
 
 /* Draining, and every request begun has ended. */

@@ -66,7 +66,7 @@ typedef struct fc_drain {
 typedef struct fc_drain_view {
     bool is_idle;           /* nothing queued, running or being replied to */
     bool is_flushed;        /* and every reply has left */
-    bool is_all_told;       /* whoever asked a moment ago knows by now, and asks elsewhere */
+    bool is_all_told;       /* whoever came or asked a moment ago knows by now, and asks elsewhere */
     uint64_t arrived_count; /* grows with every request that comes, and with every part of one */
 } fc_drain_view;
 

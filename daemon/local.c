@@ -30,8 +30,6 @@
 #define FIRST_PEER_ID (1ull << 32) /* nng numbers its pipes with 31 bits */
 /* How soon to look again when nothing can be accepted, or no slot is free. */
 #define RETRY_MS 50
-/* When no slot is free, connections that have not read a reply for so long are cut: what they hold, others need. */
-#define UNREAD_AFTER_NS (1 * FC_NS_PER_S)
 
 typedef struct connection connection;
 
@@ -426,7 +424,8 @@ static void cut_who_does_not_read(fc_local *local, uint64_t now_ns)
     for (connection *c = local->connections, *next; c != NULL; c = next) {
         next = c->next;
         pthread_mutex_lock(&c->lock);
-        bool is_stuck = c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= UNREAD_AFTER_NS;
+        bool is_stuck =
+            c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= FC_UNREAD_AFTER_NS;
         pthread_mutex_unlock(&c->lock);
         if (!is_stuck)
             continue;

@@ -76,7 +76,7 @@ static fc_peer *find_or_add(fc_peers *peers, uint64_t id)
     return peer;
 }
 
-fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64_t connections_max)
+fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64_t connections_max, uint64_t now_ns)
 {
     fc_owner *owner = find_or_add_owner(peers, owner_key);
     if (owner == NULL)
@@ -91,6 +91,7 @@ fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64
         return FC_NO_MEMORY;
     }
     peer->is_open = true;
+    peer->opened_ns = now_ns;
     peer->owner = owner;
     peer->share.owner = &owner->share;
     owner->share.peer_count += peer->is_active;
@@ -125,11 +126,15 @@ fc_peer *fc_peers_enter(fc_peers *peers, uint64_t id, uint64_t now_ns)
     return peer;
 }
 
-bool fc_peers_are_told(const fc_peers *peers)
+bool fc_peers_are_told(const fc_peers *peers, uint64_t now_ns)
 {
-    for (const fc_peer *peer = peers->first_active; peer != NULL; peer = peer->next)
-        if (peer->is_open && !peer->is_told)
+    for (size_t i = 0; i < peers->peers.capacity; i++) {
+        const fc_peer *peer = fc_id_table_find_object(&peers->peers, peers->peers.entries[i].id);
+        if (peer == NULL || !peer->is_open || peer->is_told)
+            continue;
+        if (peer->is_active || now_ns < peer->opened_ns || now_ns - peer->opened_ns < FC_PEERS_ACTIVE_NS)
             return false;
+    }
     return true;
 }
 

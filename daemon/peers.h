@@ -25,7 +25,8 @@ typedef struct fc_peer {
     uint64_t retry_ns; /* when the last one that was refused is to come back (pace.h); 0: none was */
     fc_owner *owner;   /* NULL: not told */
     bool is_open, is_active;
-    bool is_told;                /* that the server is draining: it goes elsewhere */
+    bool is_told; /* that the server is draining: it goes elsewhere */
+    uint64_t opened_ns;
     uint64_t active_ns;          /* when it was last */
     struct fc_peer *prev, *next; /* active ones, by that */
 } fc_peer;
@@ -43,7 +44,7 @@ void fc_peers_init(fc_peers *peers);
 void fc_peers_fini(fc_peers *peers); /* frees them all, whatever they still have */
 
 /* A connection begins; owner_key: not 0. FC_BUSY: its owner has connections_max already; FC_NO_MEMORY. */
-fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64_t connections_max);
+fc_status fc_peers_open(fc_peers *peers, uint64_t id, uint64_t owner_key, uint64_t connections_max, uint64_t now_ns);
 
 /* It ends, opened or not; what it has in flight is counted out later. */
 void fc_peers_close(fc_peers *peers, uint64_t id);
@@ -52,8 +53,9 @@ void fc_peers_close(fc_peers *peers, uint64_t id);
  * flight, or until the next call. NULL: no memory. */
 fc_peer *fc_peers_enter(fc_peers *peers, uint64_t id, uint64_t now_ns);
 
-/* Does none of those that are open and active need telling? */
-bool fc_peers_are_told(const fc_peers *peers);
+/* Does none of those that are open need telling? One does that is active, or came so lately that its first request may
+ * be on its way. */
+bool fc_peers_are_told(const fc_peers *peers, uint64_t now_ns);
 
 /* Lets those who did nothing for FC_PEERS_ACTIVE_NS become inactive, and frees what is neither active nor open. */
 void fc_peers_age(fc_peers *peers, uint64_t now_ns);

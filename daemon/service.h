@@ -86,7 +86,7 @@ fc_status fc_service_reconfigure(fc_service *service, const fc_service_tunables 
 /* From now on attends are answered `draining`; so is, at once, everything queued. What runs goes on. Idempotent. */
 void fc_service_drain(fc_service *service);
 
-/* While draining: has each connection that asked for something in the last second been answered `draining`? */
+/* While draining: has each connection that came or asked in the last second been answered `draining`? */
 bool fc_service_has_told_all(const fc_service *service);
 
 /* Draining, and no request is queued, running or being replied to. */
@@ -173,5 +173,9 @@ void fc_service_peer_gone(fc_service *service, uint64_t peer);
 /* Requests that can be between reception and reply at once, queue full and all lanes at work, and some room to refuse
  * more: what a transport needs to be able to say `busy` at once. */
 uint32_t fc_service_request_slots(fc_service *service);
+
+/* When a transport runs out of them, connections that have not taken a reply for so long are cut: what they hold,
+ * others need. Longer than a busy machine keeps an honest client from running, or a network loses packets in a row. */
+#define FC_UNREAD_AFTER_NS (3 * FC_NS_PER_S)
 
 #endif

@@ -30,10 +30,9 @@
 /* RECVMAXSZ counts the request header, 4 bytes and 4 more a device on the way; a message a little too long is still
  * received, so that it can be answered too_large. */
 #define HEADER_BYTES 64
-/* With fewer contexts left than this, connections that have not read a reply for so long are cut: what they hold,
- * others need. Until then nobody is hurried. */
+/* With fewer contexts left than this, connections that do not read their replies are cut. Until then nobody is hurried.
+ */
 #define FREE_CONTEXTS_MIN 8
-#define UNREAD_AFTER_NS (1 * FC_NS_PER_S)
 /* How long a closed connection may take to disappear before it counts as leaked. */
 #define LEAK_AFTER_NS (5 * FC_NS_PER_S)
 /* While ending: how long before one is no longer waited for. */
@@ -330,7 +329,7 @@ static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
     for (uint32_t i = 0; i < transport->slot_count; i++) {
         uint64_t since_ns = atomic_load(&transport->slots[i]->sending_since_ns);
         nng_pipe pipe = {.id = atomic_load(&transport->slots[i]->sending_to)};
-        if (since_ns == 0 || fc_clock_elapsed_ns(since_ns, now_ns) < UNREAD_AFTER_NS ||
+        if (since_ns == 0 || fc_clock_elapsed_ns(since_ns, now_ns) < FC_UNREAD_AFTER_NS ||
             fc_id_table_find(&cut, pipe.id) != NULL)
             continue;
         /* Sent meanwhile, the slot may be at another reply, to somebody who reads. */

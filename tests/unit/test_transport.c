@@ -398,9 +398,10 @@ START_TEST(a_peer_that_reads_nothing_does_not_starve_others)
             sched_yield();
             continue;
         }
-        fc_transport_tick(b.transport, begun_ns + FC_NS_PER_S / 2); /* too early, whenever a reply began to wait */
+        fc_transport_tick(b.transport,
+                          begun_ns + FC_UNREAD_AFTER_NS - 1); /* too early, whenever a reply began to wait */
         ck_assert_uint_eq(fc_stats_get(stats, FC_COUNT_PIPES_CUT), 0);
-        fc_transport_tick(b.transport, fc_clock_now_ns() + 2 * FC_NS_PER_S);
+        fc_transport_tick(b.transport, fc_clock_now_ns() + FC_UNREAD_AFTER_NS);
     }
     ck_assert_uint_eq(fc_stats_get(stats, FC_COUNT_PIPES_CUT), 1);
     transport_bench_assert_ping(b.ipc_url);

@@ -52,7 +52,7 @@ struct connection {
 
     pthread_mutex_t lock; /* guards the rest; held for a send at most, which does not wait */
     slot *unsent_first, *unsent_last;
-    uint64_t unsent_since_ns; /* of the first unsent reply; 0: there is none */
+    atomic_uint_fast64_t unsent_since_ns; /* of the first unsent reply; 0: there is none; to be read without the lock */
     bool is_gone;
 };
 
@@ -368,10 +368,8 @@ static bool receive(connection *c)
             return is_alive;
         }
         deliver(c, s, (size_t)got);
-        pthread_mutex_lock(&c->lock);
-        bool is_full = c->unsent_first != NULL;
-        pthread_mutex_unlock(&c->lock);
-        if (is_full)
+        /* Without the lock: the lane that just answered may still hold it, put aside for the peer that it woke. */
+        if (atomic_load(&c->unsent_since_ns) != 0)
             return true;
     }
     return true;

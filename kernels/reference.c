@@ -414,8 +414,9 @@ static fc_reference_figures figures_of(fc_dtype dtype, const double *want, size_
 
 static fc_status judge(const char *name, const fc_reference_figures *f, fc_reason *out_reason)
 {
-    double most_relative = 2 * f->plain.relative_frobenius + (f->norm > 0 ? f->unit / f->norm : 0);
-    double most_absolute = 2 * f->plain.largest_absolute + f->unit;
+    double relative_unit = f->norm > 0 ? f->unit / f->norm : 0;
+    double most_relative = 2 * fmax(f->plain.relative_frobenius, relative_unit / 2) + relative_unit;
+    double most_absolute = 2 * fmax(f->plain.largest_absolute, f->unit / 2) + f->unit;
     if (isfinite(f->error.largest_absolute) && f->error.largest_absolute <= most_absolute &&
         f->error.relative_frobenius <= most_relative)
         return FC_OK;

@@ -30,7 +30,8 @@ typedef struct fc_reference_error {
 fc_reference_error fc_reference_compare(const double *got, const double *want, size_t count);
 
 /* What a verdict on one tensor rests on: the answer passes when error.largest_absolute <= 2 plain.largest_absolute +
- * unit, and error.relative_frobenius <= 2 plain.relative_frobenius + unit / norm. */
+ * unit, and error.relative_frobenius <= 2 plain.relative_frobenius + unit / norm. Plain counts for at least half a
+ * unit, which rounding its result is worth: of a handful of values all may be better by luck. */
 typedef struct fc_reference_figures {
     fc_reference_error error; /* of the answer, against double precision */
     fc_reference_error plain; /* the worst of plain's orders of summation that were tried */

@@ -164,9 +164,10 @@ def cuda_rungs():
 # --- evidence -----------------------------------------------------------------------------------------------------
 
 def is_within(error, plain, largest, largest_plain, norm, unit):
-    relative = 2 * plain + (unit / norm if norm > 0 else 0)
+    relative_unit = unit / norm if norm > 0 else 0
+    relative = 2 * max(plain, relative_unit / 2) + relative_unit
     slack = 1 + 1e-3  # figures are kept to four digits
-    return error <= relative * slack and largest <= (2 * largest_plain + unit) * slack
+    return error <= relative * slack and largest <= (2 * max(largest_plain, unit / 2) + unit) * slack
 
 
 def faults(row):

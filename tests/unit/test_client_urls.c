@@ -353,10 +353,13 @@ START_TEST(draining_goes_to_whoever_takes_its_place)
     fixture_connect(&f);
     flashcore_call *call = submit(&f);
     fixture_await_held(&f, 0);
+    fixture_start_server(&f, 1, script_hold);
+    fixture_await_held(&f, 1); /* so the first's word has come */
     fixture_stop_server(&f, 0);
-    fixture_start_server(&f, 1, script_drain);
-    fixture_await_held(&f, 1);
     fixture_start_server(&f, 0, script_well);
+    while (flashcore_ping(f.client, 0, NULL) != FLASHCORE_OK) {
+    } /* until the new one is connected to */
+    fake_answer_status(fixture_take_held(&f, 1, 0), FC_DRAINING, 0);
     ck_assert_int_eq(flashcore_wait(call, UINT64_MAX, NULL), FLASHCORE_OK);
     ck_assert_uint_eq(fake_server_count(f.servers[1].server, FC_OP_ATTEND), 1);
     flashcore_call_release(call);

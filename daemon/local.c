@@ -53,7 +53,7 @@ struct connection {
     pthread_mutex_t lock; /* guards the rest; held for a send at most, which does not wait */
     slot *unsent_first, *unsent_last;
     atomic_uint_fast64_t unsent_since_ns; /* of the first unsent reply; 0: there is none; to be read without the lock */
-    bool is_gone;
+    bool is_gone, is_cut;
 };
 
 struct fc_local {
@@ -75,8 +75,8 @@ struct fc_local {
 
     pthread_mutex_t slots_lock; /* guards the rest */
     slot *free_slots;
-    uint32_t slot_count; /* that exist */
-    bool is_starved;     /* the I/O thread waits for a slot */
+    uint32_t slot_count;    /* that exist */
+    atomic_bool is_starved; /* the I/O thread waits for a slot; to be read without the lock */
 };
 
 /* --- slots -------------------------------------------------------------------------------------------------------- */
@@ -89,8 +89,7 @@ static slot *slot_of(fc_request *request)
 static void wake(fc_local *local)
 {
     uint64_t one = 1;
-    ssize_t written = write(local->wake_fd, &one, sizeof one);
-    (void)written; /* fails only when the counter is full, and then it wakes too */
+    (void)!write(local->wake_fd, &one, sizeof one); /* fails only when the counter is full, and then it wakes too */
 }
 
 static void give_slot(fc_local *local, slot *s)
@@ -98,8 +97,7 @@ static void give_slot(fc_local *local, slot *s)
     pthread_mutex_lock(&local->slots_lock);
     s->next = local->free_slots;
     local->free_slots = s;
-    bool was_starved = local->is_starved;
-    local->is_starved = false;
+    bool was_starved = atomic_exchange(&local->is_starved, false);
     pthread_mutex_unlock(&local->slots_lock);
     if (was_starved)
         wake(local);
@@ -150,10 +148,10 @@ static fc_packet_sent send_reply(const connection *c, const slot *s)
     return fc_packet_send(c->fd, s->out, s->out_bytes, s->request.reply_fds);
 }
 
-/* Under c->lock: with replies unsent, room to send is waited for and nothing is received. */
+/* Under c->lock: with replies unsent, room to send is waited for and nothing is received; cut, only the end is. */
 static void watch(connection *c)
 {
-    struct epoll_event event = {.events = c->unsent_first != NULL ? EPOLLOUT : EPOLLIN, .data.ptr = c};
+    struct epoll_event event = {.events = c->is_cut ? 0 : c->unsent_first != NULL ? EPOLLOUT : EPOLLIN, .data.ptr = c};
     epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
 }
 
@@ -189,11 +187,31 @@ static void finish(slot *s, bool has_left)
     return_slot(s);
 }
 
-/* A reply cannot be sent, and whoever waits for it has to learn that: the I/O thread sees the end, and does the rest.
- * Also of a peer that only reads no more, for which nothing need be done any longer. */
-static void cut(const connection *c)
+/* Under c->lock: a reply cannot be sent, and whoever waits for it has to learn that. The peer reads the replies that
+ * have left, then the end, and closes its own; only then is it gone, and what lies in its arenas with it. One that has
+ * left, or only reads no more, is gone at once. */
+static void cut(connection *c, bool has_left)
 {
-    shutdown(c->fd, SHUT_RDWR);
+    c->is_cut = true;
+    shutdown(c->fd, has_left ? SHUT_RDWR : SHUT_WR);
+    watch(c);
+}
+
+/* Under c->lock: those that will not be sent, for finish_all(). */
+static slot *take_all_unsent(connection *c)
+{
+    slot *first = c->unsent_first;
+    while (c->unsent_first != NULL)
+        take_unsent(c);
+    return first;
+}
+
+static void finish_all(slot *first, bool has_left)
+{
+    for (slot *s = first, *next; s != NULL; s = next) {
+        next = s->next;
+        finish(s, has_left);
+    }
 }
 
 static void *sink_buffer(fc_request *request, size_t capacity_bytes)
@@ -213,7 +231,7 @@ static void sink_send(fc_request *request, size_t size_bytes)
     if (result == FC_PACKET_FULL)
         keep_unsent(c, s);
     if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
-        cut(c);
+        cut(c, result == FC_PACKET_LEFT);
     pthread_mutex_unlock(&c->lock);
     if (result != FC_PACKET_FULL)
         finish(s, result != FC_PACKET_BROKEN); /* to a peer that has left, none is lost */
@@ -224,7 +242,9 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
     slot *s = slot_of(request);
     if (!is_peer_gone) {
         fc_stats_add(s->from->local->stats, FC_COUNT_PIPES_CUT, 1);
-        cut(s->from);
+        pthread_mutex_lock(&s->from->lock);
+        cut(s->from, false);
+        pthread_mutex_unlock(&s->from->lock);
     }
     return_slot(s);
 }
@@ -244,9 +264,7 @@ static void end_connection(connection *c, bool is_cut)
     fc_local *local = c->local;
     pthread_mutex_lock(&c->lock);
     c->is_gone = true;
-    slot *unsent = c->unsent_first;
-    c->unsent_first = NULL;
-    c->unsent_since_ns = 0;
+    slot *unsent = take_all_unsent(c);
     pthread_mutex_unlock(&c->lock);
     epoll_ctl(local->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     shutdown(c->fd, SHUT_RDWR); /* closing waits for the requests that run */
@@ -255,11 +273,7 @@ static void end_connection(connection *c, bool is_cut)
         c->next->prev = c->prev;
     fc_log(FC_LOG_DEBUG, "peer_gone", fc_log_uint("peer", c->id));
     fc_service_peer_gone(local->config.service, c->id);
-    for (slot *s = unsent, *next; s != NULL; s = next) {
-        next = s->next;
-        atomic_fetch_sub(&local->unsent_count, 1);
-        finish(s, !is_cut);
-    }
+    finish_all(unsent, !is_cut);
     fc_stats_add(local->stats, FC_COUNT_LOCAL_CLOSED, 1);
     fc_stats_sub(local->stats, FC_GAUGE_LOCAL, 1);
     release_connection(c);
@@ -353,7 +367,7 @@ static void deliver(connection *c, slot *s, size_t size_bytes)
     fc_service_refuse(service, &s->request, s->in, FC_PACKET_BYTES, c->id, FC_TOO_LARGE, why);
 }
 
-/* False: the connection has ended. An empty packet cannot be told from the end, and ends it. */
+/* False: the connection has ended, of which an empty packet cannot be told. An error is no end: that is told next. */
 static bool receive(connection *c)
 {
     for (int i = 0; i < RECEIVES_AT_A_TIME; i++) {
@@ -363,9 +377,8 @@ static bool receive(connection *c)
         /* MSG_TRUNC: the packet's own length. No room for descriptors: where they are not refused, they are closed. */
         ssize_t got = recv(c->fd, s->in, sizeof s->in, MSG_DONTWAIT | MSG_TRUNC);
         if (got <= 0) {
-            bool is_alive = got < 0 && (errno == EAGAIN || errno == EINTR);
             give_slot(c->local, s);
-            return is_alive;
+            return got < 0;
         }
         deliver(c, s, (size_t)got);
         /* Without the lock: the lane that just answered may still hold it, put aside for the peer that it woke. */
@@ -386,23 +399,19 @@ static void hear_out(connection *c)
 /* The peer reads again. */
 static void send_unsent(connection *c)
 {
-    slot *left = NULL, **last = &left;
     fc_packet_sent result = FC_PACKET_SENT;
     pthread_mutex_lock(&c->lock);
-    while (c->unsent_first != NULL && (result = send_reply(c, c->unsent_first)) == FC_PACKET_SENT) {
-        *last = take_unsent(c);
-        last = &(*last)->next;
-        *last = NULL;
-    }
-    if (c->unsent_first == NULL)
+    slot *first = c->unsent_first, *last = NULL;
+    while (c->unsent_first != NULL && (result = send_reply(c, c->unsent_first)) == FC_PACKET_SENT)
+        last = take_unsent(c);
+    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
+        cut(c, result == FC_PACKET_LEFT);
+    else if (c->unsent_first == NULL)
         watch(c);
     pthread_mutex_unlock(&c->lock);
-    for (slot *s = left, *next; s != NULL; s = next) {
-        next = s->next;
-        finish(s, true);
-    }
-    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
-        cut(c);
+    if (last != NULL)
+        last->next = NULL;
+    finish_all(last != NULL ? first : NULL, true);
 }
 
 static void on_connection(connection *c, uint32_t events)
@@ -422,39 +431,32 @@ static void cut_who_does_not_read(fc_local *local, uint64_t now_ns)
     for (connection *c = local->connections, *next; c != NULL; c = next) {
         next = c->next;
         pthread_mutex_lock(&c->lock);
-        bool is_stuck =
-            c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= FC_UNREAD_AFTER_NS;
+        slot *unsent = NULL;
+        if (c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= FC_UNREAD_AFTER_NS) {
+            unsent = take_all_unsent(c);
+            cut(c, false);
+        }
         pthread_mutex_unlock(&c->lock);
-        if (!is_stuck)
+        if (unsent == NULL)
             continue;
         fc_stats_add(local->stats, FC_COUNT_PIPES_CUT, 1);
         fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", c->id), fc_log_text("why", "reads no replies"));
-        end_connection(c, true);
+        finish_all(unsent, false);
     }
 }
 
 /* --- the I/O thread ----------------------------------------------------------------------------------------------- */
 
-static bool is_starved(fc_local *local)
-{
-    pthread_mutex_lock(&local->slots_lock);
-    bool starved = local->is_starved;
-    pthread_mutex_unlock(&local->slots_lock);
-    return starved;
-}
-
 static bool is_listener(const fc_local *local, const void *what)
 {
-    const char *at = what;
-    return at >= (const char *)local->listeners && at < (const char *)(local->listeners + LISTENERS_MAX);
+    return (uintptr_t)what - (uintptr_t)local->listeners < sizeof local->listeners;
 }
 
 static void on_event(fc_local *local, const struct epoll_event *event)
 {
     uint64_t counter;
     if (event->data.ptr == local) {
-        ssize_t got = read(local->wake_fd, &counter, sizeof counter);
-        (void)got; /* it is there to be woken by */
+        (void)!read(local->wake_fd, &counter, sizeof counter); /* it is there to be woken by */
     } else if (is_listener(local, event->data.ptr)) {
         accept_peers(local, event->data.ptr, RECEIVES_AT_A_TIME);
     } else {
@@ -496,7 +498,7 @@ static void *run(void *argument)
             local->accept_again_ns = 0;
             watch_listeners(local, EPOLLIN);
         }
-        if (is_starved(local))
+        if (atomic_load(&local->is_starved))
             wait_for_slot(local);
         if (atomic_load(&local->is_refusing) && !local->is_shut)
             shut_listeners(local);

@@ -355,10 +355,10 @@ START_TEST(an_answer_that_cannot_be_sent_ends_the_connection)
     atomic_store(&send_error, ETOOMANYREFS);
     ask_for_arena(&peer, 1, 4096);
     ck_assert(!packet_peer_receive(&peer, &reply));
+    packet_peer_close(&peer);
     local_bench_await_stat(&b, FC_GAUGE_LOCAL, 0);
     local_bench_await_stat(&b, FC_GAUGE_ARENAS, 0);
     local_bench_await_stat(&b, FC_COUNT_REPLIES_LOST, 1);
-    packet_peer_close(&peer);
     local_bench_close(&b);
 }
 END_TEST

@@ -143,16 +143,32 @@ static void return_slot(slot *s)
 
 /* --- replies ------------------------------------------------------------------------------------------------------ */
 
-static fc_packet_sent send_reply(const connection *c, const slot *s)
-{
-    return fc_packet_send(c->fd, s->out, s->out_bytes, s->request.reply_fds);
-}
-
 /* Under c->lock: with replies unsent, room to send is waited for and nothing is received; cut, only the end is. */
 static void watch(connection *c)
 {
     struct epoll_event event = {.events = c->is_cut ? 0 : c->unsent_first != NULL ? EPOLLOUT : EPOLLIN, .data.ptr = c};
     epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* Under c->lock: a reply cannot be sent, and whoever waits for it has to learn that. The peer reads the replies that
+ * have left, then the end, and closes its own; only then is it gone, and what lies in its arenas with it. One that has
+ * left, or only reads no more, is gone at once. */
+static void cut(connection *c, bool has_left)
+{
+    c->is_cut = !has_left;
+    shutdown(c->fd, has_left ? SHUT_RDWR : SHUT_WR);
+    watch(c);
+}
+
+/* Under c->lock. That a peer which was cut takes nothing more does not mean that it has left. */
+static fc_packet_sent send_reply(connection *c, const slot *s)
+{
+    if (c->is_cut)
+        return FC_PACKET_BROKEN;
+    fc_packet_sent result = fc_packet_send(c->fd, s->out, s->out_bytes, s->request.reply_fds);
+    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
+        cut(c, result == FC_PACKET_LEFT);
+    return result;
 }
 
 /* Under c->lock. */
@@ -185,16 +201,6 @@ static void finish(slot *s, bool has_left)
 {
     fc_service_sent(s->from->local->config.service, &s->request, has_left);
     return_slot(s);
-}
-
-/* Under c->lock: a reply cannot be sent, and whoever waits for it has to learn that. The peer reads the replies that
- * have left, then the end, and closes its own; only then is it gone, and what lies in its arenas with it. One that has
- * left, or only reads no more, is gone at once. */
-static void cut(connection *c, bool has_left)
-{
-    c->is_cut = true;
-    shutdown(c->fd, has_left ? SHUT_RDWR : SHUT_WR);
-    watch(c);
 }
 
 /* Under c->lock: those that will not be sent, for finish_all(). */
@@ -230,8 +236,6 @@ static void sink_send(fc_request *request, size_t size_bytes)
         result = c->unsent_first != NULL ? FC_PACKET_FULL : send_reply(c, s);
     if (result == FC_PACKET_FULL)
         keep_unsent(c, s);
-    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
-        cut(c, result == FC_PACKET_LEFT);
     pthread_mutex_unlock(&c->lock);
     if (result != FC_PACKET_FULL)
         finish(s, result != FC_PACKET_BROKEN); /* to a peer that has left, none is lost */
@@ -259,7 +263,7 @@ static const fc_reply_sink SINK = {
 
 /* --- connections, on the I/O thread ------------------------------------------------------------------------------- */
 
-static void end_connection(connection *c, bool is_cut)
+static void end_connection(connection *c, bool has_left)
 {
     fc_local *local = c->local;
     pthread_mutex_lock(&c->lock);
@@ -273,7 +277,7 @@ static void end_connection(connection *c, bool is_cut)
         c->next->prev = c->prev;
     fc_log(FC_LOG_DEBUG, "peer_gone", fc_log_uint("peer", c->id));
     fc_service_peer_gone(local->config.service, c->id);
-    finish_all(unsent, !is_cut);
+    finish_all(unsent, has_left);
     fc_stats_add(local->stats, FC_COUNT_LOCAL_CLOSED, 1);
     fc_stats_sub(local->stats, FC_GAUGE_LOCAL, 1);
     release_connection(c);
@@ -399,14 +403,11 @@ static void hear_out(connection *c)
 /* The peer reads again. */
 static void send_unsent(connection *c)
 {
-    fc_packet_sent result = FC_PACKET_SENT;
     pthread_mutex_lock(&c->lock);
     slot *first = c->unsent_first, *last = NULL;
-    while (c->unsent_first != NULL && (result = send_reply(c, c->unsent_first)) == FC_PACKET_SENT)
+    while (c->unsent_first != NULL && send_reply(c, c->unsent_first) == FC_PACKET_SENT)
         last = take_unsent(c);
-    if (result == FC_PACKET_LEFT || result == FC_PACKET_BROKEN)
-        cut(c, result == FC_PACKET_LEFT);
-    else if (c->unsent_first == NULL)
+    if (c->unsent_first == NULL)
         watch(c);
     pthread_mutex_unlock(&c->lock);
     if (last != NULL)
@@ -422,7 +423,7 @@ static void on_connection(connection *c, uint32_t events)
     if (is_alive && (events & EPOLLIN) != 0)
         is_alive = receive(c);
     if (!is_alive && !c->is_gone) /* else it could not be taken out of the poll set, and tells again that it ended */
-        end_connection(c, false);
+        end_connection(c, true);
 }
 
 /* No slot is free: replies that nobody reads hold some. */
@@ -505,7 +506,7 @@ static void *run(void *argument)
     }
     while (local->connections != NULL) {
         hear_out(local->connections);
-        end_connection(local->connections, true);
+        end_connection(local->connections, false);
     }
     return NULL;
 }

@@ -2,6 +2,7 @@
 #include "daemon/peers.h"
 
 #include "daemon/access.h"
+#include "daemon/clock.h"
 
 #include <stdlib.h>
 
@@ -132,7 +133,7 @@ bool fc_peers_are_told(const fc_peers *peers, uint64_t now_ns)
         const fc_peer *peer = fc_id_table_find_object(&peers->peers, peers->peers.entries[i].id);
         if (peer == NULL || !peer->is_open || peer->is_told)
             continue;
-        if (peer->is_active || now_ns < peer->opened_ns || now_ns - peer->opened_ns < FC_PEERS_ACTIVE_NS)
+        if (peer->is_active || fc_clock_elapsed_ns(peer->opened_ns, now_ns) < FC_PEERS_ACTIVE_NS)
             return false;
     }
     return true;
@@ -141,7 +142,7 @@ bool fc_peers_are_told(const fc_peers *peers, uint64_t now_ns)
 void fc_peers_age(fc_peers *peers, uint64_t now_ns)
 {
     for (fc_peer *peer; (peer = peers->first_active) != NULL;) {
-        if (now_ns < peer->active_ns || now_ns - peer->active_ns < FC_PEERS_ACTIVE_NS)
+        if (fc_clock_elapsed_ns(peer->active_ns, now_ns) < FC_PEERS_ACTIVE_NS)
             return;
         if (peer->inflight > 0) { /* what takes so long keeps it active */
             peer->active_ns = now_ns;

@@ -18,6 +18,7 @@
 #define FC_DAEMON_SERVICE_H
 
 #include "daemon/access.h"
+#include "daemon/clock.h"
 #include "daemon/cpu_list.h"
 #include "daemon/stats.h"
 #include "kernels/engine.h"

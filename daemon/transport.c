@@ -30,8 +30,7 @@
 /* RECVMAXSZ counts the request header, 4 bytes and 4 more a device on the way; a message a little too long is still
  * received, so that it can be answered too_large. */
 #define HEADER_BYTES 64
-/* With fewer contexts left than this, connections that do not read their replies are cut. Until then nobody is hurried.
- */
+/* With fewer contexts left than this, those who do not read their replies are cut. Until then nobody is hurried. */
 #define FREE_CONTEXTS_MIN 8
 /* How long a closed connection may take to disappear before it counts as leaked. */
 #define LEAK_AFTER_NS (5 * FC_NS_PER_S)
@@ -365,6 +364,13 @@ static fc_id_table list_pipes(fc_transport *transport, bool only_without_peer)
     return pipes;
 }
 
+static void close_all_pipes(fc_transport *transport)
+{
+    fc_id_table open = list_pipes(transport, false);
+    close_pipes(&open);
+    fc_id_table_fini(&open);
+}
+
 /* nng 1.5 forgets a TLS connection that breaks while it waits for neither bytes nor room: later waits go on for ever.
  * Its socket has no peer then, nor the next time: one that has just broken is not disturbed (nng_gap.h). */
 static void end_forgotten(fc_transport *transport)
@@ -507,16 +513,13 @@ fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leake
     return open_slots(transport, fc_service_request_slots(transport->config.service));
 }
 
-/* Closes every connection there is. Is nng still busy with one, after some time? Destroying one takes a moment, and
- * never ends (nng 1.5) where the close met a part of a large message, or a reply partly sent. One that nng has yet to
- * report closed counts too: its destruction is to come. */
+/* Closes those that came since, too. Is nng still busy with one, reported closed or yet to be, after some time? Nng 1.5
+ * never ends one whose close met a part of a large message, or a reply partly sent; others take a moment. */
 static bool has_stuck_pipes(fc_transport *transport)
 {
     for (int attempt = 0; attempt < 50; attempt++) {
         nng_stat *root = NULL;
-        fc_id_table open = list_pipes(transport, false);
-        close_pipes(&open); /* all at once */
-        fc_id_table_fini(&open);
+        close_all_pipes(transport);
         if (nng_stats_get(&root) != 0)
             return false;
         count_leaked(transport, root, fc_clock_now_ns(), LEAK_AFTER_NS);
@@ -535,9 +538,7 @@ void fc_transport_close(fc_transport *transport)
 {
     if (transport == NULL)
         return;
-    fc_id_table open = list_pipes(transport, false);
-    close_pipes(&open); /* while what came before is still answered */
-    fc_id_table_fini(&open);
+    close_all_pipes(transport); /* while what came before is still answered */
     atomic_store(&transport->phase, PHASE_CLOSING);
     bool is_stuck = has_stuck_pipes(transport);
     for (uint32_t i = 0; i < transport->slot_count; i++)

@@ -136,6 +136,15 @@ static fc_status run(int load, const char *duration_s, fc_bench_outcome *outcome
     return fc_bench_run(options, NULL, NULL, outcome, reason);
 }
 
+/* A run on a machine under load saw too little. */
+static void run_longer(fc_bench_options *options, fc_bench_outcome *outcome)
+{
+    fc_reason reason = {""};
+    fc_tally_fini(&outcome->total);
+    options->duration_s *= 4;
+    ck_assert_int_eq(fc_bench_run(options, NULL, NULL, outcome, &reason), FC_OK);
+}
+
 #define ENOUGH 6 /* answers */
 
 /* Runs and says whether the tool would fail. On a machine under load a short run may see too little: then a longer. */
@@ -211,11 +220,8 @@ START_TEST(failures_keep_their_status)
     ck_assert_ptr_nonnull(strstr(reason.text, url));
     options.wants_verify = false;
     ck_assert_int_eq(fc_bench_run(&options, NULL, NULL, &outcome, &reason), FC_OK);
-    while (outcome.total.errors[FLASHCORE_DEVICE_LOST] == 0 || outcome.total.latency.count == 0) {
-        fc_tally_fini(&outcome.total); /* a machine under load: a longer one */
-        options.duration_s *= 4;
-        ck_assert_int_eq(fc_bench_run(&options, NULL, NULL, &outcome, &reason), FC_OK);
-    }
+    while (outcome.total.errors[FLASHCORE_DEVICE_LOST] == 0 || outcome.total.latency.count == 0)
+        run_longer(&options, &outcome);
     ck_assert_uint_eq(outcome.total.errors[FLASHCORE_DEVICE_LOST], fc_tally_error_count(&outcome.total));
     fc_tally_fini(&outcome.total);
 }
@@ -264,11 +270,8 @@ START_TEST(pings_need_no_answer_to_check)
     server = fake_server_start(url, script_right, NULL);
     ck_assert_int_eq(fc_bench_options_parse(9, argv, &options, &reason), FC_ARGS_RUN);
     ck_assert_int_eq(fc_bench_run(&options, NULL, NULL, &outcome, &reason), FC_OK);
-    while (outcome.total.latency.count == 0) {
-        fc_tally_fini(&outcome.total); /* likewise */
-        options.duration_s *= 4;
-        ck_assert_int_eq(fc_bench_run(&options, NULL, NULL, &outcome, &reason), FC_OK);
-    }
+    while (outcome.total.latency.count == 0)
+        run_longer(&options, &outcome);
     ck_assert_uint_eq(fake_server_count(server, FC_OP_ATTEND), 0);
     fc_tally_fini(&outcome.total);
 }

@@ -140,6 +140,13 @@ END_TEST
 
 /* --- dying servers ------------------------------------------------------------------------------------------------ */
 
+/* However short the time is that the client gives a connection. */
+static void await_connection(const fixture *f, uint32_t url_index)
+{
+    while (flashcore_ping(f->client, url_index, NULL) != FLASHCORE_OK)
+        continue;
+}
+
 static flashcore_call *submit(fixture *f)
 {
     flashcore_call *call = NULL;
@@ -330,8 +337,7 @@ START_TEST(draining_waits_for_another_url_to_connect)
     f.options.connect_timeout_us = _i == 0 ? 100 * 1000 : UINT64_MAX;
     fixture_start_server(&f, 0, script_drain);
     fixture_connect(&f);
-    while (flashcore_ping(f.client, 0, NULL) != FLASHCORE_OK) {
-    } /* there the call waits for the other one alone */
+    await_connection(&f, 0); /* so the call waits for the other one alone */
     flashcore_call *call = submit(&f);
     fixture_await_held(&f, 0);
     if (_i == 1)
@@ -357,8 +363,7 @@ START_TEST(draining_goes_to_whoever_takes_its_place)
     fixture_await_held(&f, 1); /* so the first's word has come */
     fixture_stop_server(&f, 0);
     fixture_start_server(&f, 0, script_well);
-    while (flashcore_ping(f.client, 0, NULL) != FLASHCORE_OK) {
-    } /* until the new one is connected to */
+    await_connection(&f, 0);
     fake_answer_status(fixture_take_held(&f, 1, 0), FC_DRAINING, 0);
     ck_assert_int_eq(flashcore_wait(call, UINT64_MAX, NULL), FLASHCORE_OK);
     ck_assert_uint_eq(fake_server_count(f.servers[1].server, FC_OP_ATTEND), 1);

@@ -121,17 +121,19 @@ START_TEST(the_sendmsg_nng_calls_is_ours)
 }
 END_TEST
 
+/* What comes before the 1 MiB of such a message. */
+static const uint8_t HEAD_OF_1_MIB[13] = {1, [6] = 0x10, [9] = 0x80};
+
 /* A request on its way is seen to come before it is whole. */
 START_TEST(parts_of_messages_are_counted)
 {
     enum { PART_BYTES = 100000, PARTS = 3 };
     static const uint8_t zeros[PART_BYTES];
-    const uint8_t head[13] = {1, [6] = 0x10, [9] = 0x80}; /* of a message of 1 MiB */
     transport_bench b;
     transport_bench_open(&b, 16);
     sp_peer peer;
     sp_peer_open(&peer, b.ipc_url);
-    sp_peer_send_raw(&peer, head, sizeof head);
+    sp_peer_send_raw(&peer, HEAD_OF_1_MIB, sizeof HEAD_OF_1_MIB);
     for (int i = 0; i < PARTS; i++) {
         uint64_t before = fc_nng_arrivals_bytes();
         sp_peer_send_raw(&peer, zeros, sizeof zeros);
@@ -347,7 +349,6 @@ static void *send_bit_by_bit(void *argument)
 /* nng 1.5 never forgets a connection that is closed on this side while it takes a part of a message. */
 START_TEST(closing_ends_while_messages_are_half_read)
 {
-    const uint8_t head[13] = {1, [6] = 0x10, [9] = 0x80};
     for (int round = 0; round < 3; round++) {
         transport_bench b;
         pthread_t thread;
@@ -356,7 +357,7 @@ START_TEST(closing_ends_while_messages_are_half_read)
         transport_bench_open(&b, 16);
         for (int i = 0; i < PARTLY_SENDING; i++) {
             sp_peer_open(&s.peers[i], b.ipc_url);
-            sp_peer_send_raw(&s.peers[i], head, sizeof head);
+            sp_peer_send_raw(&s.peers[i], HEAD_OF_1_MIB, sizeof HEAD_OF_1_MIB);
         }
         uint64_t before = fc_nng_arrivals_bytes();
         ck_assert_int_eq(pthread_create(&thread, NULL, send_bit_by_bit, &s), 0);
@@ -396,8 +397,8 @@ START_TEST(a_peer_that_reads_nothing_does_not_starve_others)
             sched_yield();
             continue;
         }
-        fc_transport_tick(b.transport,
-                          begun_ns + FC_UNREAD_AFTER_NS - 1); /* too early, whenever a reply began to wait */
+        /* Too early, whenever a reply began to wait. */
+        fc_transport_tick(b.transport, begun_ns + FC_UNREAD_AFTER_NS - 1);
         ck_assert_uint_eq(fc_stats_get(stats, FC_COUNT_PIPES_CUT), 0);
         fc_transport_tick(b.transport, fc_clock_now_ns() + FC_UNREAD_AFTER_NS);
     }

@@ -28,6 +28,7 @@ bool is_of_earlier_launches(const void *pointer);
 
 /* Hopper's state of a block that is over. wgmmas_are_even: did all warps of each warpgroup do the same number? */
 void mbarriers_forget();
+void tensor_stores_forget();
 void wgmmas_forget();
 bool wgmmas_are_even();
 

@@ -31,6 +31,13 @@ void mbarrier_fence();
  * destination is NaN until the copy is done, and that is late: when nobody else can go on, in any order. */
 void tensor_load(uint32_t to, const void *map, uint32_t barrier, const int32_t *coordinates, int rank);
 
+/* Starts the copy of a box from shared memory, in the thread's open group. It is read late, too, and must not have been
+ * written to by then. What is outside the tensor is left alone. */
+void tensor_store(const void *map, uint32_t from, const int32_t *coordinates, int rank);
+void tensor_store_commit();
+/* Waits until all of the thread's stores are done; fails where one is in an open group, which nothing waits for. */
+void tensor_store_wait();
+
 /* cuTensorMapEncodeTiled: what is behind the driver's entry point. Checks what the manual asks for. */
 CUresult tensor_map_encode(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address,
                            const cuuint64_t *dims, const cuuint64_t *strides, const cuuint32_t *box,

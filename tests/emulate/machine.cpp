@@ -255,7 +255,7 @@ void check_end_of_block()
     if (!shared_is_intact())
         wrong = "wrote behind its dynamic shared memory";
     else if (!m.events.empty())
-        wrong = "all threads have left, but the copy engine still writes to shared memory";
+        wrong = "all threads have left, but the copy engine is still at work on shared memory";
     else if (!wgmmas_are_even())
         wrong = "the warps of a warpgroup did not all do the same number of wgmmas";
     if (wrong != nullptr)

@@ -95,6 +95,7 @@ void shared_prepare(size_t dynamic_bytes)
     if (memory.fixed != nullptr)
         memset(memory.fixed, POISON, memory.fixed_bytes);
     mbarriers_forget();
+    tensor_stores_forget();
     wgmmas_forget();
     for (unsigned t = 0; t < block_threads(); t++) {
         memory.copies[t].clear();

@@ -22,12 +22,14 @@ struct Epoch {
 
 struct Place {
     Epoch write, reads[READERS];
+    bool is_async; /* the write was */
 };
 
 struct Races {
     bool is_on;
     int threads;
     std::vector<Clock> clocks;
+    Clock fenced;              /* up to when the async proxy sees what each thread wrote */
     std::vector<bool> follows; /* of each thread: has it waited for the launches before? */
     std::vector<Place> places;
 };
@@ -51,7 +53,7 @@ bool is_known(const Epoch &epoch, int thread)
          before.thread, done);
 }
 
-void write_place(Place &place, int thread, size_t offset)
+void write_place(Place &place, int thread, size_t offset, bool is_async)
 {
     /* Lanes of a warp write the same place to store the same value, which is fine, and which cannot be told from here.
      */
@@ -63,11 +65,16 @@ void write_place(Place &place, int thread, size_t offset)
         read.time = 0;
     }
     place.write = {(uint32_t)thread, races.clocks[(size_t)thread][(size_t)thread]};
+    place.is_async = is_async;
 }
 
-void read_place(Place &place, int thread, size_t offset)
+void read_place(Place &place, int thread, size_t offset, bool is_async)
 {
     const uint32_t own = (uint32_t)thread, now = races.clocks[own][own];
+    if (is_async && !place.is_async && place.write.time > races.fenced[place.write.thread])
+        fail("race: the async proxy reads byte %zu of shared memory, which thread %u has written, and no "
+             "fence.proxy.async is between them",
+             offset, place.write.thread);
     if (!is_known(place.write, thread))
         report_race("reads", place.write, "written", offset);
     for (Epoch &read : place.reads) {
@@ -79,7 +86,7 @@ void read_place(Place &place, int thread, size_t offset)
     place.reads[own % READERS] = {own, now};
 }
 
-void touch(int thread, const void *pointer, size_t bytes, bool writes)
+void touch(int thread, const void *pointer, size_t bytes, bool writes, bool is_async = false)
 {
     size_t offset;
     if (!races.is_on || thread < 0)
@@ -93,7 +100,7 @@ void touch(int thread, const void *pointer, size_t bytes, bool writes)
     if (races.places.size() * GRAIN < offset + bytes)
         races.places.resize((offset + bytes) / GRAIN + 1);
     for (size_t i = offset / GRAIN; i < (offset + bytes + GRAIN - 1) / GRAIN; i++)
-        (writes ? write_place : read_place)(races.places[i], thread, i * GRAIN);
+        (writes ? write_place : read_place)(races.places[i], thread, i * GRAIN, is_async);
 }
 
 } // namespace
@@ -111,6 +118,7 @@ void races_start_block(int threads)
     races.clocks.assign((size_t)threads, Clock((size_t)threads, 0));
     for (size_t t = 0; t < (size_t)threads; t++)
         races.clocks[t][t] = 1;
+    races.fenced.assign((size_t)threads, 0);
     races.follows.assign((size_t)threads, false);
     std::fill(races.places.begin(), races.places.end(), Place{});
 }
@@ -123,6 +131,25 @@ void races_read(const void *pointer, size_t bytes)
 void races_write(const void *pointer, size_t bytes)
 {
     touch(thread_index(), pointer, bytes, true);
+}
+
+void races_read_async(const void *pointer, size_t bytes)
+{
+    touch(thread_index(), pointer, bytes, false, true);
+}
+
+void races_write_async(const void *pointer, size_t bytes)
+{
+    touch(thread_index(), pointer, bytes, true, true);
+}
+
+void races_fence_async()
+{
+    const int thread = thread_index();
+    if (!races.is_on || thread < 0)
+        return;
+    raise(races.fenced, races.clocks[(size_t)thread]);
+    races.clocks[(size_t)thread][(size_t)thread]++;
 }
 
 void races_read_by(int thread, const void *pointer, size_t bytes)

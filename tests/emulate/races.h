@@ -3,6 +3,9 @@
  * On only in programs whose kernels were compiled with the compiler's instrumentation of accesses (-fsanitize=thread),
  * for which races.cpp is the runtime.
  *
+ * And for reads by way of the async proxy, which is the copy engine's and wgmma's, of what a thread wrote to shared
+ * memory with no fence.proxy.async since by anyone who knew of it, whatever barriers there are.
+ *
  * Vector clocks, as in FastTrack (Flanagan and Freund, 2009): a thread's clock says of every other thread up to when it
  * knows what that one did. Barriers, __syncwarp, mbarriers and their copies carry clocks from thread to thread. Of a
  * place in memory the last write and two of its readers since are kept, so a race with a third reader is missed; and
@@ -28,6 +31,11 @@ void races_start_block(int threads);
 /* The running thread reads or writes; what is neither shared nor device memory is passed over. */
 void races_read(const void *pointer, size_t bytes);
 void races_write(const void *pointer, size_t bytes);
+/* The same through the async proxy, on behalf of the running thread: a copy that it starts, an operand of its wgmma. */
+void races_read_async(const void *pointer, size_t bytes);
+void races_write_async(const void *pointer, size_t bytes);
+/* fence.proxy.async by the running thread. */
+void races_fence_async();
 /* The same of another thread, as far as that has come. */
 void races_read_by(int thread, const void *pointer, size_t bytes);
 

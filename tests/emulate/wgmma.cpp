@@ -99,7 +99,7 @@ void read_operand(const Operand &operand, std::vector<uint16_t> &to)
         for (int k = 0; k < K; k += k_step, at += 8) {
             const uint32_t address = element_address(operand, operand.first_line + line, k);
             const unsigned char *from = shared_bytes(address, 16, 16, "wgmma");
-            races_read(from, 16);
+            races_read_async(from, 16);
             memcpy(&to[at], from, 16);
         }
     }

@@ -200,6 +200,99 @@ START_TEST(test_bytes_come_late)
 }
 END_TEST
 
+/* --- stores ------------------------------------------------------------------------------------------------------- */
+
+constexpr int SENT_ROWS = 16, SENT_COLUMNS = 64;      /* the box */
+constexpr int TO_ROWS = 20, TO_COLUMNS = 72;          /* the tensor */
+constexpr int TO_PITCH = 80;                          /* in memory: 8 columns that are not in it */
+constexpr int FIRST_SENT_ROW = 10, FIRST_COLUMN = 16; /* where the box goes: it reaches past both ends */
+
+struct Sent {
+    alignas(64) CUtensorMap map;
+    alignas(16) uint16_t to[TO_ROWS + 1][TO_PITCH];
+    int mistake;
+};
+
+enum { NEVER_COMMITS = 1, WRITES_BEFORE_IT_IS_READ, NEVER_WAITS };
+
+/* Element (row, column) of the box is 64 row + column. */
+__global__ void send(const __grid_constant__ fc_device_launch launch)
+{
+    Sent *sent = reinterpret_cast<Sent *>(launch.workspace);
+    unsigned char *box = reinterpret_cast<unsigned char *>(fc_ptx_dynamic_shared());
+    const int lane = threadIdx.x;
+    for (int column = 0; column < SENT_COLUMNS; column += 16) {
+        /* Matrices: 8 rows, the 8 below, and the same of the next 8 columns. */
+        const int piece = column / 8 + lane / 16;
+        uint32_t words[4];
+        for (int m = 0; m < 4; m++) {
+            const uint32_t row = lane / 4 + m % 2 * 8, first = row * 64 + column + m / 2 * 8 + lane % 4 * 2;
+            words[m] = first | (first + 1) << 16;
+        }
+        fc_ptx_stmatrix_x4(fc_ptx_shared_address(box + lane % 16 * 128 + (piece ^ lane % 8) * 16), words);
+    }
+    fc_ptx_fence_proxy_async();
+    __syncwarp();
+    if (lane != 0)
+        return;
+    fc_ptx_tma_store_3d(&sent->map, fc_ptx_shared_address(box), FIRST_COLUMN, FIRST_SENT_ROW, 0);
+    if (sent->mistake != NEVER_COMMITS)
+        fc_ptx_tma_store_commit();
+    if (sent->mistake == WRITES_BEFORE_IT_IS_READ)
+        box[100] ^= 1;
+    if (sent->mistake != NEVER_WAITS)
+        fc_ptx_tma_store_wait_read();
+}
+
+Sent *make_sent(int mistake)
+{
+    const cuuint64_t dims[3] = {TO_COLUMNS, TO_ROWS, 1}, strides[2] = {TO_PITCH * 2, TO_ROWS * TO_PITCH * 2};
+    const cuuint32_t box[3] = {SENT_COLUMNS, SENT_ROWS, 1}, steps[3] = {1, 1, 1};
+    Sent *sent = new Sent();
+    sent->mistake = mistake;
+    memset(sent->to, 0xff, sizeof sent->to);
+    ck_assert_int_eq(emulate::tensor_map_encode(&sent->map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, sent->to, dims, strides,
+                                                box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                                CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+                     CUDA_SUCCESS);
+    return sent;
+}
+
+const Rig SENDER = {1, 32, SENT_ROWS *SENT_COLUMNS * 2};
+
+START_TEST(test_boxes_are_stored_within_the_tensor)
+{
+    Sent *sent = make_sent(NO_MISTAKE);
+    ck_assert_str_eq(run(send, SENDER, sent), "");
+    for (int row = 0; row <= TO_ROWS; row++) {
+        for (int column = 0; column < TO_PITCH; column++) {
+            const bool is_sent =
+                row >= FIRST_SENT_ROW && row < TO_ROWS && column >= FIRST_COLUMN && column < TO_COLUMNS;
+            ck_assert_uint_eq(sent->to[row][column],
+                              is_sent ? (row - FIRST_SENT_ROW) * 64 + column - FIRST_COLUMN : 0xffff);
+        }
+    }
+    delete sent;
+}
+END_TEST
+
+const struct {
+    int mistake;
+    const char *said;
+} STORE_MISTAKES[] = {{NEVER_COMMITS, "1 stores are in no group"},
+                      {WRITES_BEFORE_IT_IS_READ, "was written before the copy that thread 0 started had read it"},
+                      {NEVER_WAITS, "the copy engine is still at work"}};
+
+START_TEST(test_mistakes_with_stores_are_reported)
+{
+    Sent *sent = make_sent(STORE_MISTAKES[_i].mistake);
+    ck_assert_reports(run(send, SENDER, sent), STORE_MISTAKES[_i].said);
+    delete sent;
+}
+END_TEST
+
+/* --- barriers ----------------------------------------------------------------------------------------------------- */
+
 /* Two warps pass a turn to and fro with named barriers, a third one waits for a phase that never completes. */
 __global__ void take_turns(const __grid_constant__ fc_device_launch launch)
 {
@@ -252,6 +345,9 @@ Suite *hopper_suite()
     tcase_add_test(tests, test_wgmma_of_registers_and_transposed);
     tcase_add_loop_test(tests, test_mistakes_are_reported, 0, (int)(sizeof MISTAKES / sizeof *MISTAKES));
     tcase_add_test(tests, test_bytes_come_late);
+    tcase_add_test(tests, test_boxes_are_stored_within_the_tensor);
+    tcase_add_loop_test(tests, test_mistakes_with_stores_are_reported, 0,
+                        (int)(sizeof STORE_MISTAKES / sizeof *STORE_MISTAKES));
     tcase_add_test(tests, test_named_barriers_order);
     tcase_add_test(tests, test_phases);
     suite_add_tcase(suite, tests);

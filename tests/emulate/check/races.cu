@@ -144,6 +144,54 @@ START_TEST(test_who_does_not_wait_for_earlier_launches_is_reported)
 }
 END_TEST
 
+/* What a thread of another warp wrote is copied by thread 0. */
+struct Handed {
+    alignas(64) CUtensorMap map;
+    alignas(16) uint16_t to[8];
+    int fences; /* 0: the writer; 1: who starts the copy; else: nobody */
+};
+
+__global__ void hand_to_copy(const __grid_constant__ fc_device_launch launch)
+{
+    Handed *handed = reinterpret_cast<Handed *>(launch.workspace);
+    uint16_t *values = reinterpret_cast<uint16_t *>(fc_ptx_dynamic_shared());
+    if (threadIdx.x == 32) {
+        for (int i = 0; i < 8; i++)
+            values[i] = (uint16_t)(i + 1);
+        if (handed->fences == 0)
+            fc_ptx_fence_proxy_async();
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        if (handed->fences == 1)
+            fc_ptx_fence_proxy_async();
+        fc_ptx_tma_store_3d(&handed->map, fc_ptx_shared_address(values), 0, 0, 0);
+        fc_ptx_tma_store_commit();
+        fc_ptx_tma_store_wait();
+    }
+}
+
+START_TEST(test_copies_of_what_no_fence_follows_are_reported)
+{
+    const cuuint64_t dims[3] = {8, 1, 1}, strides[2] = {16, 16};
+    const cuuint32_t box[3] = {8, 1, 1}, steps[3] = {1, 1, 1};
+    Handed *handed = new Handed();
+    ck_assert_int_eq(emulate::tensor_map_encode(&handed->map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, handed->to, dims,
+                                                strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                                CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                                                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+                     CUDA_SUCCESS);
+    for (handed->fences = 0; handed->fences < 2; handed->fences++) {
+        ck_assert_str_eq(run(hand_to_copy, {1, 64, 16}, handed), "");
+        for (int i = 0; i < 8; i++)
+            ck_assert_uint_eq(handed->to[i], i + 1);
+        memset(handed->to, 0, sizeof handed->to);
+    }
+    ck_assert_reports(run(hand_to_copy, {1, 64, 16}, handed), "no fence.proxy.async is between them");
+    delete handed;
+}
+END_TEST
+
 } // namespace
 
 Suite *races_suite()
@@ -153,6 +201,7 @@ Suite *races_suite()
     tcase_add_test(tests, test_no_race_is_seen_where_there_is_none);
     tcase_add_loop_test(tests, test_races_are_reported, NONE + 1, ARRIVES_BEFORE_IT_READS + 1);
     tcase_add_test(tests, test_who_does_not_wait_for_earlier_launches_is_reported);
+    tcase_add_test(tests, test_copies_of_what_no_fence_follows_are_reported);
     suite_add_tcase(suite, tests);
     return suite;
 }

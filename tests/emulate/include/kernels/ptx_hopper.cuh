@@ -44,6 +44,7 @@ static __device__ __forceinline__ bool fc_ptx_mbarrier_try_wait(uint32_t barrier
 static __device__ __forceinline__ void fc_ptx_fence_proxy_async()
 {
     emulate::mbarrier_fence();
+    emulate::races_fence_async();
 }
 
 static __device__ __forceinline__ void fc_ptx_tensormap_acquire(const void *map)
@@ -61,6 +62,33 @@ static __device__ __forceinline__ void fc_ptx_tma_load_3d(uint32_t to, const voi
 {
     const int32_t coordinates[3] = {x, y, z};
     emulate::tensor_load(to, map, barrier, coordinates, 3);
+}
+
+static __device__ __forceinline__ void fc_ptx_tma_store_3d(const void *map, uint32_t from, int32_t x, int32_t y,
+                                                           int32_t z)
+{
+    const int32_t coordinates[3] = {x, y, z};
+    emulate::tensor_store(map, from, coordinates, 3);
+}
+
+static __device__ __forceinline__ void fc_ptx_tma_store_commit()
+{
+    emulate::tensor_store_commit();
+}
+
+static __device__ __forceinline__ void fc_ptx_tma_store_wait_read()
+{
+    emulate::tensor_store_wait();
+}
+
+static __device__ __forceinline__ void fc_ptx_tma_store_wait()
+{
+    emulate::tensor_store_wait();
+}
+
+static __device__ __forceinline__ void fc_ptx_stmatrix_x4(uint32_t row, const uint32_t (&from)[4])
+{
+    emulate::store_matrix(from, 4, row, false);
 }
 
 template <int REGISTERS> static __device__ __forceinline__ void fc_ptx_setmaxnreg_less()

@@ -6,8 +6,9 @@
 #define FC_TILE_BASELINE_Q 1
 #define FC_TILE_VEC_Q 16
 
-/* Tensor maps of a segment for `hopper`: Q, K, V. */
-#define FC_HOPPER_MAPS 3
+/* Tensor maps of a segment for `hopper`, in this order. */
+enum { FC_HOPPER_MAP_Q, FC_HOPPER_MAP_K, FC_HOPPER_MAP_V, FC_HOPPER_MAP_OUT };
+#define FC_HOPPER_MAPS 4
 #define FC_HOPPER_DESCRIPTOR_BYTES (FC_HOPPER_MAPS * 128)
 
 #endif

@@ -26,6 +26,8 @@
  * meet in the end.
  *
  * The copy engine zero-fills what is outside a tensor: rows at or past q_len and kv_len, columns at or past head_dim.
+ * Where shared memory has room it carries rows out, too, a warp's 16 at a time, while the warp goes on; outside it
+ * writes none.
  */
 #include "kernels/cuda_launch.h"
 #include "kernels/enqueue.cuh"
@@ -197,6 +199,8 @@ __device__ __forceinline__ void end_turn(Shared<Shape> &shared, const Item &item
         float half[Shape::VALUES / 2];
         meet(shared, place, fc_softmax_factor(item.scoring), rows, out, half);
         write_rows<T>(item, place, rows, half, place.key_group * Shape::HEAD_DIM / 2, head_dim);
+    } else if constexpr (Shape::SENDS) {
+        send_rows<T>(shared, item, place, rows, out);
     } else {
         write_rows<T>(item, place, rows, out, 0, head_dim);
     }
@@ -328,6 +332,8 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
     }
     if (place.consumer == 0)
         take_token<Shape>(place, Shape::CONSUMERS > 1); /* it comes round a last time */
+    if (Shape::SENDS && place.lane == 0)
+        fc_ptx_tma_store_wait(); /* shared memory goes when the block does */
 }
 
 #endif /* FC_PTX_HOPPER */
@@ -356,9 +362,9 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
         if (threadIdx.x == Q)
             produce_q(shared);
         if (threadIdx.x == K)
-            produce_steps(shared, shared.k, shared.k_full, shared.k_empty, 1);
+            produce_steps(shared, shared.k, shared.k_full, shared.k_empty, FC_HOPPER_MAP_K);
         if (threadIdx.x == V)
-            produce_steps(shared, shared.v, shared.v_full, shared.v_empty, 2);
+            produce_steps(shared, shared.v, shared.v_full, shared.v_empty, FC_HOPPER_MAP_V);
     } else {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_more<Shape::CONSUMER_REGISTERS>();
@@ -370,6 +376,9 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
 }
 
 /* --- the host's side --------------------------------------------------------------------------------------------- */
+
+static_assert(MAP_BOX_COLUMNS == BOX_COLUMNS && MAP_Q_ROWS == GROUP_ROWS && MAP_OUT_ROWS == WARP_ROWS,
+              "maps are of the boxes that are copied");
 
 struct Variant {
     fc_device_kernel kernels[2]; /* in the order of fc_dtype; not f32 */

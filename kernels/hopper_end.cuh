@@ -117,6 +117,41 @@ __device__ __forceinline__ void write_rows(const Item &item, const Place &place,
         write_lse(item, place, rows, sums);
 }
 
+/* The same by way of shared memory and the copy engine, each warp its rows: it goes on while they are on their way. */
+template <typename T, typename Shape>
+__device__ __forceinline__ void send_rows(Shared<Shape> &shared, const Item &item, const Place &place, const Rows &rows,
+                                          const float (&out)[Shape::VALUES])
+{
+    constexpr int BOX_BYTES = WARP_ROWS * BOX_ROW_BYTES;
+    const float sums[THREAD_ROWS] = {quad_sum(rows.sum[0]), quad_sum(rows.sum[1])};
+    const float inverse[THREAD_ROWS] = {fc_softmax_inverse(sums[0]), fc_softmax_inverse(sums[1])};
+    const int warp = (int)threadIdx.x / 32 % WARPS, first_row = place.row_group * GROUP_ROWS + warp * WARP_ROWS;
+    const uint32_t boxes = fc_ptx_shared_address(shared.out[place.row_group]) + warp * Shape::BOXES * BOX_BYTES;
+    /* Of the four matrices that are stored at once, the second has the rows 8 below, the others the next 8 columns:
+     * this lane's row, and whether it is of the next columns. */
+    const int row = place.lane % WARP_ROWS, next = place.lane / WARP_ROWS;
+    if (place.lane == 0)
+        fc_ptx_tma_store_wait_read(); /* the rows of the piece of work before */
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < Shape::VALUES; i += 8) {
+        const int piece = i / 4 + next; /* of 8 columns */
+        uint32_t words[4];
+        for (int j = 0; j < 4; j++)
+            words[j] = fc_pack_pair<T>(out[i + 2 * j] * inverse[j % 2], out[i + 2 * j + 1] * inverse[j % 2]);
+        fc_ptx_stmatrix_x4(boxes + piece / 8 * BOX_BYTES + row * BOX_ROW_BYTES + (piece % 8 ^ row % 8) * 16, words);
+    }
+    fc_ptx_fence_proxy_async();
+    __syncwarp();
+    if (place.lane == 0 && first_row < item.row_count) {
+        for (int box = 0; box < Shape::BOXES; box++)
+            fc_ptx_tma_store_3d(item.maps + FC_HOPPER_MAP_OUT * MAP_BYTES, boxes + box * BOX_BYTES, box * BOX_COLUMNS,
+                                item.q_head, item.first_row + first_row);
+        fc_ptx_tma_store_commit();
+    }
+    write_lse(item, place, rows, sums);
+}
+
 #endif /* FC_PTX_HOPPER */
 
 } // namespace

@@ -23,11 +23,13 @@ namespace
 constexpr int WARPGROUP = 128;
 constexpr int WARPS = WARPGROUP / 32; /* of a warpgroup */
 constexpr int GROUP_ROWS = 64;        /* query rows of a consumer: a wgmma's */
-constexpr int BOX_COLUMNS = 64;       /* of a copy: 128 bytes, the swizzle's row */
+constexpr int WARP_ROWS = GROUP_ROWS / WARPS;
+constexpr int BOX_COLUMNS = 64; /* of a copy: 128 bytes, the swizzle's row */
 constexpr int BOX_ROW_BYTES = BOX_COLUMNS * 2;
 constexpr int STEP_COLUMNS = 16; /* a wgmma's k */
 constexpr int ATOM_BYTES = 8 * BOX_ROW_BYTES;
 constexpr int SHARED_MOST = 227 * 1024;
+constexpr int CONTROL_BYTES = 2048; /* at most: barriers, pieces of work */
 constexpr int MAP_BYTES = FC_HOPPER_DESCRIPTOR_BYTES / FC_HOPPER_MAPS;
 
 constexpr bool is_power_of_two(int n)
@@ -47,6 +49,10 @@ template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES
     static constexpr int VALUES = HEAD_DIM / 2; /* of a thread: its share of the warpgroup's output */
     /* Where key groups meet, a thread leaves half of its values, its sums and maxima; in float4. */
     static constexpr int MET_FOURS = KEY_GROUPS > 1 ? VALUES / 8 + 1 : 1, MET_THREADS = KEY_GROUPS > 1 ? WARPGROUP : 1;
+    /* One group of keys sends its rows by way of shared memory where that has room for them, as many bytes as Q. */
+    static constexpr bool SENDS =
+        KEY_GROUPS == 1 && 2 * ROW_GROUPS * Q_BYTES + 2 * STAGES * KV_BYTES + CONTROL_BYTES <= SHARED_MOST;
+    static constexpr int OUT_TILES = SENDS ? ROW_GROUPS : 1, OUT_BYTES = SENDS ? Q_BYTES : 16;
     /* What the launch gives every thread is dealt out anew: the producers need little, the others much. */
     static constexpr int PRODUCER_REGISTERS = CONSUMERS == 3 ? 32 : 40;
     static constexpr int CONSUMER_REGISTERS = CONSUMERS == 3 ? 160 : 232;
@@ -69,7 +75,7 @@ constexpr uint32_t ITEMS = 2; /* the one at work, and the next */
  * placed, consumers once it is all there. */
 struct Item {
     /* Placed: */
-    const char *maps; /* of its segment: Q, K, V */
+    const char *maps; /* of its segment */
     int32_t q_head, kv_head;
     int32_t first_row, row_count;
     int32_t first_key; /* of the lowest step */
@@ -87,6 +93,7 @@ template <typename Shape> struct Shared {
     alignas(1024) unsigned char q[Shape::ROW_GROUPS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
+    alignas(1024) unsigned char out[Shape::OUT_TILES][Shape::OUT_BYTES];
     float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS];
     alignas(8) uint64_t q_full[Shape::ROW_GROUPS], q_empty[Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
@@ -316,8 +323,9 @@ template <typename Shape> __device__ void produce_q(Shared<Shape> &shared)
             wait_for(shared.q_empty[i], count % 2 ^ 1);
             fc_ptx_mbarrier_arrive_expect_tx(full, Shape::Q_BYTES);
             for (int box = 0; box < Shape::BOXES; box++)
-                fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[i][box * Shape::Q_BOX_BYTES]), item.maps, full,
-                                   box * BOX_COLUMNS, item.q_head, item.first_row + i * GROUP_ROWS);
+                fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[i][box * Shape::Q_BOX_BYTES]),
+                                   item.maps + FC_HOPPER_MAP_Q * MAP_BYTES, full, box * BOX_COLUMNS, item.q_head,
+                                   item.first_row + i * GROUP_ROWS);
         }
         arrive(shared.item_empty[count % ITEMS]);
     }

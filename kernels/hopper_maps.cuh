@@ -1,8 +1,9 @@
-/* The tensor maps of `hopper`: how the copy engine finds a segment's Q, K and V. Host code alone.
+/* The tensor maps of `hopper`: how the copy engine finds a segment's Q, K, V and output. Host code alone.
  *
  * A map holds a whole tensor of one segment: base, extents, strides, and the box that one copy moves, 64 columns wide
- * under the 128-byte swizzle. Extents end at q_len and kv_len: what is past them reads as 0, whatever the memory holds.
- * Rows of Q run over the packed heads within a token, as those of a tile do (fc_plan).
+ * under the 128-byte swizzle. Extents end at q_len and kv_len: what is past them reads as 0, whatever the memory holds,
+ * and is not written. Rows of Q run over the packed heads within a token, as those of a tile do (fc_plan); those of the
+ * output, a warp's at a time, are of one head: the kernel packs none.
  */
 #ifndef FC_KERNELS_HOPPER_MAPS_CUH
 #define FC_KERNELS_HOPPER_MAPS_CUH
@@ -18,7 +19,7 @@
 namespace
 {
 
-constexpr uint32_t MAP_BOX_COLUMNS = 64, MAP_Q_ROWS = 64;
+constexpr uint32_t MAP_BOX_COLUMNS = 64, MAP_Q_ROWS = 64, MAP_OUT_ROWS = 16; /* of the boxes */
 
 static_assert(sizeof(CUtensorMap) * FC_HOPPER_MAPS == FC_HOPPER_DESCRIPTOR_BYTES, "what the plan reserves");
 
@@ -65,7 +66,7 @@ bool encode(PFN_cuTensorMapEncodeTiled_v12000 encoder, fc_dtype dtype, const Ten
                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-/* The three maps of a segment. Tensors without tokens have none, nobody reads them. */
+/* The four maps of a segment. Tensors without tokens have none, nobody reads them. */
 bool describe_segment(PFN_cuTensorMapEncodeTiled_v12000 encoder, const fc_plan &plan, uint32_t keys,
                       const fc_segment &s, CUtensorMap *out_maps)
 {
@@ -74,11 +75,14 @@ bool describe_segment(PFN_cuTensorMapEncodeTiled_v12000 encoder, const fc_plan &
         s.q, plan.head_dim, {s.q_heads, s.q_len}, {s.q_head_stride, s.q_token_stride}, {heads, MAP_Q_ROWS / heads}};
     const Tensor k = {s.k, plan.head_dim, {s.kv_len, s.kv_heads}, {s.k_token_stride, s.k_head_stride}, {keys, 1}};
     const Tensor v = {s.v, plan.head_dim, {s.kv_len, s.kv_heads}, {s.v_token_stride, s.v_head_stride}, {keys, 1}};
+    const Tensor out = {
+        s.out, plan.head_dim, {s.q_heads, s.q_len}, {s.out_head_stride, s.out_token_stride}, {1, MAP_OUT_ROWS}};
     if (MAP_Q_ROWS % heads != 0)
         return false;
-    return (s.q_len == 0 || encode(encoder, plan.dtype, q, &out_maps[0])) &&
-           (s.kv_len == 0 ||
-            (encode(encoder, plan.dtype, k, &out_maps[1]) && encode(encoder, plan.dtype, v, &out_maps[2])));
+    return (s.q_len == 0 || (encode(encoder, plan.dtype, q, &out_maps[FC_HOPPER_MAP_Q]) &&
+                             encode(encoder, plan.dtype, out, &out_maps[FC_HOPPER_MAP_OUT]))) &&
+           (s.kv_len == 0 || (encode(encoder, plan.dtype, k, &out_maps[FC_HOPPER_MAP_K]) &&
+                              encode(encoder, plan.dtype, v, &out_maps[FC_HOPPER_MAP_V])));
 }
 
 /* See fc_cuda_describer. */

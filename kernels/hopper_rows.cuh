@@ -34,7 +34,7 @@ template <typename Shape> __device__ __forceinline__ Place place_of_thread()
     p.row_group = p.consumer % Shape::ROW_GROUPS;
     p.key_group = p.consumer / Shape::ROW_GROUPS;
     p.lane = (int)threadIdx.x % 32;
-    p.row = p.row_group * GROUP_ROWS + (int)threadIdx.x / 32 % WARPS * 16 + p.lane / 4;
+    p.row = p.row_group * GROUP_ROWS + (int)threadIdx.x / 32 % WARPS * WARP_ROWS + p.lane / 4;
     p.column = p.lane % 4 * 2;
     return p;
 }

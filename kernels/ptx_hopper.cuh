@@ -99,6 +99,46 @@ static __device__ __forceinline__ void fc_ptx_tma_load_3d(uint32_t to, const voi
                  : "memory");
 }
 
+/* Starts to copy shared memory, aligned as for a load, to the map's box at coordinates (x, y, z); what of it is outside
+ * the tensor is not written. Threads' writes to it need fc_ptx_fence_proxy_async(). One thread; part of its open group.
+ */
+static __device__ __forceinline__ void fc_ptx_tma_store_3d(const void *map, uint32_t from, int32_t x, int32_t y,
+                                                           int32_t z)
+{
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map),
+                 "r"(from), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+
+/* Closes the thread's open group. */
+static __device__ __forceinline__ void fc_ptx_tma_store_commit()
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+/* Waits until all of the thread's closed groups have read shared memory, which may then be written again. */
+static __device__ __forceinline__ void fc_ptx_tma_store_wait_read()
+{
+    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
+/* Waits until they have written, too. */
+static __device__ __forceinline__ void fc_ptx_tma_store_wait()
+{
+    asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+/* --- a warp's matrices ------------------------------------------------------------------------------------------- */
+
+/* Stores four 8x8 matrices of 16-bit elements to shared memory, as fc_ptx_ldmatrix_x4() loads them: row l % 8 of matrix
+ * l / 8 goes to the 16 bytes at lane l's `row`. All lanes. */
+static __device__ __forceinline__ void fc_ptx_stmatrix_x4(uint32_t row, const uint32_t (&from)[4])
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(from[0]),
+                 "r"(from[1]), "r"(from[2]), "r"(from[3])
+                 : "memory");
+}
+
 /* --- warpgroups: four warps, the first a multiple of four ------------------------------------------------------- */
 
 /* From now on this warpgroup's threads have REGISTERS registers, a multiple of 8 from 24 to 256. All four warps. `more`

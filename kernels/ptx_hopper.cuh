@@ -99,8 +99,9 @@ static __device__ __forceinline__ void fc_ptx_tma_load_3d(uint32_t to, const voi
                  : "memory");
 }
 
-/* Starts to copy shared memory, aligned as for a load, to the map's box at coordinates (x, y, z); what of it is outside
- * the tensor is not written. Threads' writes to it need fc_ptx_fence_proxy_async(). One thread; part of its open group.
+/* Starts to copy shared memory, aligned as for a load, to the map's box at coordinates (x, y, z), none below 0 (on an
+ * H100 that is an illegal instruction); what of it is past the tensor's end is not written. Threads' writes to it need
+ * fc_ptx_fence_proxy_async(). One thread; part of its open group.
  */
 static __device__ __forceinline__ void fc_ptx_tma_store_3d(const void *map, uint32_t from, int32_t x, int32_t y,
                                                            int32_t z)

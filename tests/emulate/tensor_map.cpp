@@ -210,6 +210,10 @@ void tensor_store(const void *map, uint32_t from, const int32_t *coordinates, in
     Store *store = new Store;
     unsigned char *source;
     store->box = make_box(map, from, coordinates, rank, &source);
+    for (int i = 0; i < rank; i++) {
+        if (coordinates[i] < 0) /* a GPU's "illegal instruction" */
+            fail("%s: a store begins at %d of dimension %d", NAME, coordinates[i], i);
+    }
     races_read_async(source, box_bytes(store->box.map));
     races_write(reinterpret_cast<void *>(store->box.map.address), 1);
     store->thread = thread_index();

@@ -213,7 +213,7 @@ struct Sent {
     int mistake;
 };
 
-enum { NEVER_COMMITS = 1, WRITES_BEFORE_IT_IS_READ, NEVER_WAITS };
+enum { NEVER_COMMITS = 1, WRITES_BEFORE_IT_IS_READ, NEVER_WAITS, BEGINS_OUTSIDE };
 
 /* Element (row, column) of the box is 64 row + column. */
 __global__ void send(const __grid_constant__ fc_device_launch launch)
@@ -235,7 +235,8 @@ __global__ void send(const __grid_constant__ fc_device_launch launch)
     __syncwarp();
     if (lane != 0)
         return;
-    fc_ptx_tma_store_3d(&sent->map, fc_ptx_shared_address(box), FIRST_COLUMN, FIRST_SENT_ROW, 0);
+    const int first_row = sent->mistake == BEGINS_OUTSIDE ? -1 : FIRST_SENT_ROW;
+    fc_ptx_tma_store_3d(&sent->map, fc_ptx_shared_address(box), FIRST_COLUMN, first_row, 0);
     if (sent->mistake != NEVER_COMMITS)
         fc_ptx_tma_store_commit();
     if (sent->mistake == WRITES_BEFORE_IT_IS_READ)
@@ -281,7 +282,8 @@ const struct {
     const char *said;
 } STORE_MISTAKES[] = {{NEVER_COMMITS, "1 stores are in no group"},
                       {WRITES_BEFORE_IT_IS_READ, "was written before the copy that thread 0 started had read it"},
-                      {NEVER_WAITS, "the copy engine is still at work"}};
+                      {NEVER_WAITS, "the copy engine is still at work"},
+                      {BEGINS_OUTSIDE, "a store begins at -1 of dimension 1"}};
 
 START_TEST(test_mistakes_with_stores_are_reported)
 {

@@ -135,6 +135,7 @@ static fc_status write_head(fc_engine_lane *lane, batch *b, fc_reason *out_reaso
     fc_cuda_describer describer = fc_cuda_describe_find(launch->plan.kernel);
     bool is_described = launch->plan.descriptor_bytes > 0;
     b->sent = b->packed = b->layout.head_end;
+    launch->descriptors = is_described ? lane->staging + descriptors : NULL;
     launch->d_descriptors = is_described ? lane->d_buffer + descriptors : NULL;
     b->has_marks = true;
     if (is_head_of(lane, launch)) {

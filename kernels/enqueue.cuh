@@ -4,7 +4,7 @@
 
 #include "kernels/cuda_launch.h"
 
-/* The one parameter of every kernel: fc_launch as the device sees it. */
+/* The one parameter of every kernel, or the first part of it: fc_launch as the device sees it. */
 struct fc_device_launch {
     const fc_segment *segments;
     uint32_t segment_count;
@@ -52,8 +52,10 @@ static inline bool fc_may_follow()
     return false;
 }
 
-static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid, const fc_launch *launch,
-                                   cudaStream_t stream)
+/* `argument`: of a kernel whose parameter derives from fc_device_launch, what that adds. */
+template <typename Argument>
+static inline fc_status fc_enqueue(void (*kernel)(Argument), const fc_grid &grid, const fc_launch *launch,
+                                   cudaStream_t stream, Argument argument = {})
 {
     if (launch->block_count == 0)
         return FC_OK;
@@ -63,15 +65,14 @@ static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid,
         cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                              (int)grid.dynamic_shared_bytes) != cudaSuccess)
         return FC_INTERNAL;
-    fc_device_launch argument = {launch->d_segments,
-                                 launch->segment_count,
-                                 launch->block_count,
-                                 launch->plan.head_dim,
-                                 static_cast<char *>(launch->d_workspace),
-                                 launch->d_tickets,
-                                 static_cast<const char *>(launch->d_descriptors),
-                                 launch->segments[0]};
-    void *arguments[] = {&argument};
+    static_cast<fc_device_launch &>(argument) = {launch->d_segments,
+                                                 launch->segment_count,
+                                                 launch->block_count,
+                                                 launch->plan.head_dim,
+                                                 static_cast<char *>(launch->d_workspace),
+                                                 launch->d_tickets,
+                                                 static_cast<const char *>(launch->d_descriptors),
+                                                 launch->segments[0]};
     cudaLaunchAttribute follows;
     follows.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     follows.val.programmaticStreamSerializationAllowed = 1;
@@ -82,8 +83,7 @@ static inline fc_status fc_enqueue(fc_device_kernel kernel, const fc_grid &grid,
     config.stream = stream;
     config.attrs = &follows;
     config.numAttrs = fc_may_follow() ? 1 : 0;
-    const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), arguments);
-    return error == cudaSuccess ? FC_OK : FC_INTERNAL;
+    return cudaLaunchKernelEx(&config, kernel, argument) == cudaSuccess ? FC_OK : FC_INTERNAL;
 }
 
 /* For kernels that come one an element type, in the order of fc_dtype, and do one block of work a block. */

@@ -95,9 +95,12 @@ class Ours:
             t[i].data_ptr() for t in (sets.q, sets.k, sets.v, sets.out, sets.lse))))
         self.keep.append(segments)
         launch = abi.Launch(self.plan, segments, self.device_bytes(bytes(segments)), s.batch, blocks, self.workspace,
-                            self.plan.workspace_bytes, self.tickets, None)
+                            self.plan.workspace_bytes, self.tickets, None, None)
         if self.plan.descriptor_bytes:
-            launch.d_descriptors = self.device_bytes(self.library.describe(launch))
+            descriptors = self.library.describe(launch)
+            self.keep.append(descriptors)
+            launch.descriptors = ctypes.addressof(descriptors)
+            launch.d_descriptors = self.device_bytes(descriptors.raw)
         return launch
 
     def call(self, i, stream):

@@ -56,7 +56,7 @@ class Device(Structure):
 class Launch(Structure):
     _fields_ = [("plan", Plan), ("segments", POINTER(Segment)), ("d_segments", c_void_p), ("segment_count", c_uint32),
                 ("block_count", c_uint32), ("d_workspace", c_void_p), ("workspace_bytes", c_size_t),
-                ("d_tickets", c_void_p), ("d_descriptors", c_void_p)]
+                ("d_tickets", c_void_p), ("descriptors", c_void_p), ("d_descriptors", c_void_p)]
 
 
 class Reason(Structure):
@@ -129,11 +129,11 @@ class Library:
         return array, self.lib.flashcore_launch_index(byref(plan), array, problem.batch)
 
     def describe(self, launch):
-        """The bytes of launch's descriptors."""
+        """launch's descriptors, a ctypes array of bytes."""
         data = ctypes.create_string_buffer(launch.segment_count * launch.plan.descriptor_bytes)
         if self.lib.flashcore_launch_describe(byref(launch), data) != 0:
             raise RuntimeError("the driver refused to make the descriptors")
-        return data.raw
+        return data
 
     def launch(self, launch, stream):
         status = self.lib.flashcore_kernel_launch(byref(launch), stream)

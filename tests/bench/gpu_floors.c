@@ -35,6 +35,7 @@ typedef struct lane {
     unsigned char *host, *d_tensors; /* q k v, out, lse, one behind the other */
     void *d_rest[4];                 /* segments, descriptors, workspace, tickets */
     fc_segment *segments;
+    void *descriptors;
     fc_launch launch;
     size_t in_bytes, out_bytes;
 } lane;
@@ -57,14 +58,14 @@ static void *put(lane *l, const void *bytes, size_t count)
 static void describe(lane *l)
 {
     size_t bytes = (size_t)l->launch.segment_count * l->launch.plan.descriptor_bytes;
-    void *descriptors = bytes == 0 ? NULL : aligned_alloc(64, bytes);
     if (bytes == 0)
         return;
-    if (descriptors == NULL || flashcore_launch_describe(&l->launch, descriptors) != FC_OK)
+    l->descriptors = malloc(bytes);
+    if (l->descriptors == NULL || flashcore_launch_describe(&l->launch, l->descriptors) != FC_OK)
         floor_fail("descriptors", "the driver refused to make them");
-    l->d_rest[1] = put(l, descriptors, bytes);
+    l->d_rest[1] = put(l, l->descriptors, bytes);
+    l->launch.descriptors = l->descriptors;
     l->launch.d_descriptors = l->d_rest[1];
-    free(descriptors);
 }
 
 static void open_lane(lane *l, const fc_problem *p, const fc_plan *plan)
@@ -106,6 +107,7 @@ static void close_lane(lane *l)
     check(cudaFreeHost(l->host), "pinned memory");
     check(cudaStreamDestroy(l->stream), "stream");
     free(l->segments);
+    free(l->descriptors);
 }
 
 /* --- steps -------------------------------------------------------------------------------------------------------- */

@@ -76,8 +76,8 @@ struct Machine {
     uint64_t random;
     bool from_top, has_failed, wants_lines;
     const void *kernel;
-    void (*call)(const void *kernel, void **arguments);
-    void **arguments;
+    KernelCall call;
+    const void *argument;
     uint64_t progress;
 };
 
@@ -149,7 +149,7 @@ void stop(const char *waits_for)
 
 void fiber_main()
 {
-    m.call(m.kernel, m.arguments);
+    m.call(m.kernel, m.argument);
     Warp &warp = own_warp();
     warp.exited |= own_bit();
     m.left--;
@@ -397,8 +397,7 @@ void later(void (*happen)(void *event), void *event)
 
 /* --- a launch --------------------------------------------------------------------------------------------------- */
 
-bool run_grid(const void *kernel, const LaunchShape &shape, void (*call)(const void *kernel, void **arguments),
-              void **arguments, uint64_t seed)
+bool run_grid(const void *kernel, const LaunchShape &shape, KernelCall call, const void *argument, uint64_t seed)
 {
     const size_t count = (size_t)shape.blocks[0] * shape.blocks[1] * shape.blocks[2];
     std::vector<uint32_t> order(count);
@@ -409,7 +408,7 @@ bool run_grid(const void *kernel, const LaunchShape &shape, void (*call)(const v
     }
     m.kernel = kernel;
     m.call = call;
-    m.arguments = arguments;
+    m.argument = argument;
     m.threads = (int)shape.threads;
     m.warp_count = (m.threads + WARP - 1) / WARP;
     m.random = seed;

@@ -74,9 +74,11 @@ struct LaunchShape {
     size_t dynamic_shared_bytes;
 };
 
+/* Calls the kernel with a copy of its argument, in each of its threads. */
+typedef void (*KernelCall)(const void *kernel, const void *argument);
+
 /* Runs every block to its end, in an order drawn from the seed. False: failed, and reported. */
-bool run_grid(const void *kernel, const LaunchShape &shape, void (*call)(const void *kernel, void **arguments),
-              void **arguments, uint64_t seed);
+bool run_grid(const void *kernel, const LaunchShape &shape, KernelCall call, const void *argument, uint64_t seed);
 
 } // namespace emulate
 

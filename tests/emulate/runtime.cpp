@@ -46,12 +46,6 @@ cudaError_t answer(cudaError_t error)
     return error;
 }
 
-void call_kernel(const void *kernel, void **arguments)
-{
-    reinterpret_cast<fc_device_kernel>(const_cast<void *>(kernel))(
-        *static_cast<const fc_device_launch *>(arguments[0]));
-}
-
 } // namespace
 
 namespace emulate
@@ -70,6 +64,26 @@ bool is_of_earlier_launches(const void *pointer)
     const uint32_t count = running->segment_count;
     return is_among(region.first, region.second) && !is_among(running->segments, count * sizeof(fc_segment)) &&
            !is_among(running->descriptors, count * (size_t)FC_HOPPER_DESCRIPTOR_BYTES);
+}
+
+cudaError_t launch(const cudaLaunchConfig_t &config, const void *function, KernelCall call, const void *argument)
+{
+    const auto limit = shared_limits.find(function);
+    const size_t most = limit != shared_limits.end() ? limit->second : SHARED_DEFAULT;
+    const size_t shared_bytes = config.dynamicSmemBytes;
+    const dim3 grid = config.gridDim, block = config.blockDim;
+    const unsigned threads = block.x * block.y * block.z;
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0 || threads > THREADS_MAX || block.y * block.z != 1 ||
+        grid.y > 65535 || grid.z > 65535 || shared_bytes > most) {
+        fprintf(stderr, "emulator: launch of %u x %u x %u blocks of %u threads, %zu bytes of shared memory (%zu set)\n",
+                grid.x, grid.y, grid.z, threads, shared_bytes, most);
+        return answer(cudaErrorInvalidConfiguration);
+    }
+    const uint64_t seed = (uint64_t)setting("EMULATE_SEED", 1) * 1000003 + launches++;
+    running = static_cast<const fc_device_launch *>(argument);
+    run_grid(function, {{grid.x, grid.y, grid.z}, threads, shared_bytes}, call, argument, seed);
+    running = nullptr;
+    return cudaSuccess;
 }
 
 } // namespace emulate
@@ -258,7 +272,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
     return cudaMemset(to, value, bytes);
 }
 
-/* --- streams and launches --------------------------------------------------------------------------------------- */
+/* --- streams --------------------------------------------------------------------------------------------------- */
 
 cudaError_t cudaStreamCreate(cudaStream_t *stream)
 {
@@ -278,26 +292,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
-    return cudaSuccess;
-}
-
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *function, void **arguments)
-{
-    const auto limit = shared_limits.find(function);
-    const size_t most = limit != shared_limits.end() ? limit->second : SHARED_DEFAULT;
-    const size_t shared_bytes = config->dynamicSmemBytes;
-    const dim3 grid = config->gridDim, block = config->blockDim;
-    const unsigned threads = block.x * block.y * block.z;
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0 || threads > emulate::THREADS_MAX ||
-        block.y * block.z != 1 || grid.y > 65535 || grid.z > 65535 || shared_bytes > most) {
-        fprintf(stderr, "emulator: launch of %u x %u x %u blocks of %u threads, %zu bytes of shared memory (%zu set)\n",
-                grid.x, grid.y, grid.z, threads, shared_bytes, most);
-        return answer(cudaErrorInvalidConfiguration);
-    }
-    const uint64_t seed = (uint64_t)setting("EMULATE_SEED", 1) * 1000003 + launches++;
-    running = static_cast<const fc_device_launch *>(arguments[0]);
-    emulate::run_grid(function, {{grid.x, grid.y, grid.z}, threads, shared_bytes}, call_kernel, arguments, seed);
-    running = nullptr;
     return cudaSuccess;
 }
 

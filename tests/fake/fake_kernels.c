@@ -210,9 +210,11 @@ static bool has_descriptors(const fc_launch *launch, const fc_segment *segments)
 {
     size_t each = launch->plan.descriptor_bytes;
     const char *descriptors = fake_device_bytes(launch->d_descriptors, launch->segment_count * each);
+    const char *of_host = launch->descriptors;
     for (uint32_t i = 0; each > 0 && i < launch->segment_count; i++) {
         label mine = label_of(&segments[i]);
-        if (descriptors == NULL || memcmp(descriptors + i * each, &mine, sizeof mine) != 0)
+        if (descriptors == NULL || of_host == NULL || memcmp(descriptors + i * each, &mine, sizeof mine) != 0 ||
+            memcmp(of_host + i * each, &mine, sizeof mine) != 0)
             return false;
     }
     return true;

@@ -51,6 +51,7 @@ typedef struct launch {
     fc_launch launch;
     fc_segment segments[SEGMENTS_MAX];
     fc_segment *d_segments;
+    char descriptors[SEGMENTS_MAX * FC_DESCRIPTOR_BYTES_MAX];
     size_t ticket_count;
     fc_status described;
 } launch;
@@ -121,12 +122,12 @@ static fc_status describe(launch *l, device_arena *arena)
         return FC_OK;
     if (describer == NULL)
         return FC_INTERNAL;
-    void *descriptors = allocate(bytes), *d_descriptors = device_arena_take(arena, bytes);
-    fc_status st = describer(&l->launch, descriptors);
+    void *d_descriptors = device_arena_take(arena, bytes);
+    fc_status st = describer(&l->launch, l->descriptors);
     if (st == FC_OK)
-        CUDA_OK(cudaMemcpy(d_descriptors, descriptors, bytes, cudaMemcpyHostToDevice));
+        CUDA_OK(cudaMemcpy(d_descriptors, l->descriptors, bytes, cudaMemcpyHostToDevice));
+    l->launch.descriptors = l->descriptors;
     l->launch.d_descriptors = d_descriptors;
-    free(descriptors);
     return st;
 }
 

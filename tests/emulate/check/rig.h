@@ -22,7 +22,6 @@ struct Rig {
 static inline const char *run(fc_device_kernel kernel, const Rig &rig, void *data)
 {
     fc_device_launch launch = {};
-    void *arguments[] = {&launch};
     launch.workspace = static_cast<char *>(data);
     emulate::report_silently();
     emulate::report_take();
@@ -32,7 +31,7 @@ static inline const char *run(fc_device_kernel kernel, const Rig &rig, void *dat
     config.gridDim = dim3(rig.blocks);
     config.blockDim = dim3(rig.threads);
     config.dynamicSmemBytes = rig.shared_bytes;
-    ck_assert_int_eq(cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), arguments), cudaSuccess);
+    ck_assert_int_eq(cudaLaunchKernelEx(&config, kernel, launch), cudaSuccess);
     return emulate::report_take();
 }
 

@@ -21,6 +21,24 @@
 /* One block runs at a time, in one OS thread; nothing else in the program is thread_local (see memory.cpp). */
 #define __shared__ static thread_local
 
+namespace emulate
+{
+
+cudaError_t launch(const cudaLaunchConfig_t &config, const void *kernel, KernelCall call, const void *argument);
+
+} // namespace emulate
+
+/* Runs to the end at once. The kernel's parameter begins with a struct fc_device_launch. */
+template <typename Argument>
+static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Argument),
+                                             const Argument &argument)
+{
+    const auto call = [](const void *function, const void *given) {
+        reinterpret_cast<void (*)(Argument)>(const_cast<void *>(function))(*static_cast<const Argument *>(given));
+    };
+    return emulate::launch(*config, reinterpret_cast<const void *>(kernel), call, &argument);
+}
+
 /* --- vector types ----------------------------------------------------------------------------------------------- */
 
 struct alignas(8) float2 {

@@ -25,9 +25,8 @@
  * the last to the first. Where there is too little work for all SMs, two groups of consumers share a tile's keys, and
  * meet in the end.
  *
- * The copy engine zero-fills what is outside a tensor: rows at or past q_len and kv_len, columns at or past head_dim.
- * Where shared memory has room it carries rows out, too, a warp's 16 at a time, while the warp goes on; outside it
- * writes none.
+ * The copy engine zero-fills what is outside a tensor: rows before the first and at or past kv_len, columns at or past
+ * head_dim. Where shared memory has room it carries rows out, too, a warp's 16 at a time, while the warp goes on.
  */
 #include "kernels/cuda_launch.h"
 #include "kernels/enqueue.cuh"
@@ -58,12 +57,12 @@ struct Turn {
 template <typename Shape>
 __device__ __forceinline__ Turn make_turn(const Item &item, uint32_t count, uint32_t steps_before, const Place &place)
 {
-    const int32_t first_row = place.row_group * GROUP_ROWS, last_row = min(first_row + GROUP_ROWS, item.row_count) - 1;
+    const int32_t last_row = (place.row_group + 1) * GROUP_ROWS - 1;
     const int32_t last_end = item.first_key + item.steps * Shape::KEYS;
     int32_t skipped = 0;
     if (Shape::KEY_GROUPS == 1)
-        skipped =
-            first_row > last_row ? item.steps : min((last_end - key_end(item, last_row)) / Shape::KEYS, item.steps);
+        skipped = last_row < item.first_real ? item.steps
+                                             : min((last_end - key_end(item, last_row)) / Shape::KEYS, item.steps);
     return {count, steps_before + place.key_group + skipped, steps_before + item.steps,
             item.steps - 1 - place.key_group - skipped, skipped};
 }
@@ -193,16 +192,16 @@ __device__ __forceinline__ void start_turn(Shared<Shape> &shared, const Item &it
 /* Writes what a turn made of its rows, and gives the item back. */
 template <typename T, typename Shape>
 __device__ __forceinline__ void end_turn(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
-                                         Rows &rows, const float (&out)[Shape::VALUES], int head_dim)
+                                         Rows &rows, const float (&out)[Shape::VALUES], const Launch &launch)
 {
     if constexpr (Shape::KEY_GROUPS > 1) {
         float half[Shape::VALUES / 2];
         meet(shared, place, fc_softmax_factor(item.scoring), rows, out, half);
-        write_rows<T>(item, place, rows, half, place.key_group * Shape::HEAD_DIM / 2, head_dim);
+        write_rows<T>(item, place, rows, half, place.key_group * Shape::HEAD_DIM / 2, launch.head_dim);
     } else if constexpr (Shape::SENDS) {
-        send_rows<T>(shared, item, place, rows, out);
+        send_rows<T>(shared, launch, item, place, rows, out);
     } else {
-        write_rows<T>(item, place, rows, out, 0, head_dim);
+        write_rows<T>(item, place, rows, out, 0, launch.head_dim);
     }
     __syncwarp(); /* every lane has read what it wants of the item */
     release(shared.item_empty[turn.count % ITEMS], place);
@@ -271,7 +270,7 @@ __device__ __forceinline__ uint32_t walk(Shared<Shape> &shared, const Item &item
  * A group of keys without a step comes this way too: groups meet in one place of the code, as synccheck wants it. */
 template <typename T, typename Shape>
 __device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
-                                       float (&logits)[Shape::KEYS / 2], int head_dim)
+                                       const Launch &launch, float (&logits)[Shape::KEYS / 2])
 {
     float out[Shape::VALUES] = {};
     Weights<Shape> weights = {};
@@ -286,13 +285,13 @@ __device__ __forceinline__ void attend(Shared<Shape> &shared, const Item &item, 
         finish_values<Shape>(out, weights);
         release(shared.v_empty[at % Shape::STAGES], place);
     }
-    end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+    end_turn<T>(shared, item, turn, place, rows, out, launch);
 }
 
 /* A turn of which a group of rows sees no step: gives back what others gave, and writes rows that have seen nothing. */
 template <typename T, typename Shape>
 __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &item, const Turn &turn, const Place &place,
-                                          int head_dim)
+                                          const Launch &launch)
 {
     const float out[Shape::VALUES] = {};
     Rows rows = {{}, {}, 0, 0, {-INFINITY, -INFINITY}, {}};
@@ -308,10 +307,10 @@ __device__ __forceinline__ void pass_turn(Shared<Shape> &shared, const Item &ite
         wait_for_values(shared, item, place, at, step);
         release(shared.v_empty[at % Shape::STAGES], place);
     }
-    end_turn<T>(shared, item, turn, place, rows, out, head_dim);
+    end_turn<T>(shared, item, turn, place, rows, out, launch);
 }
 
-template <typename T, typename Shape> __device__ void consume(Shared<Shape> &shared, int head_dim)
+template <typename T, typename Shape> __device__ void consume(Shared<Shape> &shared, const Launch &launch)
 {
     const Place place = place_of_thread<Shape>();
     float logits[Shape::KEYS / 2] = {};
@@ -326,9 +325,9 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
         const Turn turn = make_turn<Shape>(item, count, steps_before, place);
         steps_before = turn.end;
         if (Shape::KEY_GROUPS > 1 || turn.step >= 0)
-            attend<T>(shared, item, turn, place, logits, head_dim);
+            attend<T>(shared, item, turn, place, launch, logits);
         else
-            pass_turn<T>(shared, item, turn, place, head_dim);
+            pass_turn<T>(shared, item, turn, place, launch);
     }
     if (place.consumer == 0)
         take_token<Shape>(place, Shape::CONSUMERS > 1); /* it comes round a last time */
@@ -339,7 +338,7 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
 #endif /* FC_PTX_HOPPER */
 
 template <typename T, typename Shape>
-__global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_constant__ fc_device_launch launch)
+__global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_constant__ Launch launch)
 {
 #ifdef FC_PTX_HOPPER
     Shared<Shape> &shared = *reinterpret_cast<Shared<Shape> *>(fc_ptx_dynamic_shared());
@@ -360,15 +359,15 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
         if (threadIdx.x < 32)
             plan<T>(shared, launch, segment);
         if (threadIdx.x == Q)
-            produce_q(shared);
+            produce_q(shared, launch);
         if (threadIdx.x == K)
-            produce_steps(shared, shared.k, shared.k_full, shared.k_empty, FC_HOPPER_MAP_K);
+            produce_steps(shared, launch, shared.k, shared.k_full, shared.k_empty, FC_HOPPER_MAP_K);
         if (threadIdx.x == V)
-            produce_steps(shared, shared.v, shared.v_full, shared.v_empty, FC_HOPPER_MAP_V);
+            produce_steps(shared, launch, shared.v, shared.v_full, shared.v_empty, FC_HOPPER_MAP_V);
     } else {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_more<Shape::CONSUMER_REGISTERS>();
-        consume<T>(shared, launch.head_dim);
+        consume<T>(shared, launch);
     }
 #else
     fc_ptx_trap();
@@ -381,7 +380,7 @@ static_assert(MAP_BOX_COLUMNS == BOX_COLUMNS && MAP_Q_ROWS == GROUP_ROWS && MAP_
               "maps are of the boxes that are copied");
 
 struct Variant {
-    fc_device_kernel kernels[2]; /* in the order of fc_dtype; not f32 */
+    void (*kernels[2])(const Launch); /* in the order of fc_dtype; not f32 */
     int rows, threads;
     size_t shared_bytes;
 };
@@ -415,12 +414,15 @@ extern "C" fc_status fc_cuda_hopper_launch(const fc_launch *launch, cudaStream_t
 {
     const Variant *variant = variant_of_plan(launch->plan);
     int processors = 0;
-    if (variant == nullptr || launch->d_tickets == nullptr ||
+    if (variant == nullptr || launch->d_tickets == nullptr || launch->descriptors == nullptr ||
         !fc_device_attribute(cudaDevAttrMultiProcessorCount, &processors))
         return FC_INTERNAL;
     const unsigned blocks = launch->block_count < (uint32_t)processors ? launch->block_count : (unsigned)processors;
     const fc_grid grid = {(uint32_t)variant->rows, blocks, (unsigned)variant->threads, variant->shared_bytes};
-    return fc_enqueue(variant->kernels[launch->plan.dtype], grid, launch, stream);
+    Launch argument = {};
+    if (launch->segment_count == 1)
+        memcpy(argument.maps, launch->descriptors, sizeof argument.maps);
+    return fc_enqueue(variant->kernels[launch->plan.dtype], grid, launch, stream, argument);
 }
 
 extern "C" fc_status fc_cuda_hopper_describe(const fc_launch *launch, void *out_descriptors)

@@ -98,7 +98,7 @@ __device__ __forceinline__ void write_lse(const Item &item, const Place &place, 
     const float factor = fc_softmax_factor(item.scoring);
     /* The weights are relative to the shift, a rounded product: what that lost, 2^lost too much in every weight. */
     const float lost = fmaf(largest, factor, -shift_of(largest, factor));
-    if (place.lane % 4 < 2 && row < item.row_count)
+    if (place.lane % 4 < 2 && row >= item.first_real)
         item.lse[row] = fc_softmax_lse(item.scoring, largest, sum * fc_ptx_ex2(-lost));
 }
 
@@ -111,42 +111,61 @@ __device__ __forceinline__ void write_rows(const Item &item, const Place &place,
     T *to = static_cast<T *>(item.out) + place.row * item.out_stride + column;
 #pragma unroll
     for (int i = 0; i < THREAD_ROWS; i++)
-        write_values(to + 8 * i * item.out_stride, place.row + 8 * i < item.row_count, out, i,
+        write_values(to + 8 * i * item.out_stride, place.row + 8 * i >= item.first_real, out, i,
                      fc_softmax_inverse(sums[i]), place.lane, head_dim - column);
     if (column == 0)
         write_lse(item, place, rows, sums);
 }
 
-/* The same by way of shared memory and the copy engine, each warp its rows: it goes on while they are on their way. */
-template <typename T, typename Shape>
-__device__ __forceinline__ void send_rows(Shared<Shape> &shared, const Item &item, const Place &place, const Rows &rows,
-                                          const float (&out)[Shape::VALUES])
+constexpr int SENT_BOX_BYTES = WARP_ROWS * BOX_ROW_BYTES;
+
+/* Where a row's 8 columns number `piece` lie among a warp's boxes: under the 128-byte swizzle. */
+__device__ __forceinline__ uint32_t sent_piece(uint32_t row, uint32_t piece)
 {
-    constexpr int BOX_BYTES = WARP_ROWS * BOX_ROW_BYTES;
+    return piece / 8 * SENT_BOX_BYTES + row * BOX_ROW_BYTES + (piece % 8 ^ row % 8) * (uint32_t)sizeof(uint4);
+}
+
+/* The same by way of shared memory and the copy engine, each warp its rows: it goes on while they are on their way.
+ * Rows of which the first lie before row 0 the warp brings itself: a store that begins outside a tensor is an illegal
+ * instruction, though no load is. */
+template <typename T, typename Shape>
+__device__ __forceinline__ void send_rows(Shared<Shape> &shared, const Launch &launch, const Item &item,
+                                          const Place &place, const Rows &rows, const float (&out)[Shape::VALUES])
+{
     const float sums[THREAD_ROWS] = {quad_sum(rows.sum[0]), quad_sum(rows.sum[1])};
     const float inverse[THREAD_ROWS] = {fc_softmax_inverse(sums[0]), fc_softmax_inverse(sums[1])};
     const int warp = (int)threadIdx.x / 32 % WARPS, first_row = place.row_group * GROUP_ROWS + warp * WARP_ROWS;
-    const uint32_t boxes = fc_ptx_shared_address(shared.out[place.row_group]) + warp * Shape::BOXES * BOX_BYTES;
+    const unsigned char *boxes = &shared.out[place.row_group][warp * Shape::BOXES * SENT_BOX_BYTES];
+    const uint32_t address = fc_ptx_shared_address(boxes);
+    uint32_t lane = (uint32_t)place.lane;
+    fc_ptx_wgmma_keep(lane); /* addresses are made anew: kept from turn to turn they would be spilled */
     /* Of the four matrices that are stored at once, the second has the rows 8 below, the others the next 8 columns:
      * this lane's row, and whether it is of the next columns. */
-    const int row = place.lane % WARP_ROWS, next = place.lane / WARP_ROWS;
+    const uint32_t row = lane % WARP_ROWS, next = lane / WARP_ROWS;
     if (place.lane == 0)
         fc_ptx_tma_store_wait_read(); /* the rows of the piece of work before */
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < Shape::VALUES; i += 8) {
-        const int piece = i / 4 + next; /* of 8 columns */
         uint32_t words[4];
         for (int j = 0; j < 4; j++)
             words[j] = fc_pack_pair<T>(out[i + 2 * j] * inverse[j % 2], out[i + 2 * j + 1] * inverse[j % 2]);
-        fc_ptx_stmatrix_x4(boxes + piece / 8 * BOX_BYTES + row * BOX_ROW_BYTES + (piece % 8 ^ row % 8) * 16, words);
+        fc_ptx_stmatrix_x4(address + sent_piece(row, i / 4 + next), words);
     }
     fc_ptx_fence_proxy_async();
     __syncwarp();
-    if (place.lane == 0 && first_row < item.row_count) {
+    if (first_row < item.first_real) {
+        T *to = static_cast<T *>(item.out) + (first_row + (int32_t)row) * item.out_stride;
+        for (int piece = (int)next; piece * 8 < launch.head_dim; piece += 2) {
+            if (first_row + (int32_t)row >= item.first_real)
+                *reinterpret_cast<uint4 *>(to + piece * 8) =
+                    *reinterpret_cast<const uint4 *>(boxes + sent_piece(row, piece));
+        }
+    } else if (place.lane == 0) {
         for (int box = 0; box < Shape::BOXES; box++)
-            fc_ptx_tma_store_3d(item.maps + FC_HOPPER_MAP_OUT * MAP_BYTES, boxes + box * BOX_BYTES, box * BOX_COLUMNS,
-                                item.q_head, item.first_row + first_row);
+            fc_ptx_tma_store_3d(maps_of(launch, item.segment) + FC_HOPPER_MAP_OUT * MAP_BYTES,
+                                address + box * SENT_BOX_BYTES, box * BOX_COLUMNS, item.q_head,
+                                item.first_row + first_row);
         fc_ptx_tma_store_commit();
     }
     write_lse(item, place, rows, sums);

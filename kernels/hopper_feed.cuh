@@ -52,6 +52,7 @@ template <int HEAD_DIM_, int ROW_GROUPS_, int KEY_GROUPS_, int KEYS_, int STAGES
     /* One group of keys sends its rows by way of shared memory where that has room for them, as many bytes as Q. */
     static constexpr bool SENDS =
         KEY_GROUPS == 1 && 2 * ROW_GROUPS * Q_BYTES + 2 * STAGES * KV_BYTES + CONTROL_BYTES <= SHARED_MOST;
+    static constexpr uint32_t MAPS = SENDS ? FC_HOPPER_MAPS : FC_HOPPER_MAP_OUT; /* of a segment, that are used */
     static constexpr int OUT_TILES = SENDS ? ROW_GROUPS : 1, OUT_BYTES = SENDS ? Q_BYTES : 16;
     /* What the launch gives every thread is dealt out anew: the producers need little, the others much. */
     static constexpr int PRODUCER_REGISTERS = CONSUMERS == 3 ? 32 : 40;
@@ -75,11 +76,11 @@ constexpr uint32_t ITEMS = 2; /* the one at work, and the next */
  * placed, consumers once it is all there. */
 struct Item {
     /* Placed: */
-    const char *maps; /* of its segment */
+    uint32_t segment;
     int32_t q_head, kv_head;
-    int32_t first_row, row_count;
-    int32_t first_key; /* of the lowest step */
-    int32_t steps;     /* NO_MORE: it is none, the launch is done */
+    int32_t first_row, first_real; /* of a head's first tile rows below first_real are none: they lie before row 0 */
+    int32_t first_key;             /* of the lowest step */
+    int32_t steps;                 /* NO_MORE: it is none, the launch is done */
     /* And: */
     int32_t key_begin, key_end, kv_len; /* row r sees keys [key_begin + r, key_end + r) as far as they are there */
     int32_t unseen_keys; /* of the lowest step, from its first on: nobody sees them, and they may hold anything */
@@ -93,8 +94,11 @@ template <typename Shape> struct Shared {
     alignas(1024) unsigned char q[Shape::ROW_GROUPS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
-    alignas(1024) unsigned char out[Shape::OUT_TILES][Shape::OUT_BYTES];
-    float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS];
+    union {
+        alignas(1024) unsigned char out[Shape::OUT_TILES]
+                                       [Shape::OUT_BYTES]; /* of one group of keys, which sends its rows */
+        float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS]; /* of two, which meet */
+    };
     alignas(8) uint64_t q_full[Shape::ROW_GROUPS], q_empty[Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];
     uint64_t v_full[Shape::STAGES], v_empty[Shape::STAGES];
@@ -168,6 +172,11 @@ template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
     fc_ptx_fence_proxy_async();
 }
 
+/* The kernel's parameter: a single segment's maps come with the launch, and nobody has to acquire them. */
+struct Launch : fc_device_launch {
+    alignas(64) char maps[FC_HOPPER_DESCRIPTOR_BYTES];
+};
+
 /* --- the planner: a warp, for its first lane to find segments sooner ---------------------------------------------- */
 
 /* Masks reach over any number of tokens; past these offsets nothing changes. */
@@ -177,8 +186,11 @@ __device__ __forceinline__ int32_t bounded(int64_t offset)
     return (int32_t)(offset < -most ? -most : offset > most ? most : offset);
 }
 
-/* Its place among the segment's tiles. Longest first where later rows see more keys: the last tile of every head, then
- * the one before. Without such a mask the tiles of a head stay together: they share K and V. */
+/* Its place among the segment's tiles. A head's last tile ends with its last row, and what is too much of the first
+ * lies before row 0: under a causal mask the tile that is not full is then the shortest and not the longest.
+ *
+ * Longest first where later rows see more keys: the last tile of every head, then the one before. Without such a mask
+ * the tiles of a head stay together: they share K and V. */
 __device__ __forceinline__ void place_rows(const fc_segment &segment, uint32_t index, uint32_t tile_rows, Item &item)
 {
     const uint32_t rows = (uint32_t)segment.q_len, tiles = (rows + tile_rows - 1) / tile_rows;
@@ -186,11 +198,12 @@ __device__ __forceinline__ void place_rows(const fc_segment &segment, uint32_t i
     const bool is_longest_first = segment.key_end_offset < FC_OFFSET_OPEN;
     const uint32_t divisor = is_longest_first ? q_heads : tiles;
     const uint32_t quotient = index / divisor, rest = index - quotient * divisor;
-    const uint32_t head = is_longest_first ? rest : quotient, tile = is_longest_first ? tiles - 1 - quotient : rest;
+    const uint32_t head = is_longest_first ? rest : quotient,
+                   from_last = is_longest_first ? quotient : tiles - 1 - rest;
     item.q_head = (int32_t)head;
     item.kv_head = (int32_t)(q_heads == kv_heads ? head : head / (q_heads / kv_heads));
-    item.first_row = (int32_t)(tile * tile_rows);
-    item.row_count = (int32_t)min(tile_rows, rows - tile * tile_rows);
+    item.first_row = (int32_t)rows - (int32_t)((from_last + 1) * tile_rows);
+    item.first_real = max(-item.first_row, 0);
 }
 
 /* Later rows see later keys: the tile's keys lie between the first row's first and the last row's last. The steps end
@@ -201,64 +214,81 @@ template <typename Shape> __device__ __forceinline__ void place_keys(const fc_se
     item.key_begin = bounded(item.first_row + segment.key_begin_offset);
     item.key_end = bounded(item.first_row + segment.key_end_offset);
     item.kv_len = segment.kv_len;
-    const int32_t begin = key_begin(item, 0), end = key_end(item, item.row_count - 1);
+    const int32_t begin = key_begin(item, item.first_real), end = key_end(item, Shape::ROWS - 1);
     item.steps = end > begin ? (end - begin + Shape::KEYS - 1) / Shape::KEYS : 0;
     item.first_key = end - item.steps * Shape::KEYS;
     item.unseen_keys = begin > 0 ? begin - item.first_key : 0;
 }
 
-/* Of a launch with up to so many segments a block acquires all maps when it begins, of others a segment's when it comes
- * to it. In between the copy engine suffers: with 32 segments of 512 tokens that cost a fifth of the time. */
+__device__ __forceinline__ const char *maps_of(const Launch &launch, uint32_t segment)
+{
+    return launch.segment_count == 1 ? launch.maps : launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
+}
+
+/* Maps in memory are acquired: of a launch with up to so many segments by every block, all of them, when it begins, of
+ * others a segment's when it comes to it. In between the copy engine suffers: with 32 segments of 512 tokens that cost
+ * a fifth of the time. */
 constexpr uint32_t SEGMENTS_AT_ONCE = 128;
 
 /* For all threads of a block, before a barrier. */
-template <typename Shape> __device__ __forceinline__ void acquire_maps(const fc_device_launch &launch)
+template <typename Shape> __device__ __forceinline__ void acquire_maps(const Launch &launch)
 {
-    if (launch.segment_count > SEGMENTS_AT_ONCE)
+    if (launch.segment_count == 1 || launch.segment_count > SEGMENTS_AT_ONCE)
         return;
-    for (uint32_t i = threadIdx.x; i < launch.segment_count * FC_HOPPER_MAPS; i += Shape::THREADS)
-        fc_ptx_tensormap_acquire(launch.descriptors + i * MAP_BYTES);
+    for (uint32_t i = threadIdx.x; i < launch.segment_count * Shape::MAPS; i += Shape::THREADS)
+        fc_ptx_tensormap_acquire(launch.descriptors + (i / Shape::MAPS * FC_HOPPER_MAPS + i % Shape::MAPS) * MAP_BYTES);
 }
 
 /* Has a segment's maps fetched, for whichever thread copies with them. */
-__device__ __forceinline__ void fetch_maps(const fc_device_launch &launch, uint32_t segment)
+template <typename Shape> __device__ __forceinline__ void fetch_maps(const Launch &launch, uint32_t segment)
 {
-    const char *maps = launch.descriptors + segment * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
-    for (int i = 0; i < FC_HOPPER_MAPS; i++) {
+    const char *maps = maps_of(launch, segment);
+    for (uint32_t i = 0; i < Shape::MAPS; i++) {
         if (launch.segment_count > SEGMENTS_AT_ONCE)
             fc_ptx_tensormap_acquire(maps + i * MAP_BYTES);
         fc_ptx_tensormap_prefetch(maps + i * MAP_BYTES);
     }
 }
 
-/* Block of work number `block`, of this segment, as far as producers want to know it. */
-template <typename Shape>
-__device__ __forceinline__ void place_item(const fc_device_launch &launch, uint32_t segment_index, uint32_t block,
-                                           Item &item)
+/* Calls take(segment). A single one comes with the launch, too. */
+template <typename Take>
+__device__ __forceinline__ void with_segment(const Launch &launch, uint32_t index, const Take &take)
 {
-    const fc_segment &segment = launch.segments[segment_index];
-    item.maps = launch.descriptors + segment_index * (int64_t)FC_HOPPER_DESCRIPTOR_BYTES;
-    place_rows(segment, block - segment.first_block, Shape::ROWS, item);
-    place_keys<Shape>(segment, item);
+    if (launch.segment_count == 1)
+        take(launch.first_segment);
+    else
+        take(launch.segments[index]);
+}
+
+/* Block of work number `block`, of segment `index`, as far as producers want to know it. */
+template <typename Shape>
+__device__ __forceinline__ void place_item(const Launch &launch, uint32_t index, uint32_t block, Item &item)
+{
+    item.segment = index;
+    with_segment(launch, index, [block, &item](const fc_segment &segment) {
+        place_rows(segment, block - segment.first_block, Shape::ROWS, item);
+        place_keys<Shape>(segment, item);
+    });
 }
 
 /* The rest of it. */
-template <typename T> __device__ __forceinline__ void complete_item(const fc_segment &segment, Item &item)
+template <typename T> __device__ __forceinline__ void complete_item(const Launch &launch, Item &item)
 {
-    item.scoring = fc_scoring_make(segment.scale, segment.softcap);
-    item.out = static_cast<T *>(segment.out) + item.q_head * segment.out_head_stride +
-               item.first_row * segment.out_token_stride;
-    item.out_stride = segment.out_token_stride;
-    item.lse = segment.lse + item.q_head * segment.lse_head_stride + item.first_row;
+    with_segment(launch, item.segment, [&item](const fc_segment &segment) {
+        item.scoring = fc_scoring_make(segment.scale, segment.softcap);
+        item.out = static_cast<T *>(segment.out) + item.q_head * segment.out_head_stride +
+                   item.first_row * segment.out_token_stride;
+        item.out_stride = segment.out_token_stride;
+        item.lse = segment.lse + item.q_head * segment.lse_head_stride + item.first_row;
+    });
 }
 
 /* The segment of the block's first piece of work, which is placed. Before barriers are there. */
-template <typename Shape>
-__device__ __forceinline__ uint32_t plan_first(Shared<Shape> &shared, const fc_device_launch &launch)
+template <typename Shape> __device__ __forceinline__ uint32_t plan_first(Shared<Shape> &shared, const Launch &launch)
 {
     const uint32_t segment = fc_work_segment_by_warp(launch.segments, launch.segment_count, blockIdx.x);
     if (threadIdx.x % 32 == 0) {
-        fetch_maps(launch, segment);
+        fetch_maps<Shape>(launch, segment);
         place_item<Shape>(launch, segment, blockIdx.x, shared.items[0]);
     }
     return segment;
@@ -267,7 +297,7 @@ __device__ __forceinline__ uint32_t plan_first(Shared<Shape> &shared, const fc_d
 /* Draws the block's next piece of work; block_count: there is none. Where there are more pieces than blocks, whoever is
  * first takes the next: then a launch draws as many tickets as it has pieces, the failing last ones included, so the
  * counter ends where it began. */
-__device__ __forceinline__ uint32_t draw(const fc_device_launch &launch)
+__device__ __forceinline__ uint32_t draw(const Launch &launch)
 {
     uint32_t block = launch.block_count;
     if (threadIdx.x % 32 == 0 && launch.block_count > gridDim.x)
@@ -277,14 +307,14 @@ __device__ __forceinline__ uint32_t draw(const fc_device_launch &launch)
 
 /* Hands out the block's pieces of work, one ahead; the first, of this segment, is placed. */
 template <typename T, typename Shape>
-__device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, uint32_t segment)
+__device__ void plan(Shared<Shape> &shared, const Launch &launch, uint32_t segment)
 {
     const bool is_first_lane = threadIdx.x % 32 == 0;
     uint32_t count = 0;
     for (;;) {
         if (is_first_lane) {
             arrive(shared.item_placed[count % ITEMS]);
-            complete_item<T>(launch.segments[segment], shared.items[count % ITEMS]);
+            complete_item<T>(launch, shared.items[count % ITEMS]);
             arrive(shared.item_full[count % ITEMS]);
         }
         const uint32_t block = draw(launch);
@@ -295,7 +325,7 @@ __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, uint
         segment = fc_work_segment_by_warp(launch.segments, launch.segment_count, block);
         if (is_first_lane) {
             if (segment != before)
-                fetch_maps(launch, segment);
+                fetch_maps<Shape>(launch, segment);
             wait_empty(shared.item_empty, count);
             place_item<Shape>(launch, segment, block, shared.items[count % ITEMS]);
         }
@@ -311,20 +341,21 @@ __device__ void plan(Shared<Shape> &shared, const fc_device_launch &launch, uint
 /* --- the producers: a thread each -------------------------------------------------------------------------------- */
 
 /* Q of every item, a part of it for each group of rows. */
-template <typename Shape> __device__ void produce_q(Shared<Shape> &shared)
+template <typename Shape> __device__ void produce_q(Shared<Shape> &shared, const Launch &launch)
 {
     for (uint32_t count = 0;; count++) {
         const Item &item = shared.items[count % ITEMS];
         wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
+        const char *maps = maps_of(launch, item.segment);
         for (int i = 0; i < Shape::ROW_GROUPS; i++) {
             const uint32_t full = fc_ptx_shared_address(&shared.q_full[i]);
             wait_for(shared.q_empty[i], count % 2 ^ 1);
             fc_ptx_mbarrier_arrive_expect_tx(full, Shape::Q_BYTES);
             for (int box = 0; box < Shape::BOXES; box++)
                 fc_ptx_tma_load_3d(fc_ptx_shared_address(&shared.q[i][box * Shape::Q_BOX_BYTES]),
-                                   item.maps + FC_HOPPER_MAP_Q * MAP_BYTES, full, box * BOX_COLUMNS, item.q_head,
+                                   maps + FC_HOPPER_MAP_Q * MAP_BYTES, full, box * BOX_COLUMNS, item.q_head,
                                    item.first_row + i * GROUP_ROWS);
         }
         arrive(shared.item_empty[count % ITEMS]);
@@ -334,7 +365,8 @@ template <typename Shape> __device__ void produce_q(Shared<Shape> &shared)
 /* K or V of every item, whichever of the segment's maps it is: its steps from the last to the first, each into the
  * ring's next stage, once it is empty. */
 template <typename Shape>
-__device__ void produce_steps(Shared<Shape> &shared, unsigned char (&stages)[Shape::STAGES][Shape::KV_BYTES],
+__device__ void produce_steps(Shared<Shape> &shared, const Launch &launch,
+                              unsigned char (&stages)[Shape::STAGES][Shape::KV_BYTES],
                               const uint64_t (&full)[Shape::STAGES], const uint64_t (&empty)[Shape::STAGES], int map)
 {
     uint32_t at = 0;
@@ -343,7 +375,7 @@ __device__ void produce_steps(Shared<Shape> &shared, unsigned char (&stages)[Sha
         wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
-        const char *tensor = item.maps + map * MAP_BYTES;
+        const char *tensor = maps_of(launch, item.segment) + map * MAP_BYTES;
         const int32_t first_key = item.first_key, head = item.kv_head;
         for (int32_t step = item.steps - 1; step >= 0; step--, at++) {
             const uint32_t stage = at % Shape::STAGES, barrier = fc_ptx_shared_address(&full[stage]);

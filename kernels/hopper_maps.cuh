@@ -1,8 +1,8 @@
 /* The tensor maps of `hopper`: how the copy engine finds a segment's Q, K, V and output. Host code alone.
  *
  * A map holds a whole tensor of one segment: base, extents, strides, and the box that one copy moves, 64 columns wide
- * under the 128-byte swizzle. Extents end at q_len and kv_len: what is past them reads as 0, whatever the memory holds,
- * and is not written. Rows of Q run over the packed heads within a token, as those of a tile do (fc_plan); those of the
+ * under the 128-byte swizzle. Extents begin at 0 and end at q_len and kv_len: what is outside reads as 0, whatever the
+ * memory holds. Rows of Q run over the packed heads within a token, as those of a tile do (fc_plan); those of the
  * output, a warp's at a time, are of one head: the kernel packs none.
  */
 #ifndef FC_KERNELS_HOPPER_MAPS_CUH

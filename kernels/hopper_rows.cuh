@@ -47,19 +47,19 @@ struct Rows {
     float sum[THREAD_ROWS];     /* of this thread's weights */
 };
 
-/* Rows past the tile's last are taken for it. */
+/* Rows before the first real one are taken for it. */
 __device__ __forceinline__ Rows make_rows(const Item &item, const Place &place)
 {
-    const int32_t last = item.row_count - 1, first_row = min(place.row_group * GROUP_ROWS, last);
+    const int32_t first = item.first_real, first_row = place.row_group * GROUP_ROWS;
     Rows rows;
     for (int i = 0; i < THREAD_ROWS; i++) {
-        rows.begin[i] = key_begin(item, min(place.row + 8 * i, last));
-        rows.end[i] = key_end(item, min(place.row + 8 * i, last));
+        rows.begin[i] = key_begin(item, max(place.row + 8 * i, first));
+        rows.end[i] = key_end(item, max(place.row + 8 * i, first));
         rows.largest[i] = -INFINITY;
         rows.sum[i] = 0.0f;
     }
-    rows.all_begin = key_begin(item, min(first_row + GROUP_ROWS - 1, last));
-    rows.all_end = key_end(item, first_row);
+    rows.all_begin = key_begin(item, first_row + GROUP_ROWS - 1);
+    rows.all_end = key_end(item, max(first_row, first));
     return rows;
 }
 

@@ -332,7 +332,7 @@ template <typename T, typename Shape> __device__ void consume(Shared<Shape> &sha
     if (place.consumer == 0)
         take_token<Shape>(place, Shape::CONSUMERS > 1); /* it comes round a last time */
     if (Shape::SENDS && place.lane == 0)
-        fc_ptx_tma_store_wait(); /* shared memory goes when the block does */
+        fc_ptx_tma_store_wait_read(); /* shared memory goes when the block does */
 }
 
 #endif /* FC_PTX_HOPPER */
@@ -352,7 +352,6 @@ __global__ void __launch_bounds__(Shape::THREADS, 1) hopper_kernel(const __grid_
         init_barriers(shared);
     acquire_maps<Shape>(launch);
     __syncthreads();
-    fc_ptx_griddep_wait();
     if (threadIdx.x < WARPGROUP) {
         if constexpr (Shape::CONSUMERS > 1)
             fc_ptx_setmaxnreg_less<Shape::PRODUCER_REGISTERS>();

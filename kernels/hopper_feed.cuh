@@ -317,6 +317,8 @@ __device__ void plan(Shared<Shape> &shared, const Launch &launch, uint32_t segme
             complete_item<T>(launch, shared.items[count % ITEMS]);
             arrive(shared.item_full[count % ITEMS]);
         }
+        if (count == 0)
+            fc_ptx_griddep_wait();
         const uint32_t block = draw(launch);
         count++;
         if (block == launch.block_count)
@@ -338,6 +340,9 @@ __device__ void plan(Shared<Shape> &shared, const Launch &launch, uint32_t segme
     }
 }
 
+/* Planner and producers wait for the stream's earlier launches, each when it has all but that. Consumers need not: what
+ * they write they write when Q is there, which a producer loads after its wait. */
+
 /* --- the producers: a thread each -------------------------------------------------------------------------------- */
 
 /* Q of every item, a part of it for each group of rows. */
@@ -348,6 +353,8 @@ template <typename Shape> __device__ void produce_q(Shared<Shape> &shared, const
         wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
+        if (count == 0)
+            fc_ptx_griddep_wait();
         const char *maps = maps_of(launch, item.segment);
         for (int i = 0; i < Shape::ROW_GROUPS; i++) {
             const uint32_t full = fc_ptx_shared_address(&shared.q_full[i]);
@@ -375,6 +382,8 @@ __device__ void produce_steps(Shared<Shape> &shared, const Launch &launch,
         wait_full(shared.item_placed, count);
         if (item.steps == NO_MORE)
             break;
+        if (count == 0)
+            fc_ptx_griddep_wait();
         const char *tensor = maps_of(launch, item.segment) + map * MAP_BYTES;
         const int32_t first_key = item.first_key, head = item.kv_head;
         for (int32_t step = item.steps - 1; step >= 0; step--, at++) {

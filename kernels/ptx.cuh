@@ -39,8 +39,9 @@ static __device__ __forceinline__ void fc_ptx_griddep_launch_dependents()
 #endif
 }
 
-/* Waits until the stream's earlier launches are over and what they wrote can be read. Before, a kernel may read what
- * copies brought, segments and descriptors, and nothing else of the device's memory, and write none. */
+/* Waits until the stream's earlier launches are over and what they wrote can be read. Before, a thread, unless it has
+ * heard from one that waited, may read what copies brought, segments and descriptors, and nothing else of the device's
+ * memory, and write none. */
 static __device__ __forceinline__ void fc_ptx_griddep_wait()
 {
 #if __CUDA_ARCH__ >= 900

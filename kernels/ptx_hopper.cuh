@@ -123,12 +123,6 @@ static __device__ __forceinline__ void fc_ptx_tma_store_wait_read()
     asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
 
-/* Waits until they have written, too. */
-static __device__ __forceinline__ void fc_ptx_tma_store_wait()
-{
-    asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
-}
-
 /* --- a warp's matrices ------------------------------------------------------------------------------------------- */
 
 /* Stores four 8x8 matrices of 16-bit elements to shared memory, as fc_ptx_ldmatrix_x4() loads them: row l % 8 of matrix

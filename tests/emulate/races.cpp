@@ -29,8 +29,8 @@ struct Races {
     bool is_on;
     int threads;
     std::vector<Clock> clocks;
-    Clock fenced;              /* up to when the async proxy sees what each thread wrote */
-    std::vector<bool> follows; /* of each thread: has it waited for the launches before? */
+    Clock fenced;                /* up to when the async proxy sees what each thread wrote */
+    std::vector<uint32_t> waits; /* of each thread: when it had waited for the launches before; 0: it has not */
     std::vector<Place> places;
 };
 
@@ -86,14 +86,25 @@ void read_place(Place &place, int thread, size_t offset, bool is_async)
     place.reads[own % READERS] = {own, now};
 }
 
+/* Has the thread, or one whose wait it knows to lie before, waited for the launches before? */
+bool follows(int thread)
+{
+    for (uint32_t other = 0; other < races.waits.size(); other++) {
+        if (races.waits[other] > 0 && is_known({other, races.waits[other]}, thread))
+            return true;
+    }
+    return false;
+}
+
 void touch(int thread, const void *pointer, size_t bytes, bool writes, bool is_async = false)
 {
     size_t offset;
     if (!races.is_on || thread < 0)
         return;
     if (!shared_offset(pointer, &offset)) {
-        if (is_of_earlier_launches(pointer) && !races.follows[(size_t)thread])
-            fail("race: %s device memory before it has waited for the launches before this one",
+        if (is_of_earlier_launches(pointer) && !follows(thread))
+            fail("race: %s device memory before it, or a thread it has heard from, has waited for the launches before "
+                 "this one",
                  writes ? "writes" : "reads");
         return;
     }
@@ -119,7 +130,7 @@ void races_start_block(int threads)
     for (size_t t = 0; t < (size_t)threads; t++)
         races.clocks[t][t] = 1;
     races.fenced.assign((size_t)threads, 0);
-    races.follows.assign((size_t)threads, false);
+    races.waits.assign((size_t)threads, 0);
     std::fill(races.places.begin(), races.places.end(), Place{});
 }
 
@@ -168,8 +179,9 @@ void races_release(Clock *clock)
 
 void races_follow()
 {
+    const size_t thread = (size_t)thread_index();
     if (races.is_on)
-        races.follows[(size_t)thread_index()] = true;
+        races.waits[thread] = races.clocks[thread][thread];
 }
 
 void races_acquire(int thread, const Clock &clock)

@@ -1,5 +1,6 @@
 /* Looks for accesses to shared memory that nothing orders: two threads, at least one writes, no barrier between; and
- * for accesses to device memory before the thread has waited for the stream's earlier launches (fc_ptx_griddep_wait()).
+ * for accesses to device memory before the thread, or one it has heard from since, has waited for the stream's earlier
+ * launches (fc_ptx_griddep_wait()).
  * On only in programs whose kernels were compiled with the compiler's instrumentation of accesses (-fsanitize=thread),
  * for which races.cpp is the runtime.
  *

@@ -132,13 +132,27 @@ __global__ void follow(const __grid_constant__ fc_device_launch launch)
     reinterpret_cast<volatile int *>(launch.workspace)[threadIdx.x] = 1;
 }
 
+/* Thread 0 waits for them. Block 0 meets after that, others before. */
+__global__ void follow_one(const __grid_constant__ fc_device_launch launch)
+{
+    if (blockIdx.x != 0)
+        __syncthreads();
+    if (threadIdx.x == 0)
+        fc_ptx_griddep_wait();
+    if (blockIdx.x == 0)
+        __syncthreads();
+    reinterpret_cast<volatile int *>(launch.workspace)[threadIdx.x] = 1;
+}
+
 START_TEST(test_who_does_not_wait_for_earlier_launches_is_reported)
 {
     void *d_data = nullptr;
     int local[64];
     ck_assert_int_eq(cudaMalloc(&d_data, sizeof local), cudaSuccess);
     ck_assert_str_eq(run(follow, {1, 64, 0}, d_data), "");
-    ck_assert_reports(run(follow, {2, 64, 0}, d_data), "before it has waited for the launches before");
+    ck_assert_reports(run(follow, {2, 64, 0}, d_data), "before it, or a thread it has heard from, has waited");
+    ck_assert_str_eq(run(follow_one, {1, 64, 0}, d_data), "");
+    ck_assert_reports(run(follow_one, {2, 64, 0}, d_data), "before it, or a thread it has heard from, has waited");
     ck_assert_str_eq(run(follow, {2, 64, 0}, local), "");
     cudaFree(d_data);
 }
@@ -167,7 +181,7 @@ __global__ void hand_to_copy(const __grid_constant__ fc_device_launch launch)
             fc_ptx_fence_proxy_async();
         fc_ptx_tma_store_3d(&handed->map, fc_ptx_shared_address(values), 0, 0, 0);
         fc_ptx_tma_store_commit();
-        fc_ptx_tma_store_wait();
+        fc_ptx_tma_store_wait_read();
     }
 }
 

@@ -81,11 +81,6 @@ static __device__ __forceinline__ void fc_ptx_tma_store_wait_read()
     emulate::tensor_store_wait();
 }
 
-static __device__ __forceinline__ void fc_ptx_tma_store_wait()
-{
-    emulate::tensor_store_wait();
-}
-
 static __device__ __forceinline__ void fc_ptx_stmatrix_x4(uint32_t row, const uint32_t (&from)[4])
 {
     emulate::store_matrix(from, 4, row, false);

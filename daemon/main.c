@@ -15,6 +15,7 @@
 #include "daemon/options.h"
 #include "daemon/reload.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,10 +325,23 @@ static bool show(const fc_options *options)
     return true;
 }
 
+/* Whoever starts it may have closed some of 0, 1 and 2. A socket must not take their place: log lines would go into it,
+ * and libuv aborts on closing a descriptor as low as that. */
+static bool fill_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static process p = {.notify = {.fd = -1}};
     fc_reason why;
+    if (!fill_standard_descriptors())
+        return FC_EXIT_FAILURE;
     fc_heap_setup();
     p.start_ns = fc_clock_now_ns();
     p.argc = argc;

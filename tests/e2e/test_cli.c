@@ -289,6 +289,20 @@ START_TEST(the_log_can_be_read_by_machines)
 }
 END_TEST
 
+/* Started without a standard input, the daemon lets no socket take the place. */
+START_TEST(a_closed_standard_input_does_no_harm)
+{
+    fc_e2e_daemon daemon;
+    char link[64], target[64] = {0};
+    close(STDIN_FILENO);
+    fc_e2e_start(&daemon, NULL);
+    snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)daemon.pid, STDIN_FILENO);
+    ck_assert_int_gt(readlink(link, target, sizeof target - 1), 0);
+    ck_assert_str_eq(target, "/dev/null");
+    fc_e2e_stop(&daemon);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cli");
@@ -303,5 +317,6 @@ int main(void)
     tcase_add_test(serving, hangup_reads_the_config_again);
     tcase_add_test(serving, hangup_changes_the_log_level);
     tcase_add_test(serving, the_log_can_be_read_by_machines);
+    tcase_add_test(serving, a_closed_standard_input_does_no_harm);
     return fc_e2e_main(suite);
 }

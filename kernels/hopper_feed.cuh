@@ -118,6 +118,11 @@ __device__ __forceinline__ int32_t key_end(const Item &item, int32_t row)
     return min(max(item.key_end + row, 0), item.kv_len);
 }
 
+/* The kernel's parameter: a single segment's maps come with the launch, and nobody has to acquire them. */
+struct Launch : fc_device_launch {
+    alignas(64) char maps[FC_HOPPER_DESCRIPTOR_BYTES];
+};
+
 #ifdef FC_PTX_HOPPER
 
 /* --- what producers and consumers agree on ----------------------------------------------------------------------- */
@@ -171,11 +176,6 @@ template <typename Shape> __device__ void init_barriers(Shared<Shape> &shared)
     fc_ptx_fence_barrier_init();
     fc_ptx_fence_proxy_async();
 }
-
-/* The kernel's parameter: a single segment's maps come with the launch, and nobody has to acquire them. */
-struct Launch : fc_device_launch {
-    alignas(64) char maps[FC_HOPPER_DESCRIPTOR_BYTES];
-};
 
 /* --- the planner: a warp, for its first lane to find segments sooner ---------------------------------------------- */
 

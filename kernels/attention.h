@@ -195,9 +195,9 @@ typedef struct fc_launch {
     const fc_segment *d_segments;
     uint32_t segment_count;
     uint32_t block_count;
-    void *d_workspace;      /* the sum of the requests' workspace_bytes; 256-byte aligned; may hold anything */
-    size_t workspace_bytes; /* how large it is */
-    uint32_t *d_tickets;    /* the sum of the requests' ticket_counts; all 0 before the launch and again after it */
+    void *d_workspace;         /* the sum of the requests' workspace_bytes; 256-byte aligned; may hold anything */
+    size_t workspace_bytes;    /* how large it is */
+    uint32_t *d_tickets;       /* the sum of the requests' ticket_counts; all 0 before the launch and again after it */
     const void *descriptors;   /* segment_count x descriptor_bytes, made by the kernel's own host function */
     const void *d_descriptors; /* a copy of them for the kernel, 64-byte aligned */
 } fc_launch;

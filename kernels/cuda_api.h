@@ -33,7 +33,8 @@ FC_EXPORT void flashcore_problem_segments(const fc_problem *problem, const fc_pl
 FC_EXPORT uint32_t flashcore_launch_index(const fc_plan *plan, fc_segment *segments, uint32_t segment_count);
 
 /* Writes segment_count x plan.descriptor_bytes bytes of descriptors, which launch->descriptors has to lead to, and
- * launch->d_descriptors to a copy on the device. FC_UNSUPPORTED: the kernel wants none; FC_INTERNAL: the driver refused. */
+ * launch->d_descriptors to a copy on the device. FC_UNSUPPORTED: the kernel wants none; FC_INTERNAL: the driver
+ * refused. */
 FC_EXPORT fc_status flashcore_launch_describe(const fc_launch *launch, void *out_descriptors);
 
 /* Enqueues launch->plan.kernel on the stream (a cudaStream_t; NULL: the default stream) of the current device and

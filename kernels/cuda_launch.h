@@ -28,8 +28,9 @@ typedef fc_status (*fc_cuda_launcher)(const fc_launch *launch, cudaStream_t stre
 /* NULL: not a CUDA kernel. */
 fc_cuda_launcher fc_cuda_launch_find(fc_kernel kernel);
 
-/* Writes what launch->descriptors is to point to and launch->d_descriptors to a copy of, segment_count x plan.descriptor_bytes of host memory,
- * from launch->segments, which hold device pointers. FC_INTERNAL: the driver refused. Any thread, no GPU work. */
+/* Writes what launch->descriptors is to point to and launch->d_descriptors to a copy of, segment_count x
+ * plan.descriptor_bytes of host memory, from launch->segments, which hold device pointers. FC_INTERNAL: the driver
+ * refused. Any thread, no GPU work. */
 typedef fc_status (*fc_cuda_describer)(const fc_launch *launch, void *out_descriptors);
 
 fc_status fc_cuda_hopper_describe(const fc_launch *launch, void *out_descriptors);

@@ -94,10 +94,9 @@ template <typename Shape> struct Shared {
     alignas(1024) unsigned char q[Shape::ROW_GROUPS][Shape::Q_BYTES];
     alignas(1024) unsigned char k[Shape::STAGES][Shape::KV_BYTES];
     alignas(1024) unsigned char v[Shape::STAGES][Shape::KV_BYTES];
-    union {
-        alignas(1024) unsigned char out[Shape::OUT_TILES]
-                                       [Shape::OUT_BYTES]; /* of one group of keys, which sends its rows */
-        float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS]; /* of two, which meet */
+    union { /* rows that one group of keys sends; or what two leave each other, where they meet */
+        alignas(1024) unsigned char out[Shape::OUT_TILES][Shape::OUT_BYTES];
+        float4 met[Shape::CONSUMERS][Shape::MET_FOURS][Shape::MET_THREADS];
     };
     alignas(8) uint64_t q_full[Shape::ROW_GROUPS], q_empty[Shape::ROW_GROUPS];
     uint64_t k_full[Shape::STAGES], k_empty[Shape::STAGES];

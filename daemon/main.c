@@ -15,6 +15,7 @@
 #include "daemon/options.h"
 #include "daemon/reload.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -327,21 +328,25 @@ static bool show(const fc_options *options)
 
 /* Whoever starts it may have closed some of 0, 1 and 2. A socket must not take their place: log lines would go into it,
  * and libuv aborts on closing a descriptor as low as that. */
-static bool fill_standard_descriptors(void)
+static fc_status fill_standard_descriptors(fc_reason *out_reason)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-            return false;
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+            return fc_fail(FC_IO, out_reason,
+                           "standard descriptor %d is closed, and /dev/null cannot take its place: %s", fd,
+                           strerror(errno));
     }
-    return true;
+    return FC_OK;
 }
 
 int main(int argc, char **argv)
 {
     static process p = {.notify = {.fd = -1}};
     fc_reason why;
-    if (!fill_standard_descriptors())
+    if (fill_standard_descriptors(&why) != FC_OK) {
+        fprintf(stderr, "flashcored: %s\n", why.text);
         return FC_EXIT_FAILURE;
+    }
     fc_heap_setup();
     p.start_ns = fc_clock_now_ns();
     p.argc = argc;

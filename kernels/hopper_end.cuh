@@ -126,7 +126,7 @@ __device__ __forceinline__ uint32_t sent_piece(uint32_t row, uint32_t piece)
 }
 
 /* The same by way of shared memory and the copy engine, each warp its rows: it goes on while they are on their way.
- * Rows of which the first lie before row 0 the warp brings itself: a store that begins outside a tensor is an illegal
+ * Rows of which the first lie before row 0 the warp brings itself: a store that begins before a tensor is an illegal
  * instruction, though no load is. */
 template <typename T, typename Shape>
 __device__ __forceinline__ void send_rows(Shared<Shape> &shared, const Launch &launch, const Item &item,

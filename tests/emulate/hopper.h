@@ -32,7 +32,7 @@ void mbarrier_fence();
 void tensor_load(uint32_t to, const void *map, uint32_t barrier, const int32_t *coordinates, int rank);
 
 /* Starts the copy of a box from shared memory, in the thread's open group. It is read late, too, and must not have been
- * written to by then. What is outside the tensor is left alone. */
+ * written to by then. What is past the tensor's end is left alone; coordinates below 0 fail. */
 void tensor_store(const void *map, uint32_t from, const int32_t *coordinates, int rank);
 void tensor_store_commit();
 /* Waits until all of the thread's stores are done; fails where one is in an open group, which nothing waits for. */

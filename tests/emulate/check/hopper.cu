@@ -34,16 +34,6 @@ float value_of(int row, int column)
     return (float)((row * 7 + column * 13) % 31 - 15) / 8;
 }
 
-void map_matrix(CUtensorMap *map, __half *bits, cuuint64_t rows, cuuint64_t columns, cuuint32_t box_rows)
-{
-    const cuuint64_t dims[3] = {columns, rows, 1}, strides[2] = {columns * 2, rows * columns * 2};
-    const cuuint32_t box[3] = {64, box_rows, 1}, steps[3] = {1, 1, 1};
-    ck_assert_int_eq(emulate::tensor_map_encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, bits, dims, strides, box,
-                                                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                                CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-                     CUDA_SUCCESS);
-}
-
 Data *make_data(int mistake)
 {
     Data *data = new Data();
@@ -52,8 +42,8 @@ Data *make_data(int mistake)
         data->a_bits[i / DEPTH][i % DEPTH] = value_of(i / DEPTH, i % DEPTH);
     for (int i = 0; i < TENSOR_ROWS * COLUMNS; i++)
         data->b_bits[i / COLUMNS][i % COLUMNS] = value_of(i / COLUMNS + 3, i % COLUMNS);
-    map_matrix(&data->a, &data->a_bits[0][0], ROWS, DEPTH, ROWS);
-    map_matrix(&data->b, &data->b_bits[0][0], TENSOR_ROWS, COLUMNS, COLUMNS);
+    map_matrix(&data->a, {data->a_bits, ROWS, DEPTH, DEPTH, ROWS, 64, CU_TENSOR_MAP_SWIZZLE_128B});
+    map_matrix(&data->b, {data->b_bits, TENSOR_ROWS, COLUMNS, COLUMNS, COLUMNS, 64, CU_TENSOR_MAP_SWIZZLE_128B});
     return data;
 }
 
@@ -247,15 +237,11 @@ __global__ void send(const __grid_constant__ fc_device_launch launch)
 
 Sent *make_sent(int mistake)
 {
-    const cuuint64_t dims[3] = {TO_COLUMNS, TO_ROWS, 1}, strides[2] = {TO_PITCH * 2, TO_ROWS * TO_PITCH * 2};
-    const cuuint32_t box[3] = {SENT_COLUMNS, SENT_ROWS, 1}, steps[3] = {1, 1, 1};
     Sent *sent = new Sent();
     sent->mistake = mistake;
     memset(sent->to, 0xff, sizeof sent->to);
-    ck_assert_int_eq(emulate::tensor_map_encode(&sent->map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, sent->to, dims, strides,
-                                                box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                                CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-                     CUDA_SUCCESS);
+    map_matrix(&sent->map,
+               {sent->to, TO_ROWS, TO_COLUMNS, TO_PITCH, SENT_ROWS, SENT_COLUMNS, CU_TENSOR_MAP_SWIZZLE_128B});
     return sent;
 }
 

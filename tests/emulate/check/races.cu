@@ -187,14 +187,8 @@ __global__ void hand_to_copy(const __grid_constant__ fc_device_launch launch)
 
 START_TEST(test_copies_of_what_no_fence_follows_are_reported)
 {
-    const cuuint64_t dims[3] = {8, 1, 1}, strides[2] = {16, 16};
-    const cuuint32_t box[3] = {8, 1, 1}, steps[3] = {1, 1, 1};
     Handed *handed = new Handed();
-    ck_assert_int_eq(emulate::tensor_map_encode(&handed->map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, handed->to, dims,
-                                                strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                                CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
-                                                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-                     CUDA_SUCCESS);
+    map_matrix(&handed->map, {handed->to, 1, 8, 8, 1, 8, CU_TENSOR_MAP_SWIZZLE_NONE});
     for (handed->fences = 0; handed->fences < 2; handed->fences++) {
         ck_assert_str_eq(run(hand_to_copy, {1, 64, 16}, handed), "");
         for (int i = 0; i < 8; i++)

@@ -5,6 +5,7 @@
 #define FC_TESTS_EMULATE_CHECK_RIG_H
 
 #include "kernels/enqueue.cuh"
+#include "tests/emulate/hopper.h"
 #include "tests/emulate/races.h"
 #include "tests/emulate/report.h"
 
@@ -33,6 +34,24 @@ static inline const char *run(fc_device_kernel kernel, const Rig &rig, void *dat
     config.dynamicSmemBytes = rig.shared_bytes;
     ck_assert_int_eq(cudaLaunchKernelEx(&config, kernel, launch), cudaSuccess);
     return emulate::report_take();
+}
+
+/* 16-bit elements in memory, `pitch` of them from row to row, and the box that a copy moves. */
+struct Matrix {
+    void *bits;
+    cuuint64_t rows, columns, pitch;
+    cuuint32_t box_rows, box_columns;
+    CUtensorMapSwizzle swizzle;
+};
+
+static inline void map_matrix(CUtensorMap *map, const Matrix &m)
+{
+    const cuuint64_t dims[3] = {m.columns, m.rows, 1}, strides[2] = {m.pitch * 2, m.rows * m.pitch * 2};
+    const cuuint32_t box[3] = {m.box_columns, m.box_rows, 1}, steps[3] = {1, 1, 1};
+    ck_assert_int_eq(emulate::tensor_map_encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, m.bits, dims, strides, box,
+                                                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, m.swizzle,
+                                                CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+                     CUDA_SUCCESS);
 }
 
 #define ck_assert_reports(said, words)                                                                                 \

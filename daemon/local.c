@@ -1,4 +1,4 @@
-/* See local.h. A slot is one request with its message and its reply; it goes round
+/* See local.h. A slot goes round
  *
  *     free -> with the service -> (unsent, when the peer's socket is full) -> free
  *
@@ -7,10 +7,11 @@
 #include "daemon/local.h"
 
 #include "daemon/clock.h"
+#include "daemon/local_slots.h"
 #include "daemon/log.h"
 #include "daemon/packet_send.h"
-#include "daemon/request.h"
 #include "daemon/side_listener.h"
+#include "daemon/unread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -28,24 +29,17 @@
 #define EVENTS_AT_A_TIME 64
 #define RECEIVES_AT_A_TIME 16      /* of one connection, then the others get their turn */
 #define FIRST_PEER_ID (1ull << 32) /* nng numbers its pipes with 31 bits */
-/* How soon to look again when nothing can be accepted, or no slot is free. */
+/* How soon to look again when nothing can be accepted, no slot is free, or a reply is unread. */
 #define RETRY_MS 50
 
 typedef struct connection connection;
 
-typedef struct slot {
-    fc_request request; /* first: a request's slot is found by its address */
-    connection *from;
-    struct slot *next; /* free list, or the connection's unsent replies */
-    size_t out_bytes;
-    uint8_t out[FC_PACKET_BYTES];
-    uint8_t in[FC_PACKET_BYTES];
-} slot;
+typedef fc_local_slot slot;
 
 struct connection {
     fc_local *local;
     fc_side_listener *via;
-    uint64_t id;
+    uint64_t id, owner;
     int fd;                  /* open until the connection is freed */
     connection *prev, *next; /* I/O thread: local->connections */
     atomic_uint references;  /* the I/O thread's, and one a slot */
@@ -53,6 +47,7 @@ struct connection {
     pthread_mutex_t lock; /* guards the rest; held for a send at most, which does not wait */
     slot *unsent_first, *unsent_last;
     atomic_uint_fast64_t unsent_since_ns; /* of the first unsent reply; 0: there is none; to be read without the lock */
+    atomic_uint unsent_count;             /* likewise */
     bool is_gone, is_cut;
 };
 
@@ -68,15 +63,13 @@ struct fc_local {
     fc_side_listener listeners[LISTENERS_MAX];
     uint32_t listener_count;
 
-    connection *connections; /* I/O thread: this and the next two */
+    connection *connections; /* I/O thread: this and the next three */
     uint64_t next_id;
     uint64_t accept_again_ns; /* 0: accepting */
     uint64_t awake_until_ns;  /* the I/O thread does not sleep before */
+    uint64_t looked_ns;       /* for replies that are not read */
 
-    pthread_mutex_t slots_lock; /* guards the rest */
-    slot *free_slots;
-    uint32_t slot_count;    /* that exist */
-    atomic_bool is_starved; /* the I/O thread waits for a slot; to be read without the lock */
+    fc_local_slots slots;
 };
 
 /* --- slots -------------------------------------------------------------------------------------------------------- */
@@ -92,37 +85,11 @@ static void wake(fc_local *local)
     (void)!write(local->wake_fd, &one, sizeof one); /* fails only when the counter is full, and then it wakes too */
 }
 
+/* The next one given back to those that were starved wakes the I/O thread. */
 static void give_slot(fc_local *local, slot *s)
 {
-    pthread_mutex_lock(&local->slots_lock);
-    s->next = local->free_slots;
-    local->free_slots = s;
-    bool was_starved = atomic_exchange(&local->is_starved, false);
-    pthread_mutex_unlock(&local->slots_lock);
-    if (was_starved)
+    if (fc_local_slots_give(&local->slots, s))
         wake(local);
-}
-
-static const fc_reply_sink SINK;
-
-/* NULL: as many as the service wants are in use, or there is no memory for one more; the next one given back wakes the
- * I/O thread. */
-static slot *take_slot(fc_local *local)
-{
-    pthread_mutex_lock(&local->slots_lock);
-    slot *s = local->free_slots;
-    if (s != NULL) {
-        local->free_slots = s->next;
-    } else if (local->slot_count < fc_service_request_slots(local->config.service)) {
-        /* Not cleared: most of it is never touched, and so takes no memory. */
-        s = malloc(sizeof *s);
-        local->slot_count += s != NULL;
-        if (s != NULL)
-            fc_request_init(&s->request, &SINK);
-    }
-    local->is_starved = s == NULL;
-    pthread_mutex_unlock(&local->slots_lock);
-    return s;
 }
 
 static void release_connection(connection *c)
@@ -183,7 +150,9 @@ static void keep_unsent(connection *c, slot *s)
         c->unsent_since_ns = fc_clock_now_ns();
         watch(c);
     }
-    atomic_fetch_add(&c->local->unsent_count, 1);
+    atomic_fetch_add(&c->unsent_count, 1);
+    if (atomic_fetch_add(&c->local->unsent_count, 1) == 0)
+        wake(c->local); /* from now on it looks whether they are read */
 }
 
 /* Under c->lock. */
@@ -192,6 +161,7 @@ static slot *take_unsent(connection *c)
     slot *s = c->unsent_first;
     c->unsent_first = s->next;
     c->unsent_since_ns = c->unsent_first != NULL ? fc_clock_now_ns() : 0;
+    atomic_fetch_sub(&c->unsent_count, 1);
     atomic_fetch_sub(&c->local->unsent_count, 1);
     return s;
 }
@@ -283,12 +253,12 @@ static void end_connection(connection *c, bool has_left)
     release_connection(c);
 }
 
-static bool begin_connection(fc_local *local, fc_side_listener *via, uint64_t id, int fd)
+static bool begin_connection(fc_local *local, fc_side_listener *via, uint64_t id, uint64_t owner, int fd)
 {
     connection *c = calloc(1, sizeof *c);
     if (c == NULL)
         return false;
-    *c = (connection){.local = local, .via = via, .id = id, .fd = fd, .next = local->connections};
+    *c = (connection){.local = local, .via = via, .id = id, .owner = owner, .fd = fd, .next = local->connections};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(c);
@@ -312,7 +282,7 @@ static void welcome(fc_local *local, fc_side_listener *via, int fd)
     uint64_t id = local->next_id++;
     bool is_let_in = fc_ipc_identify(fd, &who) &&
                      fc_service_peer_open(local->config.service, id, &who) == FC_OK; /* which counts those it refuses */
-    if (is_let_in && begin_connection(local, via, id, fd))
+    if (is_let_in && begin_connection(local, via, id, fc_peer_owner(&who), fd))
         return;
     fc_service_peer_gone(local->config.service, id); /* also one that never was */
     fc_stats_add(local->stats, FC_COUNT_PIPES_REFUSED, is_let_in);
@@ -375,7 +345,7 @@ static void deliver(connection *c, slot *s, size_t size_bytes)
 static bool receive(connection *c)
 {
     for (int i = 0; i < RECEIVES_AT_A_TIME; i++) {
-        slot *s = take_slot(c->local);
+        slot *s = fc_local_slots_take(&c->local->slots);
         if (s == NULL)
             return true;
         /* MSG_TRUNC: the packet's own length. No room for descriptors: where they are not refused, they are closed. */
@@ -426,24 +396,38 @@ static void on_connection(connection *c, uint32_t events)
         end_connection(c, true);
 }
 
-/* No slot is free: replies that nobody reads hold some. */
-static void cut_who_does_not_read(fc_local *local, uint64_t now_ns)
+static void cut_if_unread(connection *c, uint64_t patience_ns, uint64_t now_ns)
 {
-    for (connection *c = local->connections, *next; c != NULL; c = next) {
-        next = c->next;
-        pthread_mutex_lock(&c->lock);
-        slot *unsent = NULL;
-        if (c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= FC_UNREAD_AFTER_NS) {
-            unsent = take_all_unsent(c);
-            cut(c, false);
-        }
-        pthread_mutex_unlock(&c->lock);
-        if (unsent == NULL)
-            continue;
-        fc_stats_add(local->stats, FC_COUNT_PIPES_CUT, 1);
-        fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", c->id), fc_log_text("why", "reads no replies"));
-        finish_all(unsent, false);
+    slot *unsent = NULL;
+    pthread_mutex_lock(&c->lock);
+    if (c->unsent_since_ns != 0 && fc_clock_elapsed_ns(c->unsent_since_ns, now_ns) >= patience_ns) {
+        unsent = take_all_unsent(c);
+        cut(c, false);
     }
+    pthread_mutex_unlock(&c->lock);
+    if (unsent == NULL)
+        return;
+    fc_stats_add(c->local->stats, FC_COUNT_PIPES_CUT, 1);
+    fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", c->id), fc_log_text("why", "reads no replies"));
+    finish_all(unsent, false);
+}
+
+/* Replies that nobody reads hold slots. */
+static void cut_who_does_not_read(fc_local *local)
+{
+    fc_unread unread;
+    uint64_t now_ns = fc_clock_now_ns();
+    if (fc_clock_elapsed_ns(local->looked_ns, now_ns) < RETRY_MS * FC_NS_PER_MS)
+        return;
+    local->looked_ns = now_ns;
+    bool is_wanted = atomic_load(&local->slots.is_starved);
+    fc_unread_init(&unread, fc_service_request_slots(local->config.service), is_wanted);
+    for (connection *c = local->connections; c != NULL; c = c->next)
+        fc_unread_add(&unread, c->owner, atomic_load(&c->unsent_count));
+    for (connection *c = local->connections; c != NULL; c = c->next)
+        if (atomic_load(&c->unsent_since_ns) != 0)
+            cut_if_unread(c, fc_unread_patience_ns(&unread, c->owner), now_ns);
+    fc_unread_fini(&unread);
 }
 
 /* --- the I/O thread ----------------------------------------------------------------------------------------------- */
@@ -466,12 +450,11 @@ static void on_event(fc_local *local, const struct epoll_event *event)
 }
 
 /* Without a slot nothing can be received, and the sockets would say for ever that something is there: only the wake-up
- * is listened to, and the peers that do not read are looked after. */
+ * is listened to. */
 static void wait_for_slot(fc_local *local)
 {
     struct pollfd woken = {.fd = local->wake_fd, .events = POLLIN};
     poll(&woken, 1, RETRY_MS);
-    cut_who_does_not_read(local, fc_clock_now_ns());
 }
 
 /* Whoever else has use for the core gets it while this waits awake. */
@@ -482,7 +465,8 @@ static int wait_for_events(const fc_local *local, struct epoll_event *events)
         if (count != 0 || sched_yield() != 0)
             return count;
     }
-    return epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, local->accept_again_ns != 0 ? RETRY_MS : -1);
+    bool looks_again = local->accept_again_ns != 0 || atomic_load(&local->unsent_count) != 0;
+    return epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, looks_again ? RETRY_MS : -1);
 }
 
 static void *run(void *argument)
@@ -499,8 +483,10 @@ static void *run(void *argument)
             local->accept_again_ns = 0;
             watch_listeners(local, EPOLLIN);
         }
-        if (atomic_load(&local->is_starved))
+        if (atomic_load(&local->slots.is_starved))
             wait_for_slot(local);
+        if (atomic_load(&local->unsent_count) != 0)
+            cut_who_does_not_read(local);
         if (atomic_load(&local->is_refusing) && !local->is_shut)
             shut_listeners(local);
     }
@@ -523,7 +509,7 @@ fc_status fc_local_open(const fc_local_config *config, fc_local **out_local, fc_
     local->next_id = FIRST_PEER_ID;
     local->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     local->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_mutex_init(&local->slots_lock, NULL);
+    fc_local_slots_init(&local->slots, config->service, &SINK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = local};
     if (local->epoll_fd < 0 || local->wake_fd < 0 ||
         epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->wake_fd, &event) != 0) {
@@ -587,14 +573,10 @@ void fc_local_close(fc_local *local)
     }
     for (uint32_t i = 0; i < local->listener_count; i++)
         fc_side_listener_close(&local->listeners[i]);
-    for (slot *s = local->free_slots, *next; s != NULL; s = next) {
-        next = s->next;
-        free(s);
-    }
     if (local->wake_fd >= 0)
         close(local->wake_fd);
     if (local->epoll_fd >= 0)
         close(local->epoll_fd);
-    pthread_mutex_destroy(&local->slots_lock);
+    fc_local_slots_fini(&local->slots);
     free(local);
 }

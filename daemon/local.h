@@ -5,7 +5,8 @@
  * One thread of its own accepts, receives, decodes and admits, and answers what is answered at once; other replies
  * leave from the thread that made them, which never waits: a reply the peer's socket does not take stays with its
  * connection until the peer reads, and until then nothing more is received from that peer, so that it can hold no more
- * replies than it had requests under way.
+ * replies than it had requests under way. One that does not read is cut, in the end, where it is in others' way
+ * (unread.h).
  *
  * A peer is a connection; its id is above those of every nng pipe. Descriptors a peer sends are never received: the
  * system refuses them (socket_rights.h), or, an older one, closes them.

@@ -412,7 +412,7 @@ static void cut_if_unread(connection *c, uint64_t patience_ns, uint64_t now_ns)
     finish_all(unsent, false);
 }
 
-/* Replies that nobody reads hold slots. */
+/* Replies that nobody reads hold slots, and the end up. */
 static void cut_who_does_not_read(fc_local *local)
 {
     fc_unread unread;
@@ -420,7 +420,7 @@ static void cut_who_does_not_read(fc_local *local)
     if (fc_clock_elapsed_ns(local->looked_ns, now_ns) < RETRY_MS * FC_NS_PER_MS)
         return;
     local->looked_ns = now_ns;
-    bool is_wanted = atomic_load(&local->slots.is_starved);
+    bool is_wanted = atomic_load(&local->slots.is_starved) || fc_stats_get(local->stats, FC_GAUGE_DRAINING) != 0;
     fc_unread_init(&unread, fc_service_request_slots(local->config.service), is_wanted);
     for (connection *c = local->connections; c != NULL; c = c->next)
         fc_unread_add(&unread, c->owner, atomic_load(&c->unsent_count));

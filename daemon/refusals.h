@@ -1,4 +1,4 @@
-/* Connections that may not be, in the log, where not everybody who knocks gets a line. Any thread.
+/* Connections that may not be, or may not stay, in the log, where not each of them gets a line. Any thread.
  */
 #ifndef FC_DAEMON_REFUSALS_H
 #define FC_DAEMON_REFUSALS_H
@@ -8,5 +8,11 @@
 
 /* status: of fc_service_peer_open(). */
 void fc_refusals_log(fc_log_gate *gate, const fc_peer_identity *who, fc_status status);
+
+/* One that is cut because it reads no replies. Some lines a second. */
+void fc_refusals_log_cut(uint64_t peer);
+
+/* One that the system would not let in: an errno. A line a second. */
+void fc_refusals_log_accept(int error);
 
 #endif

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,8 +207,8 @@ START_TEST(a_slow_reader_waits_alone_and_loses_nothing)
 }
 END_TEST
 
-/* Slots: 16 may wait, 4 share the launch, 64 to spare. More peers than that which never read, all of one user, hold them
- * all, until they are cut: long before one that others do not need the room of. */
+/* Slots: 16 may wait, 4 share the launch, 64 to spare. More peers than that which never read, all of one user, hold
+ * them all, until they are cut: long before one that others do not need the room of. */
 START_TEST(those_who_never_read_are_cut_when_others_need_the_room)
 {
     enum { PEERS = 120 };
@@ -380,6 +381,27 @@ START_TEST(a_draining_channel_answers_and_takes_no_new_peers)
 }
 END_TEST
 
+/* Whoever else has been answered: the end is not held up for as long as it may take at most. */
+START_TEST(who_does_not_read_does_not_hold_up_the_end)
+{
+    local_bench b;
+    packet_peer deaf;
+    local_bench_open(&b);
+    packet_peer_open(&deaf, b.side_path);
+    flood(&deaf);
+    while (fc_local_is_flushed(b.local))
+        sched_yield();
+    uint64_t begun_ns = fc_clock_now_ns();
+    fc_service_drain(b.service.service);
+    local_bench_await_stat(&b, FC_GAUGE_REPLYING, 0);
+    ck_assert_uint_ge(fc_clock_now_ns() - begun_ns, FC_UNREAD_AFTER_NS / 2); /* one that is slow may still read */
+    ck_assert(fc_service_is_idle(b.service.service));
+    ck_assert(fc_local_is_flushed(b.local));
+    packet_peer_close(&deaf);
+    local_bench_close(&b);
+}
+END_TEST
+
 START_TEST(the_socket_file_is_claimed)
 {
     local_bench b;
@@ -424,6 +446,7 @@ int main(void)
     tcase_add_test(core, coming_and_going_by_the_thousand);
     tcase_add_test(core, queued_work_belongs_to_its_connection);
     tcase_add_test(core, a_draining_channel_answers_and_takes_no_new_peers);
+    tcase_add_test(core, who_does_not_read_does_not_hold_up_the_end);
     tcase_add_test(core, the_socket_file_is_claimed);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);

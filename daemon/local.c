@@ -10,6 +10,7 @@
 #include "daemon/local_slots.h"
 #include "daemon/log.h"
 #include "daemon/packet_send.h"
+#include "daemon/refusals.h"
 #include "daemon/side_listener.h"
 #include "daemon/unread.h"
 
@@ -304,7 +305,7 @@ static void accept_peers(fc_local *local, fc_side_listener *via, int most)
         if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR || local->is_shut))
             return;
         if (fd < 0) { /* out of descriptors: whoever waits at the door goes on waiting, quietly */
-            fc_log(FC_LOG_WARN, "accept_failed", fc_log_text("why", strerror(errno)));
+            fc_refusals_log_accept(errno);
             watch_listeners(local, 0);
             local->accept_again_ns = fc_clock_now_ns() + RETRY_MS * FC_NS_PER_MS;
             return;
@@ -408,7 +409,7 @@ static void cut_if_unread(connection *c, uint64_t patience_ns, uint64_t now_ns)
     if (unsent == NULL)
         return;
     fc_stats_add(c->local->stats, FC_COUNT_PIPES_CUT, 1);
-    fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", c->id), fc_log_text("why", "reads no replies"));
+    fc_refusals_log_cut(c->id);
     finish_all(unsent, false);
 }
 

@@ -41,7 +41,7 @@ fc_packet_sent fc_packet_send(int socket_fd, const void *bytes, size_t size_byte
             return FC_PACKET_SENT;
         if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
             return FC_PACKET_FULL;
-        if (errno == EPIPE || errno == ECONNRESET)
+        if (errno == EPIPE || errno == ECONNRESET) /* never while the peer can still read */
             return FC_PACKET_LEFT;
         if (errno != EINTR)
             return FC_PACKET_BROKEN;

@@ -24,6 +24,8 @@ struct fc_dispatch {
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
+    pthread_cond_t lookout_left;
+    fc_lookout *lookout; /* NULL: none */
     uint32_t sleeping_lanes, watching_lanes;
     fc_dispatch_limits limits;
     fc_queue queue;
@@ -62,6 +64,7 @@ fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, 
     pthread_mutex_init(&dispatch->lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
     pthread_cond_init(&dispatch->work, NULL);
+    pthread_cond_init(&dispatch->lookout_left, NULL);
     fc_queue_init(&dispatch->queue, limits->queue_requests, limits->queue_bytes);
     dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
     fc_peers_init(&dispatch->peers);
@@ -76,6 +79,7 @@ void fc_dispatch_destroy(fc_dispatch *dispatch)
         return;
     assert(dispatch->queue.count == 0);
     fc_peers_fini(&dispatch->peers);
+    pthread_cond_destroy(&dispatch->lookout_left);
     pthread_cond_destroy(&dispatch->work);
     pthread_mutex_destroy(&dispatch->lock);
     free(dispatch);
@@ -89,6 +93,26 @@ void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *lim
     dispatch->queue.count_max = limits->queue_requests;
     dispatch->queue.bytes_max = limits->queue_bytes;
     dispatch->queue.peer_bytes_max = peer_bytes_max(limits);
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+/* Under the lock. */
+static fc_lookout_state lookout_state(const fc_dispatch *dispatch)
+{
+    return dispatch->lookout != NULL ? (fc_lookout_state)atomic_load(&dispatch->lookout->state) : FC_LOOKOUT_EMPTY;
+}
+
+void fc_dispatch_set_lookout(fc_dispatch *dispatch, fc_lookout *lookout)
+{
+    pthread_mutex_lock(&dispatch->lock);
+    fc_lookout *before = dispatch->lookout;
+    dispatch->lookout = lookout;
+    /* To them all: one of those that sleep goes there. */
+    pthread_cond_broadcast(&dispatch->work);
+    while (before != NULL && atomic_load(&before->state) != FC_LOOKOUT_EMPTY) {
+        before->wake(before->context);
+        pthread_cond_wait(&dispatch->lookout_left, &dispatch->lock);
+    }
     pthread_mutex_unlock(&dispatch->lock);
 }
 
@@ -191,7 +215,8 @@ static fc_status count_in(fc_dispatch *dispatch, fc_request *request, fc_reason 
 static fc_status check_in_time(const fc_dispatch *dispatch, const fc_request *request, fc_reason *out_reason)
 {
     const fc_queue_item *item = &request->item;
-    if (item->deadline_ns == FC_NEVER_NS || dispatch->sleeping_lanes + dispatch->watching_lanes > 0)
+    if (item->deadline_ns == FC_NEVER_NS || dispatch->sleeping_lanes + dispatch->watching_lanes > 0 ||
+        lookout_state(dispatch) != FC_LOOKOUT_EMPTY)
         return FC_OK;
     uint64_t cost = fc_queue_cost_ahead(&dispatch->queue, item) + dispatch->running_cost / 2;
     uint64_t left_ns = item->deadline_ns - request->received_ns;
@@ -250,7 +275,13 @@ fc_status fc_dispatch_submit(fc_dispatch *dispatch, fc_request *request, uint64_
         *out_retry_after_us = retry_after_us(dispatch, request);
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, dispatch->queue.bytes);
     /* A lane that is awake sees it by itself, and is spared the call that wakes another. */
-    bool needs_waking = dispatch->sleeping_lanes > 0 && dispatch->queue.count > dispatch->watching_lanes;
+    fc_lookout *lookout = dispatch->lookout;
+    fc_lookout_state state = lookout_state(dispatch);
+    bool needs_lane = dispatch->queue.count > dispatch->watching_lanes + (state == FC_LOOKOUT_AWAKE);
+    bool needs_waking = needs_lane && dispatch->sleeping_lanes > 0;
+    bool needs_lookout = needs_lane && !needs_waking && state == FC_LOOKOUT_WAITING;
+    if (st == FC_OK && needs_lookout) /* under the lock: the lookout may be gone after it */
+        lookout->wake(lookout->context);
     pthread_mutex_unlock(&dispatch->lock);
     /* Outside, so that the lane does not see it, or wake up, only to wait for the lock. */
     if (st == FC_OK)
@@ -277,6 +308,48 @@ static void sleep_until_news(fc_dispatch *dispatch)
     dispatch->sleeping_lanes++;
     pthread_cond_wait(&dispatch->work, &dispatch->lock);
     dispatch->sleeping_lanes--;
+}
+
+/* Under the lock: a lane need not wait. */
+static bool has_news(const fc_dispatch *dispatch)
+{
+    return dispatch->queue.count > 0 || atomic_load(&dispatch->phase) == PHASE_STOPPED;
+}
+
+static bool may_look_out(const fc_dispatch *dispatch)
+{
+    return dispatch->lookout != NULL && lookout_state(dispatch) == FC_LOOKOUT_EMPTY &&
+           dispatch->lookout->is_open(dispatch->lookout->context);
+}
+
+/* Lets go of the lock until something came, or, awake, it is awake_until_ns. */
+static void look(fc_dispatch *dispatch, fc_lookout *lookout, uint64_t awake_until_ns)
+{
+    uint64_t seen = atomic_load(&dispatch->news_count);
+    bool waits = fc_clock_now_ns() >= awake_until_ns;
+    atomic_store(&lookout->state, waits ? FC_LOOKOUT_WAITING : FC_LOOKOUT_AWAKE);
+    pthread_mutex_unlock(&dispatch->lock);
+    while (!lookout->look(lookout->context, waits) && atomic_load(&dispatch->news_count) == seen &&
+           fc_clock_now_ns() < awake_until_ns)
+        sched_yield();
+    pthread_mutex_lock(&dispatch->lock);
+}
+
+/* Lets go of the lock until there is work, or the lookout is no place to be. */
+static void look_out(fc_dispatch *dispatch, fc_lookout *lookout, uint64_t awake_until_ns)
+{
+    atomic_store(&lookout->state, FC_LOOKOUT_AWAKE);
+    pthread_mutex_unlock(&dispatch->lock);
+    lookout->enter(lookout->context);
+    pthread_mutex_lock(&dispatch->lock);
+    while (!has_news(dispatch) && dispatch->lookout == lookout && lookout->is_open(lookout->context))
+        look(dispatch, lookout, awake_until_ns);
+    pthread_mutex_unlock(&dispatch->lock);
+    lookout->leave(lookout->context);
+    pthread_mutex_lock(&dispatch->lock);
+    atomic_store(&lookout->state, FC_LOOKOUT_EMPTY);
+    if (dispatch->lookout != lookout)
+        pthread_cond_broadcast(&dispatch->lookout_left);
 }
 
 /* Under the lock: how many of a launch one peer may have, so that those who come meanwhile need not wait for long. */
@@ -306,8 +379,10 @@ uint32_t fc_dispatch_take(fc_dispatch *dispatch, bool has_run, fc_request **out_
     uint32_t count = 0;
     pthread_mutex_lock(&dispatch->lock);
     uint64_t awake_until_ns = has_run ? fc_clock_now_ns() + dispatch->limits.spin_ns : 0;
-    while (dispatch->queue.count == 0 && atomic_load(&dispatch->phase) != PHASE_STOPPED) {
-        if (fc_clock_now_ns() < awake_until_ns)
+    while (!has_news(dispatch)) {
+        if (may_look_out(dispatch))
+            look_out(dispatch, dispatch->lookout, awake_until_ns);
+        else if (fc_clock_now_ns() < awake_until_ns)
             watch(dispatch, awake_until_ns);
         else
             sleep_until_news(dispatch);
@@ -391,6 +466,8 @@ static fc_request *enter_phase(fc_dispatch *dispatch, phase next)
     fc_stats_set(dispatch->stats, FC_GAUGE_QUEUED_BYTES, 0);
     atomic_fetch_add(&dispatch->news_count, 1);
     pthread_cond_broadcast(&dispatch->work);
+    if (next == PHASE_STOPPED && lookout_state(dispatch) != FC_LOOKOUT_EMPTY)
+        dispatch->lookout->wake(dispatch->lookout->context);
     pthread_mutex_unlock(&dispatch->lock);
     fc_stats_set(dispatch->stats, FC_GAUGE_DRAINING, 1);
     return fc_request_of(queued);

@@ -4,6 +4,9 @@
  * Lanes pull: fc_dispatch_take() blocks until there is work. Requests that leave the queue otherwise (expired,
  * cancelled, their peer gone, draining) come back as a chain over item.next, for the caller to answer.
  *
+ * An idle lane that finds nobody at the lookout (below) waits there instead, and so receives what it then runs itself:
+ * no other thread has to be woken for it. Others go on sleeping until there is more than it takes.
+ *
  * Threads: any, but for create and destroy. One lock, held for list work only, never while answering.
  */
 #ifndef FC_DAEMON_DISPATCH_H
@@ -24,12 +27,34 @@ typedef struct fc_dispatch_limits {
     uint64_t spin_ns;      /* how long a lane that has just run something waits awake for more */
 } fc_dispatch_limits;
 
+typedef enum fc_lookout_state {
+    FC_LOOKOUT_EMPTY,
+    FC_LOOKOUT_WAITING, /* a lane is there, to be woken for what comes by another way */
+    FC_LOOKOUT_AWAKE    /* it is about to look into the queue */
+} fc_lookout_state;
+
+/* Where requests arrive that a lane can receive itself. One lane at a time is there, none that runs anything. */
+typedef struct fc_lookout {
+    bool (*is_open)(void *context); /* may a lane be there now? Under the dispatch's lock */
+    void (*enter)(void *context);   /* from now on the lane receives */
+    void (*leave)(void *context);   /* and from now on it does not */
+    /* Between those: receives what has come, little at a time, since what is taken on waits for this lane; true: there
+     * was something, if only wake(). Where waits, not before something has come, and sets state to FC_LOOKOUT_AWAKE. */
+    bool (*look)(void *context, bool waits);
+    void (*wake)(void *context); /* any thread */
+    void *context;
+    atomic_int state; /* fc_lookout_state */
+} fc_lookout;
+
 /* on_idle: called once draining and the last request has ended; any thread; may be NULL. FC_NO_MEMORY. */
 fc_status fc_dispatch_create(const fc_dispatch_limits *limits, fc_stats *stats, void (*on_idle)(void *context),
                              void *context, fc_dispatch **out_dispatch);
 void fc_dispatch_destroy(fc_dispatch *dispatch); /* NULL is fine; no request is left in it */
 
 void fc_dispatch_set_limits(fc_dispatch *dispatch, const fc_dispatch_limits *limits);
+
+/* Borrowed until it is replaced; NULL: there is none, and no lane is there any more when this returns. One thread. */
+void fc_dispatch_set_lookout(fc_dispatch *dispatch, fc_lookout *lookout);
 
 /* A connection begins, of that owner (not 0); fc_dispatch_drop_peer() ends it. FC_BUSY: its owner has as many as it
  * may; FC_NO_MEMORY. Peers may also come unannounced: each is then its own owner. */

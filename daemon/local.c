@@ -4,20 +4,16 @@
  *
  * and belongs to one of those at a time. A connection lives until its socket has ended and its last slot is back.
  */
-#include "daemon/local.h"
+#include "daemon/local_inside.h"
 
 #include "daemon/clock.h"
 #include "daemon/local_slots.h"
 #include "daemon/log.h"
 #include "daemon/packet_send.h"
 #include "daemon/refusals.h"
-#include "daemon/side_listener.h"
 #include "daemon/unread.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,53 +22,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LISTENERS_MAX 16
-#define EVENTS_AT_A_TIME 64
-#define RECEIVES_AT_A_TIME 16      /* of one connection, then the others get their turn */
-#define FIRST_PEER_ID (1ull << 32) /* nng numbers its pipes with 31 bits */
-/* How soon to look again when nothing can be accepted, no slot is free, or a reply is unread. */
-#define RETRY_MS 50
-
-typedef struct connection connection;
-
-typedef fc_local_slot slot;
-
-struct connection {
-    fc_local *local;
-    fc_side_listener *via;
-    uint64_t id, owner;
-    int fd;                  /* open until the connection is freed */
-    connection *prev, *next; /* I/O thread: local->connections */
-    atomic_uint references;  /* the I/O thread's, and one a slot */
-
-    pthread_mutex_t lock; /* guards the rest; held for a send at most, which does not wait */
-    slot *unsent_first, *unsent_last;
-    atomic_uint_fast64_t unsent_since_ns; /* of the first unsent reply; 0: there is none; to be read without the lock */
-    atomic_uint unsent_count;             /* likewise */
-    bool is_gone, is_cut;
-};
-
-struct fc_local {
-    fc_local_config config;
-    fc_stats *stats;
-    int epoll_fd, wake_fd;
-    pthread_t thread;
-    bool is_started;
-    atomic_bool is_refusing, is_ending;
-    bool is_shut; /* I/O thread: the listeners are */
-    atomic_uint unsent_count;
-    fc_side_listener listeners[LISTENERS_MAX];
-    uint32_t listener_count;
-
-    connection *connections; /* I/O thread: this and the next three */
-    uint64_t next_id;
-    uint64_t accept_again_ns; /* 0: accepting */
-    uint64_t awake_until_ns;  /* the I/O thread does not sleep before */
-    uint64_t looked_ns;       /* for replies that are not read */
-
-    fc_local_slots slots;
-};
-
 /* --- slots -------------------------------------------------------------------------------------------------------- */
 
 static slot *slot_of(fc_request *request)
@@ -80,20 +29,13 @@ static slot *slot_of(fc_request *request)
     return (slot *)request;
 }
 
-static void wake(fc_local *local)
-{
-    uint64_t one = 1;
-    (void)!write(local->wake_fd, &one, sizeof one); /* fails only when the counter is full, and then it wakes too */
-}
-
-/* The next one given back to those that were starved wakes the I/O thread. */
 static void give_slot(fc_local *local, slot *s)
 {
     if (fc_local_slots_give(&local->slots, s))
-        wake(local);
+        fc_local_wake(local);
 }
 
-static void release_connection(connection *c)
+void fc_connection_release(connection *c)
 {
     if (atomic_fetch_sub(&c->references, 1) != 1)
         return;
@@ -106,7 +48,7 @@ static void return_slot(slot *s)
 {
     connection *from = s->from;
     give_slot(from->local, s);
-    release_connection(from);
+    fc_connection_release(from);
 }
 
 /* --- replies ------------------------------------------------------------------------------------------------------ */
@@ -114,8 +56,24 @@ static void return_slot(slot *s)
 /* Under c->lock: with replies unsent, room to send is waited for and nothing is received; cut, only the end is. */
 static void watch(connection *c)
 {
-    struct epoll_event event = {.events = c->is_cut ? 0 : c->unsent_first != NULL ? EPOLLOUT : EPOLLIN, .data.ptr = c};
+    uint32_t what = c->is_cut ? 0 : c->unsent_since_ns != 0 ? EPOLLOUT : EPOLLIN;
+    struct epoll_event event = {.events = what | EPOLLET, .data.u64 = c->id};
     epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* Without the lock, which a lane that was put aside for the peer that it woke may still hold. What changes meanwhile
+ * either shows, or is watched for by whoever changed it, after this. */
+void fc_connection_watch(connection *c)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = c->id};
+    if (c->unsent_since_ns == 0 && !c->is_cut) {
+        epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+        if (c->unsent_since_ns == 0 && !c->is_cut)
+            return;
+    }
+    pthread_mutex_lock(&c->lock);
+    watch(c);
+    pthread_mutex_unlock(&c->lock);
 }
 
 /* Under c->lock: a reply cannot be sent, and whoever waits for it has to learn that. The peer reads the replies that
@@ -153,7 +111,7 @@ static void keep_unsent(connection *c, slot *s)
     }
     atomic_fetch_add(&c->unsent_count, 1);
     if (atomic_fetch_add(&c->local->unsent_count, 1) == 0)
-        wake(c->local); /* from now on it looks whether they are read */
+        fc_local_wake(c->local); /* from now on it looks whether they are read */
 }
 
 /* Under c->lock. */
@@ -232,9 +190,10 @@ static const char *sink_side_socket(fc_request *request)
 static const fc_reply_sink SINK = {
     .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .side_socket = sink_side_socket, .is_local = true};
 
-/* --- connections, on the I/O thread ------------------------------------------------------------------------------- */
+/* --- connections ----------------------------------------------------------------------------------------------------
+ */
 
-static void end_connection(connection *c, bool has_left)
+void fc_connection_end(connection *c, bool has_left)
 {
     fc_local *local = c->local;
     pthread_mutex_lock(&c->lock);
@@ -243,15 +202,35 @@ static void end_connection(connection *c, bool has_left)
     pthread_mutex_unlock(&c->lock);
     epoll_ctl(local->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     shutdown(c->fd, SHUT_RDWR); /* closing waits for the requests that run */
+    pthread_mutex_lock(&local->connections_lock);
+    fc_id_table_remove(&local->table, c->id);
     *(c->prev != NULL ? &c->prev->next : &local->connections) = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
+    pthread_mutex_unlock(&local->connections_lock);
     fc_log(FC_LOG_DEBUG, "peer_gone", fc_log_uint("peer", c->id));
     fc_service_peer_gone(local->config.service, c->id);
     finish_all(unsent, has_left);
     fc_stats_add(local->stats, FC_COUNT_LOCAL_CLOSED, 1);
     fc_stats_sub(local->stats, FC_GAUGE_LOCAL, 1);
-    release_connection(c);
+    fc_connection_release(c);
+}
+
+/* False: there is no memory. */
+static bool list_connection(connection *c)
+{
+    fc_local *local = c->local;
+    pthread_mutex_lock(&local->connections_lock);
+    uint64_t *place = fc_id_table_put(&local->table, c->id);
+    if (place != NULL) {
+        *place = (uint64_t)(uintptr_t)c;
+        c->next = local->connections;
+        if (c->next != NULL)
+            c->next->prev = c;
+        local->connections = c;
+    }
+    pthread_mutex_unlock(&local->connections_lock);
+    return place != NULL;
 }
 
 static bool begin_connection(fc_local *local, fc_side_listener *via, uint64_t id, uint64_t owner, int fd)
@@ -259,20 +238,24 @@ static bool begin_connection(fc_local *local, fc_side_listener *via, uint64_t id
     connection *c = calloc(1, sizeof *c);
     if (c == NULL)
         return false;
-    *c = (connection){.local = local, .via = via, .id = id, .owner = owner, .fd = fd, .next = local->connections};
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    *c = (connection){.local = local, .via = via, .id = id, .owner = owner, .fd = fd};
+    struct epoll_event event = {.events = 0, .data.u64 = id};
     if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(c);
         return false;
     }
-    atomic_init(&c->references, 1);
+    atomic_init(&c->references, 2); /* the list's, and one until it is watched */
     pthread_mutex_init(&c->lock, NULL);
-    if (c->next != NULL)
-        c->next->prev = c;
-    local->connections = c;
+    if (!list_connection(c)) {
+        pthread_mutex_destroy(&c->lock);
+        free(c);
+        return false;
+    }
     fc_stats_add(local->stats, FC_COUNT_LOCAL_OPENED, 1);
     fc_stats_add(local->stats, FC_GAUGE_LOCAL, 1);
     fc_log(FC_LOG_DEBUG, "peer_connected", fc_log_uint("peer", id));
+    fc_connection_watch(c);
+    fc_connection_release(c);
     return true;
 }
 
@@ -290,15 +273,15 @@ static void welcome(fc_local *local, fc_side_listener *via, int fd)
     close(fd);
 }
 
-static void watch_listeners(fc_local *local, uint32_t events)
+void fc_local_watch_listeners(fc_local *local, uint32_t events)
 {
     for (uint32_t i = 0; i < local->listener_count; i++) {
-        struct epoll_event event = {.events = events, .data.ptr = &local->listeners[i]};
-        epoll_ctl(local->epoll_fd, EPOLL_CTL_MOD, local->listeners[i].fd, &event);
+        struct epoll_event event = {.events = events, .data.u64 = EVENT_LISTENER + i};
+        epoll_ctl(local->io_fd, EPOLL_CTL_MOD, local->listeners[i].fd, &event);
     }
 }
 
-static void accept_peers(fc_local *local, fc_side_listener *via, int most)
+void fc_local_accept(fc_local *local, fc_side_listener *via, int most)
 {
     for (int i = 0; i < most; i++) {
         int fd = accept4(via->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -306,7 +289,7 @@ static void accept_peers(fc_local *local, fc_side_listener *via, int most)
             return;
         if (fd < 0) { /* out of descriptors: whoever waits at the door goes on waiting, quietly */
             fc_refusals_log_accept(errno);
-            watch_listeners(local, 0);
+            fc_local_watch_listeners(local, 0);
             local->accept_again_ns = fc_clock_now_ns() + RETRY_MS * FC_NS_PER_MS;
             return;
         }
@@ -315,13 +298,13 @@ static void accept_peers(fc_local *local, fc_side_listener *via, int most)
 }
 
 /* Whoever comes finds nobody from now on. Who had connected before is let in: it may have sent something. */
-static void shut_listeners(fc_local *local)
+void fc_local_shut(fc_local *local)
 {
     local->is_shut = true;
     for (uint32_t i = 0; i < local->listener_count; i++) {
         shutdown(local->listeners[i].fd, SHUT_RD);
-        accept_peers(local, &local->listeners[i], FC_SIDE_BACKLOG + 1);
-        epoll_ctl(local->epoll_fd, EPOLL_CTL_DEL, local->listeners[i].fd, NULL);
+        fc_local_accept(local, &local->listeners[i], FC_SIDE_BACKLOG + 1);
+        epoll_ctl(local->io_fd, EPOLL_CTL_DEL, local->listeners[i].fd, NULL);
     }
 }
 
@@ -342,32 +325,31 @@ static void deliver(connection *c, slot *s, size_t size_bytes)
     fc_service_refuse(service, &s->request, s->in, FC_PACKET_BYTES, c->id, FC_TOO_LARGE, why);
 }
 
-/* False: the connection has ended, of which an empty packet cannot be told. An error is no end: that is told next. */
-static bool receive(connection *c)
+static fc_received receive(connection *c)
 {
     for (int i = 0; i < RECEIVES_AT_A_TIME; i++) {
         slot *s = fc_local_slots_take(&c->local->slots);
         if (s == NULL)
-            return true;
+            return RECEIVED_MORE;
         /* MSG_TRUNC: the packet's own length. No room for descriptors: where they are not refused, they are closed. */
         ssize_t got = recv(c->fd, s->in, sizeof s->in, MSG_DONTWAIT | MSG_TRUNC);
         if (got <= 0) {
             give_slot(c->local, s);
-            return got < 0;
+            return got == 0 ? RECEIVED_END : errno == EAGAIN ? RECEIVED_ALL : RECEIVED_MORE;
         }
         deliver(c, s, (size_t)got);
         /* Without the lock: the lane that just answered may still hold it, put aside for the peer that it woke. */
         if (atomic_load(&c->unsent_since_ns) != 0)
-            return true;
+            return RECEIVED_ALL; /* as far as it may: what has left is watched for, and then the rest */
     }
-    return true;
+    return RECEIVED_MORE;
 }
 
 /* A peer that sends from now on knows that nobody gets it; what it sent before is answered. */
-static void hear_out(connection *c)
+void fc_connection_hear_out(connection *c)
 {
     shutdown(c->fd, SHUT_RD);
-    for (int i = 0; i < RECEIVES_AT_A_TIME && receive(c); i++) {
+    for (int i = 0; i < RECEIVES_AT_A_TIME && receive(c) == RECEIVED_MORE; i++) {
     }
 }
 
@@ -378,23 +360,26 @@ static void send_unsent(connection *c)
     slot *first = c->unsent_first, *last = NULL;
     while (c->unsent_first != NULL && send_reply(c, c->unsent_first) == FC_PACKET_SENT)
         last = take_unsent(c);
-    if (c->unsent_first == NULL)
-        watch(c);
+    watch(c);
     pthread_mutex_unlock(&c->lock);
     if (last != NULL)
         last->next = NULL;
     finish_all(last != NULL ? first : NULL, true);
 }
 
-static void on_connection(connection *c, uint32_t events)
+/* Under the hold. */
+fc_received fc_connection_serve(connection *c, uint32_t events)
 {
-    bool is_alive = (events & (EPOLLHUP | EPOLLERR)) == 0;
-    if (is_alive && (events & EPOLLOUT) != 0)
+    fc_received got = RECEIVED_ALL;
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0)
+        got = RECEIVED_END;
+    if (got != RECEIVED_END && (events & EPOLLOUT) != 0)
         send_unsent(c);
-    if (is_alive && (events & EPOLLIN) != 0)
-        is_alive = receive(c);
-    if (!is_alive && !c->is_gone) /* else it could not be taken out of the poll set, and tells again that it ended */
-        end_connection(c, true);
+    if (got != RECEIVED_END && (events & EPOLLIN) != 0)
+        got = receive(c);
+    if (got == RECEIVED_END && !c->is_gone)
+        fc_connection_end(c, true);
+    return got;
 }
 
 static void cut_if_unread(connection *c, uint64_t patience_ns, uint64_t now_ns)
@@ -414,7 +399,7 @@ static void cut_if_unread(connection *c, uint64_t patience_ns, uint64_t now_ns)
 }
 
 /* Replies that nobody reads hold slots, and the end up. */
-static void cut_who_does_not_read(fc_local *local)
+void fc_local_cut_who_does_not_read(fc_local *local)
 {
     fc_unread unread;
     uint64_t now_ns = fc_clock_now_ns();
@@ -422,80 +407,15 @@ static void cut_who_does_not_read(fc_local *local)
         return;
     local->looked_ns = now_ns;
     bool is_wanted = atomic_load(&local->slots.is_starved) || fc_stats_get(local->stats, FC_GAUGE_DRAINING) != 0;
+    pthread_mutex_lock(&local->connections_lock);
     fc_unread_init(&unread, fc_service_request_slots(local->config.service), is_wanted);
     for (connection *c = local->connections; c != NULL; c = c->next)
         fc_unread_add(&unread, c->owner, atomic_load(&c->unsent_count));
     for (connection *c = local->connections; c != NULL; c = c->next)
         if (atomic_load(&c->unsent_since_ns) != 0)
             cut_if_unread(c, fc_unread_patience_ns(&unread, c->owner), now_ns);
+    pthread_mutex_unlock(&local->connections_lock);
     fc_unread_fini(&unread);
-}
-
-/* --- the I/O thread ----------------------------------------------------------------------------------------------- */
-
-static bool is_listener(const fc_local *local, const void *what)
-{
-    return (uintptr_t)what - (uintptr_t)local->listeners < sizeof local->listeners;
-}
-
-static void on_event(fc_local *local, const struct epoll_event *event)
-{
-    uint64_t counter;
-    if (event->data.ptr == local) {
-        (void)!read(local->wake_fd, &counter, sizeof counter); /* it is there to be woken by */
-    } else if (is_listener(local, event->data.ptr)) {
-        accept_peers(local, event->data.ptr, RECEIVES_AT_A_TIME);
-    } else {
-        on_connection(event->data.ptr, event->events);
-    }
-}
-
-/* Without a slot nothing can be received, and the sockets would say for ever that something is there: only the wake-up
- * is listened to. */
-static void wait_for_slot(fc_local *local)
-{
-    struct pollfd woken = {.fd = local->wake_fd, .events = POLLIN};
-    poll(&woken, 1, RETRY_MS);
-}
-
-/* Whoever else has use for the core gets it while this waits awake. */
-static int wait_for_events(const fc_local *local, struct epoll_event *events)
-{
-    while (fc_clock_now_ns() < local->awake_until_ns) {
-        int count = epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, 0);
-        if (count != 0 || sched_yield() != 0)
-            return count;
-    }
-    bool looks_again = local->accept_again_ns != 0 || atomic_load(&local->unsent_count) != 0;
-    return epoll_wait(local->epoll_fd, events, EVENTS_AT_A_TIME, looks_again ? RETRY_MS : -1);
-}
-
-static void *run(void *argument)
-{
-    fc_local *local = argument;
-    struct epoll_event events[EVENTS_AT_A_TIME];
-    while (!atomic_load(&local->is_ending)) {
-        int count = wait_for_events(local, events);
-        for (int i = 0; i < count; i++)
-            on_event(local, &events[i]);
-        if (count > 0 && local->config.spin_ns > 0)
-            local->awake_until_ns = fc_clock_now_ns() + local->config.spin_ns;
-        if (local->accept_again_ns != 0 && fc_clock_now_ns() >= local->accept_again_ns) {
-            local->accept_again_ns = 0;
-            watch_listeners(local, EPOLLIN);
-        }
-        if (atomic_load(&local->slots.is_starved))
-            wait_for_slot(local);
-        if (atomic_load(&local->unsent_count) != 0)
-            cut_who_does_not_read(local);
-        if (atomic_load(&local->is_refusing) && !local->is_shut)
-            shut_listeners(local);
-    }
-    while (local->connections != NULL) {
-        hear_out(local->connections);
-        end_connection(local->connections, false);
-    }
-    return NULL;
 }
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
@@ -509,11 +429,20 @@ fc_status fc_local_open(const fc_local_config *config, fc_local **out_local, fc_
     local->stats = fc_service_stats(config->service);
     local->next_id = FIRST_PEER_ID;
     local->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    local->io_fd = epoll_create1(EPOLL_CLOEXEC);
     local->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    local->lookout_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    fc_local_make_lookout(local);
     fc_local_slots_init(&local->slots, config->service, &SINK);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = local};
-    if (local->epoll_fd < 0 || local->wake_fd < 0 ||
-        epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->wake_fd, &event) != 0) {
+    pthread_mutex_init(&local->connections_lock, NULL);
+    fc_id_table_init(&local->table);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = EVENT_WAKE};
+    struct epoll_event lookout = {.events = EPOLLIN, .data.u64 = EVENT_LOOKOUT};
+    struct epoll_event connections = {.events = EPOLLIN, .data.u64 = EVENT_CONNECTIONS};
+    if (local->epoll_fd < 0 || local->io_fd < 0 || local->wake_fd < 0 || local->lookout_fd < 0 ||
+        epoll_ctl(local->io_fd, EPOLL_CTL_ADD, local->wake_fd, &event) != 0 ||
+        epoll_ctl(local->io_fd, EPOLL_CTL_ADD, local->epoll_fd, &connections) != 0 ||
+        epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, local->lookout_fd, &lookout) != 0) {
         fc_status st = fc_fail(FC_INTERNAL, out_reason, "the local channel: %s", strerror(errno));
         fc_local_close(local);
         return st;
@@ -532,8 +461,8 @@ fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **ou
         fc_side_listener_open(ipc_path, local->config.socket_mode, local->config.socket_owner, added, out_reason);
     if (st != FC_OK)
         return st;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = added};
-    if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, added->fd, &event) != 0) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = EVENT_LISTENER + local->listener_count};
+    if (epoll_ctl(local->io_fd, EPOLL_CTL_ADD, added->fd, &event) != 0) {
         st = fc_fail(FC_IO, out_reason, "%s: %s", added->claim.path, strerror(errno));
         fc_side_listener_close(added);
         return st;
@@ -545,17 +474,19 @@ fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **ou
 
 fc_status fc_local_start(fc_local *local, fc_reason *out_reason)
 {
-    if (pthread_create(&local->thread, NULL, run, local) != 0)
+    if (pthread_create(&local->thread, NULL, fc_local_run, local) != 0)
         return fc_fail(FC_INTERNAL, out_reason, "cannot start the local channel's thread");
     local->is_started = true;
     pthread_setname_np(local->thread, "local");
+    if (local->config.spin_ns == 0) /* else this thread is awake when it counts */
+        fc_service_set_lookout(local->config.service, &local->lookout);
     return FC_OK;
 }
 
 void fc_local_refuse_peers(fc_local *local)
 {
     atomic_store(&local->is_refusing, true);
-    wake(local);
+    fc_local_wake(local);
 }
 
 bool fc_local_is_flushed(fc_local *local)
@@ -567,17 +498,25 @@ void fc_local_close(fc_local *local)
 {
     if (local == NULL)
         return;
+    if (local->is_started)
+        fc_service_set_lookout(local->config.service, NULL);
     atomic_store(&local->is_ending, true);
     if (local->is_started) {
-        wake(local);
+        fc_local_wake(local);
         pthread_join(local->thread, NULL);
     }
     for (uint32_t i = 0; i < local->listener_count; i++)
         fc_side_listener_close(&local->listeners[i]);
     if (local->wake_fd >= 0)
         close(local->wake_fd);
+    if (local->lookout_fd >= 0)
+        close(local->lookout_fd);
+    if (local->io_fd >= 0)
+        close(local->io_fd);
     if (local->epoll_fd >= 0)
         close(local->epoll_fd);
+    fc_id_table_fini(&local->table);
+    pthread_mutex_destroy(&local->connections_lock);
     fc_local_slots_fini(&local->slots);
     free(local);
 }

@@ -2,11 +2,12 @@
  * packet is one message of at most FC_PACKET_BYTES, so nothing has to be framed, matched or put together again; what
  * makes messages long, tensor data, does not travel here. The only file that knows these sockets.
  *
- * One thread of its own accepts, receives, decodes and admits, and answers what is answered at once; other replies
- * leave from the thread that made them, which never waits: a reply the peer's socket does not take stays with its
- * connection until the peer reads, and until then nothing more is received from that peer, so that it can hold no more
- * replies than it had requests under way. One that does not read is cut, in the end, where it is in others' way
- * (unread.h).
+ * Who receives also decodes and admits, and answers what is answered at once. That is an idle lane, where there is one
+ * and spin_ns is 0, so that it runs what comes without another thread to be woken for it; else a thread of the
+ * channel's own, which also accepts. Other replies leave from the thread that made them, which never waits: a reply the
+ * peer's socket does not take stays with its connection until the peer reads, and until then nothing more is received
+ * from that peer, so that it can hold no more replies than it had requests under way. One that does not read is cut,
+ * in the end, where it is in others' way (unread.h).
  *
  * A peer is a connection; its id is above those of every nng pipe. Descriptors a peer sends are never received: the
  * system refuses them (socket_rights.h), or, an older one, closes them.
@@ -37,7 +38,7 @@ fc_status fc_local_open(const fc_local_config *config, fc_local **out_local, fc_
  * or something that is no socket lies there; FC_BUSY: another process serves it; FC_IO: the system refused. */
 fc_status fc_local_listen(fc_local *local, const char *ipc_path, const char **out_path, fc_reason *out_reason);
 
-/* Starts receiving. FC_INTERNAL: no thread. */
+/* Starts receiving, also by the service's lanes until close. FC_INTERNAL: no thread. */
 fc_status fc_local_start(fc_local *local, fc_reason *out_reason);
 
 /* Ending, step by step: whoever comes finds nobody, soon; the existing connections are still served. */

@@ -1,6 +1,7 @@
 /* See request.h. */
 #include "daemon/request.h"
 
+#include "daemon/clock.h"
 #include "daemon/log.h"
 
 #include <assert.h>
@@ -64,4 +65,13 @@ void fc_request_set_state(fc_request *request, fc_request_state next)
     request->state = next;
     fc_log(FC_LOG_TRACE, "request", fc_log_uint("peer", request->item.peer), fc_log_uint("id", request->item.id),
            fc_log_text("op", fc_op_name(request->op)), fc_log_text("state", to->name));
+}
+
+void fc_request_observe(const fc_request *request, uint64_t now_ns)
+{
+    fc_stats *stats = request->stats;
+    atomic_fetch_add_explicit(&stats->kernel_requests[request->item.plan.kernel], 1, memory_order_relaxed);
+    fc_stats_observe(stats, FC_HISTOGRAM_QUEUE, (uint64_t)(request->timing.queue_us * (double)FC_NS_PER_US));
+    fc_stats_observe(stats, FC_HISTOGRAM_REPLY, fc_clock_elapsed_ns(request->ran_ns, now_ns));
+    fc_stats_observe(stats, FC_HISTOGRAM_TOTAL, fc_clock_elapsed_ns(request->received_ns, now_ns));
 }

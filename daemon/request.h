@@ -62,6 +62,9 @@ void fc_request_set_state(fc_request *request, fc_request_state next);
  * arenas. From now on those are nobody's, to the end of the process. Then it is answered as usual, in fresh memory. */
 void fc_request_abandon(fc_request *request);
 
+/* Counts one that ran and whose reply has left. */
+void fc_request_observe(const fc_request *request, uint64_t now_ns);
+
 /* "B1 Hq8 Hkv8 Sq512 Sk512 D64", once its problem is known. Returns text. */
 #define FC_SHAPE_BYTES 96
 const char *fc_request_shape(const fc_request *request, char text[FC_SHAPE_BYTES]);

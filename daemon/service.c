@@ -500,6 +500,11 @@ static void perform(fc_service *service, fc_request *request, const fc_wire_requ
     }
 }
 
+void fc_service_set_lookout(fc_service *service, struct fc_lookout *lookout)
+{
+    fc_dispatch_set_lookout(service->dispatch, lookout);
+}
+
 fc_status fc_service_peer_open(fc_service *service, uint64_t peer, const fc_peer_identity *who)
 {
     bool may = !who->is_local || fc_access_allows(&service->config.access, who->uid, who->gid);
@@ -561,23 +566,13 @@ void fc_service_receive(fc_service *service, fc_request *request, const void *by
     perform(service, request, &wire);
 }
 
-/* Of a request that ran and whose reply has left. */
-static void observe(const fc_request *request, uint64_t now_ns)
-{
-    fc_stats *stats = request->stats;
-    atomic_fetch_add_explicit(&stats->kernel_requests[request->item.plan.kernel], 1, memory_order_relaxed);
-    fc_stats_observe(stats, FC_HISTOGRAM_QUEUE, (uint64_t)(request->timing.queue_us * (double)FC_NS_PER_US));
-    fc_stats_observe(stats, FC_HISTOGRAM_REPLY, fc_clock_elapsed_ns(request->ran_ns, now_ns));
-    fc_stats_observe(stats, FC_HISTOGRAM_TOTAL, fc_clock_elapsed_ns(request->received_ns, now_ns));
-}
-
 void fc_service_sent(fc_service *service, fc_request *request, bool has_left)
 {
     uint64_t now_ns = fc_clock_now_ns();
     if (!has_left)
         fc_stats_add(request->stats, FC_COUNT_REPLIES_LOST, 1);
     else if (request->ran_ns != 0)
-        observe(request, now_ns);
+        fc_request_observe(request, now_ns);
     fc_slow_log_note(&service->slow_log, request, now_ns);
     fc_dispatch_end(service->dispatch, request);
 }

@@ -152,6 +152,10 @@ typedef struct fc_reply_sink {
     bool is_local;
 } fc_reply_sink;
 
+/* dispatch.h: idle lanes wait where the transport's messages arrive; NULL ends that. Not after the service is gone. */
+struct fc_lookout;
+void fc_service_set_lookout(fc_service *service, struct fc_lookout *lookout);
+
 /* A connection has come; before its first message. FC_UNAUTHORIZED: it may not be here; FC_BUSY: its user has too many;
  * FC_NO_MEMORY: all of these are logged, and it is to be closed. After FC_OK fc_service_peer_gone() ends it. */
 fc_status fc_service_peer_open(fc_service *service, uint64_t peer, const fc_peer_identity *who);

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -428,6 +429,128 @@ START_TEST(the_socket_file_is_claimed)
 }
 END_TEST
 
+/* How often the thread of that name has gone to sleep. */
+static unsigned long sleeps_of(const char *name)
+{
+    DIR *folder = opendir("/proc/self/task");
+    unsigned long sleeps = ULONG_MAX;
+    ck_assert_ptr_nonnull(folder);
+    for (const struct dirent *task; (task = readdir(folder)) != NULL;) {
+        char path[300], line[128], wanted[32];
+        snprintf(wanted, sizeof wanted, "Name:\t%s\n", name);
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
+        FILE *status = task->d_name[0] != '.' ? fopen(path, "re") : NULL;
+        bool is_it = false;
+        while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+            is_it = is_it || strcmp(line, wanted) == 0;
+            if (is_it && strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+                sleeps = strtoul(line + 24, NULL, 10);
+        }
+        if (status != NULL)
+            fclose(status);
+    }
+    closedir(folder);
+    ck_assert_msg(sleeps != ULONG_MAX, "there is a thread of that name");
+    return sleeps;
+}
+
+START_TEST(an_idle_lane_receives_itself_what_it_runs)
+{
+    enum { COUNT = 200 };
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    fc_wire_request attend = packet_peer_empty_attend(0);
+    ck_assert(packet_peer_send(&peer, &attend));
+    packet_peer_expect(&peer, 0, FC_OK, NULL);
+    unsigned long before = sleeps_of("local");
+    for (attend.id = 1; attend.id <= COUNT; attend.id++) {
+        unsigned long lane_before = sleeps_of("lane-0");
+        ck_assert(packet_peer_send(&peer, &attend));
+        packet_peer_expect(&peer, attend.id, FC_OK, NULL);
+        while (sleeps_of("lane-0") == lane_before) /* it is not there again */
+            sched_yield();
+    }
+    ck_assert_uint_lt(sleeps_of("local") - before, COUNT / 2);
+    packet_peer_close(&peer);
+    local_bench_close(&b);
+}
+END_TEST
+
+START_TEST(while_every_lane_runs_the_rest_is_answered)
+{
+    local_bench b;
+    packet_peer peer;
+    fc_wire_reply reply;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    for (uint64_t round = 0; round < 50; round++) {
+        fc_wire_request attend = packet_peer_empty_attend(7);
+        fake_engine_hold(&b.service.engine);
+        ck_assert(packet_peer_send(&peer, &attend));
+        if (round % 2 == 0) /* else it comes as the lane goes */
+            fake_engine_await_launches(&b.service.engine, (uint32_t)round + 1);
+        ck_assert(packet_peer_send_op(&peer, 8, FC_OP_PING));
+        packet_peer_expect(&peer, 8, FC_OK, NULL);
+        ck_assert(packet_peer_send_op(&peer, 9, FC_OP_HELLO));
+        ck_assert(packet_peer_receive(&peer, &reply));
+        ck_assert_int_eq(reply.body, FC_BODY_HELLO);
+        packet_peer_assert_ping(b.side_path);
+        fake_engine_await_launches(&b.service.engine, (uint32_t)round + 1);
+        fake_engine_release_all(&b.service.engine);
+        packet_peer_expect(&peer, 7, FC_OK, NULL);
+    }
+    packet_peer_close(&peer);
+    local_bench_close(&b);
+}
+END_TEST
+
+/* The one lane is at the sockets, and this comes past them. */
+START_TEST(what_comes_another_way_fetches_the_lane)
+{
+    local_bench b;
+    packet_peer peer;
+    local_bench_open(&b);
+    packet_peer_open(&peer, b.side_path);
+    for (int i = 0; i < SERVICE_BENCH_BOXES; i++) {
+        service_bench_attend(&b.service, i, 5);
+        service_bench_expect(&b.service, i, FC_OK);
+        ck_assert(packet_peer_send_op(&peer, 1, FC_OP_PING));
+        packet_peer_expect(&peer, 1, FC_OK, NULL);
+    }
+    packet_peer_close(&peer);
+    local_bench_close(&b);
+}
+END_TEST
+
+/* A peer leaves while what it sent is received; the channel closes while a lane waits at it, which then still works. */
+START_TEST(the_channel_ends_under_a_lane_that_waits)
+{
+    for (int round = 0; round < 20; round++) {
+        local_bench b;
+        packet_peer peer;
+        local_bench_open(&b);
+        fc_wire_request attend = packet_peer_empty_attend(1);
+        for (int i = 0; i < 20; i++) {
+            packet_peer_open(&peer, b.side_path);
+            packet_peer_send(&peer, &attend);
+            packet_peer_close(&peer);
+        }
+        packet_peer_assert_ping(b.side_path);
+        local_bench_await_stat(&b, FC_GAUGE_LOCAL, 0);
+        local_bench_await_stat(&b, FC_GAUGE_RUNNING, 0);
+        local_bench_await_stat(&b, FC_GAUGE_REPLYING, 0);
+        fc_local_close(b.local);
+        b.local = NULL;
+        service_bench_attend(&b.service, 0, 5);
+        service_bench_expect(&b.service, 0, FC_OK);
+        ck_assert_int_eq(rmdir(b.directory), 0);
+        service_bench_close(&b.service);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("local");
@@ -448,6 +571,10 @@ int main(void)
     tcase_add_test(core, a_draining_channel_answers_and_takes_no_new_peers);
     tcase_add_test(core, who_does_not_read_does_not_hold_up_the_end);
     tcase_add_test(core, the_socket_file_is_claimed);
+    tcase_add_test(core, an_idle_lane_receives_itself_what_it_runs);
+    tcase_add_test(core, while_every_lane_runs_the_rest_is_answered);
+    tcase_add_test(core, what_comes_another_way_fetches_the_lane);
+    tcase_add_test(core, the_channel_ends_under_a_lane_that_waits);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

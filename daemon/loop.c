@@ -149,6 +149,7 @@ static void on_tick(uv_timer_t *handle)
     uint64_t now_ns = fc_clock_now_ns();
     fc_service_tick(loop->config.service, now_ns);
     fc_service_watch(loop->config.service, loop->config.options->kernel_timeout_ns, now_ns);
+    fc_transport_relieve(loop->config.transport, now_ns);
     step_drain(loop);
 }
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #define DESCRIPTORS_MAX 65536 /* those past it are not looked after */
@@ -28,6 +29,7 @@ enum { NO_GAP = 0 };
 
 static atomic_uint_fast64_t states[DESCRIPTORS_MAX];
 static atomic_bool is_by_hand[DESCRIPTORS_MAX]; /* somebody else opens and closes its gaps */
+static atomic_bool is_cut[DESCRIPTORS_MAX];     /* its bytes end here */
 static _Thread_local int *awaited;
 
 static bool is_kept(int fd)
@@ -41,6 +43,16 @@ void fc_nng_gap_forget(int fd)
         return;
     atomic_store(&states[fd], NO_GAP);
     atomic_store(&is_by_hand[fd], false);
+    atomic_store(&is_cut[fd], false);
+}
+
+bool fc_nng_gap_cut(int fd)
+{
+    if (!is_kept(fd))
+        return false;
+    atomic_store(&is_cut[fd], true);
+    shutdown(fd, SHUT_RDWR); /* wakes nng, which then reads an end, and sends to nobody */
+    return true;
 }
 
 bool fc_nng_gap_open(int fd)
@@ -103,7 +115,7 @@ static void find_next(void)
 __attribute__((visibility("default"))) ssize_t readv(int fd, const struct iovec *parts, int count)
 {
     pthread_once(&once, find_next);
-    ssize_t got = next_readv(fd, parts, count);
+    ssize_t got = is_kept(fd) && atomic_load(&is_cut[fd]) ? 0 : next_readv(fd, parts, count);
     if (got > 0)
         fc_nng_arrivals_add((uint64_t)got);
     bool is_end = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
@@ -154,6 +166,12 @@ bool fc_nng_gap_may_end(int fd)
 {
     (void)fd;
     return true;
+}
+
+bool fc_nng_gap_cut(int fd)
+{
+    (void)fd;
+    return false;
 }
 
 void fc_nng_gap_await_descriptor(int *out_fd)

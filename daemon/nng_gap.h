@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-/* A new connection has this descriptor. */
+/* The connection that had this descriptor is gone, or a new one has it. */
 void fc_nng_gap_forget(int fd);
 
 /* nng is told that a part of a message has been sent, and will come back with the next, which closes the gap. False: it
@@ -23,6 +23,10 @@ void fc_nng_gap_close(int fd);
 
 /* May nng be told now that the peer sends no more? True: it is told. Otherwise it must not notice, and asks again. */
 bool fc_nng_gap_may_end(int fd);
+
+/* Ends the connection from this side, as if its peer had: closed by nng's own call it could hang. Until it is
+ * forgotten; the descriptor must be nng's still. False: not with this nng, or this descriptor. */
+bool fc_nng_gap_cut(int fd);
 
 /* Over TLS a message's parts are not those the socket sees: who knows them opens and closes the gaps, and this tells
  * which descriptor is meant. The next send of this thread stores its own in *out_fd, and forgets what was known of it;

@@ -1,6 +1,8 @@
 /* See nng_listener.h. */
 #include "daemon/nng_listener.h"
 
+#include "daemon/nng_descriptor.h"
+
 #include <errno.h>
 #include <nng/transport/ipc/ipc.h>
 #include <stdio.h>
@@ -67,11 +69,13 @@ bool fc_nng_listener_has_peer(nng_pipe pipe)
     return error != NNG_ECLOSED && error != (NNG_ESYSERR | ENOTCONN);
 }
 
-fc_peer_identity fc_nng_listener_identify(nng_pipe pipe)
+fc_peer_identity fc_nng_listener_identify(nng_pipe pipe, int *out_fd)
 {
     uint64_t uid = 0, gid = 0;
     nng_sockaddr address = {.s_family = NNG_AF_UNSPEC};
     fc_peer_identity who = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+    *out_fd = -1;
+    fc_nng_descriptor_await(out_fd);
     (void)nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &address);
     who.is_local = address.s_family != NNG_AF_INET && address.s_family != NNG_AF_INET6;
     if (address.s_family == NNG_AF_INET)
@@ -83,5 +87,6 @@ fc_peer_identity fc_nng_listener_identify(nng_pipe pipe)
         who.uid = (uid_t)uid;
         who.gid = (gid_t)gid;
     }
+    fc_nng_descriptor_await(NULL);
     return who;
 }

@@ -20,7 +20,8 @@ void fc_nng_listener_url(nng_listener listener, const char *url, char *out_url, 
 /* Is somebody at the other end of a connection's socket still? Also where that cannot be told. Any thread. */
 bool fc_nng_listener_has_peer(nng_pipe pipe);
 
-/* Who is at the other end, by nng's word; of one it has none for, neither user nor group is known. */
-fc_peer_identity fc_nng_listener_identify(nng_pipe pipe);
+/* Who is at the other end, by nng's word; of one it has none for, neither user nor group is known. *out_fd: the
+ * connection's descriptor, nng's as long as its closing has not been reported; -1: not known. */
+fc_peer_identity fc_nng_listener_identify(nng_pipe pipe, int *out_fd);
 
 #endif

@@ -18,18 +18,3 @@ bool fc_nng_stats_read_pipe(nng_stat *stat, uint64_t *out_id, uint64_t *out_sent
     }
     return has_id;
 }
-
-uint32_t fc_nng_stats_count_unflushed(nng_stat *root, const fc_id_table *sent, uint64_t *out_flushed)
-{
-    uint32_t unflushed = 0;
-    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
-        uint64_t id = 0;
-        uint64_t flushed = 0;
-        if (!fc_nng_stats_read_pipe(stat, &id, &flushed))
-            continue;
-        const uint64_t *given = fc_id_table_find(sent, id);
-        unflushed += given != NULL && flushed < *given;
-        *out_flushed += flushed;
-    }
-    return unflushed;
-}

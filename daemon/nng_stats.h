@@ -2,8 +2,6 @@
 #ifndef FC_DAEMON_NNG_STATS_H
 #define FC_DAEMON_NNG_STATS_H
 
-#include "daemon/id_table.h"
-
 #include <nng/nng.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,9 +9,5 @@
 /* Of a child of the root: false unless it is a connection. Its id, and how many messages the kernel has taken of it;
  * what nng does not tell stays as it was. */
 bool fc_nng_stats_read_pipe(nng_stat *stat, uint64_t *out_id, uint64_t *out_sent);
-
-/* How many connections still have some of their replies to go, and how many replies the kernel has taken, in all: added
- * to *out_flushed. sent: connection -> replies given to it. */
-uint32_t fc_nng_stats_count_unflushed(nng_stat *root, const fc_id_table *sent, uint64_t *out_flushed);
 
 #endif

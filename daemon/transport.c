@@ -9,19 +9,18 @@
 
 #include "daemon/clock.h"
 #include "daemon/heap.h"
-#include "daemon/id_table.h"
 #include "daemon/ipc_path.h"
 #include "daemon/listen_policy.h"
 #include "daemon/log.h"
+#include "daemon/nng_leaks.h"
 #include "daemon/nng_listener.h"
 #include "daemon/nng_listener_fix.h"
-#include "daemon/nng_stats.h"
+#include "daemon/nng_readers.h"
 #include "daemon/nng_tls.h"
 #include "daemon/request.h"
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +29,6 @@
 /* RECVMAXSZ counts the request header, 4 bytes and 4 more a device on the way; a message a little too long is still
  * received, so that it can be answered too_large. */
 #define HEADER_BYTES 64
-/* With fewer contexts left than this, those who do not read their replies are cut. Until then nobody is hurried. */
-#define FREE_CONTEXTS_MIN 8
 /* How long a closed connection may take to disappear before it counts as leaked. */
 #define LEAK_AFTER_NS (5 * FC_NS_PER_S)
 /* While ending: how long before one is no longer waited for. */
@@ -43,9 +40,8 @@ typedef struct slot {
     nng_ctx ctx;
     nng_aio *recv_aio, *send_aio;
     nng_msg *in, *out;
-    nng_pipe pipe;                         /* where in came from */
-    atomic_uint_fast64_t sending_since_ns; /* 0: not sending */
-    atomic_uint sending_to;                /* that pipe's id */
+    nng_pipe pipe;       /* where in came from */
+    uint64_t sent_bytes; /* while sending */
 } slot;
 
 typedef enum phase { PHASE_OPEN, PHASE_REFUSING, PHASE_CLOSING } phase;
@@ -64,15 +60,9 @@ struct fc_transport {
     fc_ipc_claim claims[LISTENERS_MAX]; /* lock_fd -1 where the listener is no ipc one */
     const char *side_sockets[LISTENERS_MAX];
 
-    pthread_mutex_t pipes_lock; /* guards the four below */
-    fc_id_table sent;           /* connection -> replies given to it */
-    fc_id_table closing;        /* connection -> when it was closed, until nng has forgotten it */
-    uint64_t opened_count;
-    uint64_t opened_before_closing; /* opened_count when a connection was last reported closed */
-
-    fc_id_table gone;       /* loop thread, from here on: connections without a peer at the last tick, */
-    uint64_t flushed_count; /* replies nng had flushed when last looked, and when that changed */
-    uint64_t flushed_ns;
+    fc_nng_readers readers; /* the connections */
+    fc_nng_leaks leaks;
+    fc_id_table gone; /* loop thread: connections without a peer at the last tick */
 };
 
 static slot *slot_of(fc_request *request)
@@ -117,7 +107,7 @@ static void on_sent(void *argument)
 {
     slot *s = argument;
     int error = nng_aio_result(s->send_aio);
-    atomic_store(&s->sending_since_ns, 0);
+    fc_nng_readers_take(&s->transport->readers, (uint64_t)nng_pipe_id(s->pipe), s->sent_bytes);
     if (error != 0) {
         nng_msg_free(nng_aio_get_msg(s->send_aio));
         nng_aio_set_msg(s->send_aio, NULL);
@@ -135,15 +125,6 @@ static void *sink_buffer(fc_request *request, size_t capacity_bytes)
     return nng_msg_alloc(&s->out, capacity_bytes) == 0 ? nng_msg_body(s->out) : NULL;
 }
 
-static void count_sent(fc_transport *transport, nng_pipe pipe)
-{
-    pthread_mutex_lock(&transport->pipes_lock);
-    uint64_t *sent = fc_id_table_find(&transport->sent, (uint64_t)nng_pipe_id(pipe));
-    if (sent != NULL)
-        ++*sent;
-    pthread_mutex_unlock(&transport->pipes_lock);
-}
-
 static void sink_send(fc_request *request, size_t size_bytes)
 {
     slot *s = slot_of(request);
@@ -151,9 +132,8 @@ static void sink_send(fc_request *request, size_t size_bytes)
     nng_msg_chop(out, nng_msg_len(out) - size_bytes);
     s->out = NULL;
     release_messages(s);
-    count_sent(s->transport, s->pipe);
-    atomic_store(&s->sending_to, s->pipe.id);
-    atomic_store(&s->sending_since_ns, fc_clock_now_ns());
+    s->sent_bytes = size_bytes;
+    fc_nng_readers_give(&s->transport->readers, (uint64_t)nng_pipe_id(s->pipe), size_bytes);
     nng_aio_set_msg(s->send_aio, out);
     nng_ctx_send(s->ctx, s->send_aio);
 }
@@ -162,10 +142,8 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
 {
     slot *s = slot_of(request);
     release_messages(s);
-    if (!is_peer_gone) {
-        fc_stats_add(s->transport->stats, FC_COUNT_PIPES_CUT, 1);
-        nng_pipe_close(s->pipe);
-    }
+    if (!is_peer_gone)
+        fc_nng_readers_cut(&s->transport->readers, (uint64_t)nng_pipe_id(s->pipe));
     receive(s);
 }
 
@@ -231,34 +209,32 @@ free_slot:
 /* --- connections -------------------------------------------------------------------------------------------------- */
 
 /* Refusals are counted where they are decided. */
-static bool may_open(fc_transport *transport, nng_pipe pipe)
+static bool may_open(fc_transport *transport, nng_pipe pipe, const fc_peer_identity *who)
 {
-    const fc_peer_identity who = fc_nng_listener_identify(pipe);
     if (atomic_load(&transport->phase) != PHASE_OPEN) {
         fc_stats_add(transport->stats, FC_COUNT_PIPES_REFUSED, 1);
         return false;
     }
-    return fc_service_peer_open(transport->config.service, (uint64_t)nng_pipe_id(pipe), &who) == FC_OK;
+    return fc_service_peer_open(transport->config.service, (uint64_t)nng_pipe_id(pipe), who) == FC_OK;
 }
 
 static void on_pipe_opening(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     fc_transport *transport = argument;
     (void)event;
-    if (!may_open(transport, pipe)) {
+    int fd;
+    const fc_peer_identity who = fc_nng_listener_identify(pipe, &fd);
+    if (!may_open(transport, pipe, &who)) {
         nng_pipe_close(pipe);
         return;
     }
-    pthread_mutex_lock(&transport->pipes_lock);
-    const uint64_t *sent = fc_id_table_put(&transport->sent, (uint64_t)nng_pipe_id(pipe));
-    transport->opened_count += sent != NULL;
-    pthread_mutex_unlock(&transport->pipes_lock);
-    if (sent == NULL) {
+    if (fc_nng_readers_add(&transport->readers, (uint64_t)nng_pipe_id(pipe), fc_peer_owner(&who), fd) != FC_OK) {
         fc_stats_add(transport->stats, FC_COUNT_PIPES_REFUSED, 1);
         fc_service_peer_gone(transport->config.service, (uint64_t)nng_pipe_id(pipe));
         nng_pipe_close(pipe);
         return;
     }
+    fc_nng_leaks_opened(&transport->leaks);
     fc_stats_add(transport->stats, FC_COUNT_PIPES_OPENED, 1);
     fc_stats_add(transport->stats, FC_GAUGE_PIPES, 1);
     fc_log(FC_LOG_DEBUG, "peer_connected", fc_log_int("peer", nng_pipe_id(pipe)));
@@ -269,77 +245,14 @@ static void on_pipe_closed(nng_pipe pipe, nng_pipe_ev event, void *argument)
     fc_transport *transport = argument;
     (void)event;
     uint64_t peer = (uint64_t)nng_pipe_id(pipe);
-    pthread_mutex_lock(&transport->pipes_lock);
-    bool was_open = fc_id_table_find(&transport->sent, peer) != NULL;
-    fc_id_table_remove(&transport->sent, peer);
-    transport->opened_before_closing = transport->opened_count;
-    uint64_t *closed_ns = fc_id_table_put(&transport->closing, peer);
-    if (closed_ns != NULL)
-        *closed_ns = fc_clock_now_ns();
-    pthread_mutex_unlock(&transport->pipes_lock);
+    bool was_open = fc_nng_readers_remove(&transport->readers, peer);
+    fc_nng_leaks_closed(&transport->leaks, peer, fc_clock_now_ns());
     if (!was_open)
         return;
     fc_stats_add(transport->stats, FC_COUNT_PIPES_CLOSED, 1);
     fc_stats_sub(transport->stats, FC_GAUGE_PIPES, 1);
     fc_log(FC_LOG_DEBUG, "peer_gone", fc_log_uint("peer", peer));
     fc_service_peer_gone(transport->config.service, peer);
-}
-
-/* A connection nng has closed but not forgotten after a while (patience_ns) never will be: its destruction hangs
- * (nng 1.5, when the peer died while a large reply was partly sent), and with it the one thread that destroys
- * connections. From then on nothing that closes is ever freed, and closings are not even reported; so every connection
- * opened since counts. */
-static uint64_t count_leaked(fc_transport *transport, nng_stat *root, uint64_t now_ns, uint64_t patience_ns)
-{
-    uint64_t stuck = 0;
-    fc_id_table still = {.entries = NULL};
-    fc_id_table_init(&still);
-    pthread_mutex_lock(&transport->pipes_lock);
-    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
-        uint64_t id = 0;
-        uint64_t sent = 0;
-        const uint64_t *closed_ns = NULL;
-        if (fc_nng_stats_read_pipe(stat, &id, &sent))
-            closed_ns = fc_id_table_find(&transport->closing, id);
-        if (closed_ns == NULL)
-            continue;
-        uint64_t *kept_ns = fc_id_table_put(&still, id);
-        if (kept_ns != NULL)
-            *kept_ns = *closed_ns;
-        stuck += fc_clock_elapsed_ns(*closed_ns, now_ns) >= patience_ns;
-    }
-    fc_id_table_fini(&transport->closing);
-    transport->closing = still;
-    uint64_t leaked = stuck > 0 ? stuck + transport->opened_count - transport->opened_before_closing : 0;
-    pthread_mutex_unlock(&transport->pipes_lock);
-    return leaked;
-}
-
-/* A reply waits in nng while the one before it on the same connection is not taken. */
-static void cut_who_does_not_read(fc_transport *transport, uint64_t now_ns)
-{
-    uint64_t taken = fc_stats_get(transport->stats, FC_GAUGE_QUEUED) +
-                     fc_stats_get(transport->stats, FC_GAUGE_RUNNING) +
-                     fc_stats_get(transport->stats, FC_GAUGE_REPLYING);
-    if (taken + FREE_CONTEXTS_MIN <= transport->slot_count)
-        return;
-    fc_id_table cut;
-    fc_id_table_init(&cut);
-    for (uint32_t i = 0; i < transport->slot_count; i++) {
-        uint64_t since_ns = atomic_load(&transport->slots[i]->sending_since_ns);
-        nng_pipe pipe = {.id = atomic_load(&transport->slots[i]->sending_to)};
-        if (since_ns == 0 || fc_clock_elapsed_ns(since_ns, now_ns) < FC_UNREAD_AFTER_NS ||
-            fc_id_table_find(&cut, pipe.id) != NULL)
-            continue;
-        /* Sent meanwhile, the slot may be at another reply, to somebody who reads. */
-        if (atomic_load(&transport->slots[i]->sending_since_ns) != since_ns)
-            continue;
-        fc_id_table_put(&cut, pipe.id);
-        nng_pipe_close(pipe);
-        fc_stats_add(transport->stats, FC_COUNT_PIPES_CUT, 1);
-        fc_log(FC_LOG_WARN, "peer_cut", fc_log_int("peer", nng_pipe_id(pipe)), fc_log_text("why", "reads no replies"));
-    }
-    fc_id_table_fini(&cut);
 }
 
 static void close_pipes(const fc_id_table *ids)
@@ -349,24 +262,9 @@ static void close_pipes(const fc_id_table *ids)
             nng_pipe_close((nng_pipe){.id = (uint32_t)ids->entries[i].id});
 }
 
-/* The connections there are; or those alone whose socket has no peer any more. */
-static fc_id_table list_pipes(fc_transport *transport, bool only_without_peer)
-{
-    fc_id_table pipes;
-    fc_id_table_init(&pipes);
-    pthread_mutex_lock(&transport->pipes_lock);
-    for (size_t i = 0; i < transport->sent.capacity; i++) {
-        nng_pipe pipe = {.id = (uint32_t)transport->sent.entries[i].id};
-        if (pipe.id != 0 && !(only_without_peer && fc_nng_listener_has_peer(pipe)))
-            fc_id_table_put(&pipes, pipe.id);
-    }
-    pthread_mutex_unlock(&transport->pipes_lock);
-    return pipes;
-}
-
 static void close_all_pipes(fc_transport *transport)
 {
-    fc_id_table open = list_pipes(transport, false);
+    fc_id_table open = fc_nng_readers_list(&transport->readers);
     close_pipes(&open);
     fc_id_table_fini(&open);
 }
@@ -375,11 +273,18 @@ static void close_all_pipes(fc_transport *transport)
  * Its socket has no peer then, nor the next time: one that has just broken is not disturbed (nng_gap.h). */
 static void end_forgotten(fc_transport *transport)
 {
-    fc_id_table gone = list_pipes(transport, true), dead;
+    fc_id_table all = fc_nng_readers_list(&transport->readers), gone, dead;
+    fc_id_table_init(&gone);
     fc_id_table_init(&dead);
-    for (size_t i = 0; i < gone.capacity; i++)
-        if (gone.entries[i].id != 0 && fc_id_table_find(&transport->gone, gone.entries[i].id) != NULL)
-            fc_id_table_put(&dead, gone.entries[i].id);
+    for (size_t i = 0; i < all.capacity; i++) {
+        nng_pipe pipe = {.id = (uint32_t)all.entries[i].id};
+        if (pipe.id == 0 || fc_nng_listener_has_peer(pipe))
+            continue;
+        fc_id_table_put(&gone, pipe.id);
+        if (fc_id_table_find(&transport->gone, pipe.id) != NULL)
+            fc_id_table_put(&dead, pipe.id);
+    }
+    fc_id_table_fini(&all);
     fc_id_table_fini(&transport->gone);
     transport->gone = gone;
     close_pipes(&dead);
@@ -388,27 +293,24 @@ static void end_forgotten(fc_transport *transport)
 
 void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 {
-    nng_stat *root = NULL;
-    cut_who_does_not_read(transport, now_ns);
     if (fc_heap_is_at_rest(&transport->heap, now_ns))
         fc_heap_give_back();
     if (transport->has_tls) {
         end_forgotten(transport);
         fc_nng_tls_tick(now_ns);
     }
-    pthread_mutex_lock(&transport->pipes_lock);
-    bool is_closing = transport->closing.count > 0;
-    pthread_mutex_unlock(&transport->pipes_lock);
-    if (!is_closing || nng_stats_get(&root) != 0)
-        return;
-    uint64_t leaked = count_leaked(transport, root, now_ns, LEAK_AFTER_NS);
-    nng_stats_free(root);
+    uint64_t leaked = fc_nng_leaks_count(&transport->leaks, now_ns, LEAK_AFTER_NS);
     if (leaked > fc_stats_get(transport->stats, FC_GAUGE_PIPES_LEAKED))
         fc_log(FC_LOG_WARN, "connections_leaked", fc_log_uint("count", leaked),
                fc_log_uint("limit", transport->config.pipes_leaked_max));
     fc_stats_set(transport->stats, FC_GAUGE_PIPES_LEAKED, leaked);
     if (transport->config.pipes_leaked_max > 0 && leaked > transport->config.pipes_leaked_max)
         fc_service_raise(transport->config.service, FC_EVENT_PIPES_LEAKED);
+}
+
+void fc_transport_relieve(fc_transport *transport, uint64_t now_ns)
+{
+    fc_nng_readers_relieve(&transport->readers, now_ns);
 }
 
 void fc_transport_refuse_peers(fc_transport *transport)
@@ -418,31 +320,18 @@ void fc_transport_refuse_peers(fc_transport *transport)
         atomic_compare_exchange_strong(&transport->phase, &open, PHASE_REFUSING);
 }
 
-/* A send completes when nng has taken the message; only its per-connection counters tell when the kernel has it. Behind
- * a stuck connection (count_leaked) nng does not say which ones have ended: then what makes no progress is given up. */
 bool fc_transport_is_flushed(fc_transport *transport)
 {
-    nng_stat *root = NULL;
-    uint64_t flushed = 0;
-    if (nng_stats_get(&root) != 0)
-        return true;
     uint64_t now_ns = fc_clock_now_ns();
-    bool is_stuck = count_leaked(transport, root, now_ns, STUCK_AFTER_NS) > 0;
-    pthread_mutex_lock(&transport->pipes_lock);
-    uint32_t unflushed = fc_nng_stats_count_unflushed(root, &transport->sent, &flushed);
-    pthread_mutex_unlock(&transport->pipes_lock);
-    nng_stats_free(root);
-    if (flushed != transport->flushed_count || !is_stuck) {
-        transport->flushed_count = flushed;
-        transport->flushed_ns = now_ns;
-    }
-    return unflushed == 0 || now_ns - transport->flushed_ns >= STUCK_AFTER_NS;
+    bool is_stuck = fc_nng_leaks_count(&transport->leaks, now_ns, STUCK_AFTER_NS) > 0;
+    return fc_nng_readers_have_all(&transport->readers, is_stuck, now_ns);
 }
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-static fc_status open_slots(fc_transport *transport, uint32_t wanted)
+static fc_status open_slots(fc_transport *transport)
 {
+    uint32_t wanted = fc_service_request_slots(transport->config.service) + FC_NNG_READERS_WAITING_MAX;
     if (wanted <= transport->slot_count)
         return FC_OK;
     slot **slots = realloc(transport->slots, wanted * sizeof *slots);
@@ -468,8 +357,8 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
     transport->config = *config;
     transport->stats = fc_service_stats(config->service);
     fc_nng_listener_fix_keep_greetings(false);
-    fc_id_table_init(&transport->sent);
-    fc_id_table_init(&transport->closing);
+    fc_nng_readers_init(&transport->readers, transport->stats);
+    fc_nng_leaks_init(&transport->leaks);
     fc_id_table_init(&transport->gone);
     int error = nng_rep0_open(&transport->socket);
     if (error != 0) {
@@ -478,13 +367,12 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
         free(transport);
         return st;
     }
-    pthread_mutex_init(&transport->pipes_lock, NULL);
     error = nng_socket_set_size(transport->socket, NNG_OPT_RECVMAXSZ, (size_t)config->message_bytes + HEADER_BYTES);
     if (error == 0)
         error = nng_pipe_notify(transport->socket, NNG_PIPE_EV_ADD_PRE, on_pipe_opening, transport);
     if (error == 0)
         error = nng_pipe_notify(transport->socket, NNG_PIPE_EV_REM_POST, on_pipe_closed, transport);
-    if (error == 0 && open_slots(transport, fc_service_request_slots(config->service)) != FC_OK)
+    if (error == 0 && open_slots(transport) != FC_OK)
         error = NNG_ENOMEM;
     if (error != 0) {
         fc_transport_close(transport);
@@ -510,7 +398,7 @@ void fc_transport_start(fc_transport *transport)
 fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leaked_max)
 {
     transport->config.pipes_leaked_max = pipes_leaked_max;
-    return open_slots(transport, fc_service_request_slots(transport->config.service));
+    return open_slots(transport);
 }
 
 /* Closes those that came since, too. Is nng still busy with one, reported closed or yet to be, after some time? Nng 1.5
@@ -518,16 +406,9 @@ fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leake
 static bool has_stuck_pipes(fc_transport *transport)
 {
     for (int attempt = 0; attempt < 50; attempt++) {
-        nng_stat *root = NULL;
         close_all_pipes(transport);
-        if (nng_stats_get(&root) != 0)
-            return false;
-        count_leaked(transport, root, fc_clock_now_ns(), LEAK_AFTER_NS);
-        nng_stats_free(root);
-        pthread_mutex_lock(&transport->pipes_lock);
-        bool is_closing = transport->closing.count > 0 || transport->sent.count > 0;
-        pthread_mutex_unlock(&transport->pipes_lock);
-        if (!is_closing)
+        fc_nng_leaks_count(&transport->leaks, fc_clock_now_ns(), LEAK_AFTER_NS);
+        if (!fc_nng_leaks_are_closing(&transport->leaks) && !fc_nng_readers_are_there(&transport->readers))
             return false;
         nanosleep(&(struct timespec){.tv_nsec = 10 * FC_NS_PER_MS}, NULL);
     }
@@ -557,10 +438,9 @@ void fc_transport_close(fc_transport *transport)
     for (uint32_t i = 0; i < transport->listener_count; i++)
         fc_ipc_claim_release(&transport->claims[i]);
     free(transport->slots);
-    fc_id_table_fini(&transport->sent);
-    fc_id_table_fini(&transport->closing);
+    fc_nng_readers_fini(&transport->readers);
+    fc_nng_leaks_fini(&transport->leaks);
     fc_id_table_fini(&transport->gone);
-    pthread_mutex_destroy(&transport->pipes_lock);
     free(transport);
 }
 

@@ -4,8 +4,8 @@
  * say `busy` at once. Receive callbacks decode and admit on nng's threads and never block; replies leave from the
  * thread that made them. A peer is an nng pipe, known by its id.
  *
- * Threads: loop thread, once each in this order: open, listen (repeated), start, then tick at will; refuse_peers,
- * is_flushed, stop, close to end. NOT fork-safe.
+ * Threads: loop thread, once each in this order: open, listen (repeated), start, then tick, relieve at will;
+ * refuse_peers, is_flushed, stop, close to end. NOT fork-safe.
  */
 #ifndef FC_DAEMON_TRANSPORT_H
 #define FC_DAEMON_TRANSPORT_H
@@ -43,9 +43,13 @@ void fc_transport_start(fc_transport *transport);
  * FC_NO_MEMORY: some are missing, the rest work. */
 fc_status fc_transport_reconfigure(fc_transport *transport, uint32_t pipes_leaked_max);
 
-/* Once a second or so: counts connections that never finish closing, when contexts run out cuts the connections whose
- * peers do not read, and gives memory back when large messages have stopped (heap.h). */
+/* Once a second or so: counts connections that never finish closing, and gives memory back when large messages have
+ * stopped (heap.h). */
 void fc_transport_tick(fc_transport *transport, uint64_t now_ns);
+
+/* Every 10 ms or so: cuts connections whose replies wait while contexts run out, or hold more bytes in all than may
+ * wait in the queue (readers.h); while the service drains, those of which nothing was taken for some seconds. */
+void fc_transport_relieve(fc_transport *transport, uint64_t now_ns);
 
 /* Ending, step by step: new connections are refused before they are greeted, so that whoever comes knows that nothing
  * of it ran; the existing ones are still served. (nng from 1.8 on greets first: there it cannot know.) */

@@ -79,6 +79,23 @@ START_TEST(a_gap_does_not_last)
 }
 END_TEST
 
+START_TEST(cut_it_ends_as_if_its_peer_had_gone)
+{
+    char byte = 1;
+    ck_assert_int_eq(send(fds[1], &byte, 1, MSG_NOSIGNAL), 1);
+    ck_assert(fc_nng_gap_open(fds[0]));
+    ck_assert(fc_nng_gap_cut(fds[0]));
+    ck_assert_int_eq(read_some(), -1); /* not between two parts */
+    ck_assert_int_eq(errno, EAGAIN);
+    fc_nng_gap_close(fds[0]);
+    ck_assert_int_eq(read_some(), 0); /* whatever has come */
+    ck_assert_int_eq(recv(fds[1], &byte, 1, MSG_DONTWAIT), 0);
+    fc_nng_gap_forget(fds[0]);
+    ck_assert_int_eq(read_some(), 1);
+    ck_assert(!fc_nng_gap_cut(-1));
+}
+END_TEST
+
 /* What is sent in one piece, in two, to a peer that is gone. */
 START_TEST(who_sends_in_parts_is_known)
 {
@@ -120,6 +137,7 @@ int main(void)
         tcase_add_test(tcase, an_end_waits_for_the_next_part);
         tcase_add_test(tcase, after_an_end_there_are_no_parts);
         tcase_add_test(tcase, a_gap_does_not_last);
+        tcase_add_test(tcase, cut_it_ends_as_if_its_peer_had_gone);
         tcase_add_test(tcase, who_sends_in_parts_is_known);
     }
     tcase_add_test(tcase, other_descriptors_are_let_be);

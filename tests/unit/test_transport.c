@@ -372,44 +372,6 @@ START_TEST(closing_ends_while_messages_are_half_read)
 }
 END_TEST
 
-/* Small requests with larger replies, none of which is read, until every context holds one. That contexts are all
- * taken may pass, while the socket still has room: the sending goes on until none has. */
-START_TEST(a_peer_that_reads_nothing_does_not_starve_others)
-{
-    transport_bench b;
-    transport_bench_open(&b, 1);
-    sp_peer deaf;
-    uint8_t frame[64] = {1};
-    size_t size_bytes = 0;
-    fc_wire_request request = {.id = 1, .op = FC_OP_STATS};
-    fc_stats *stats = fc_service_stats(b.service);
-    ck_assert_int_eq(fc_codec_encode_request(&request, NULL, frame + 13, sizeof frame - 13, &size_bytes), FC_OK);
-    frame[8] = (uint8_t)(size_bytes + 4);
-    frame[9] = 0x80;
-    sp_peer_open(&deaf, b.ipc_url);
-    const uint64_t begun_ns = fc_clock_now_ns();
-    const uint64_t end_ns = begun_ns + 20 * FC_NS_PER_S;
-    while (fc_stats_get(stats, FC_COUNT_PIPES_CUT) == 0) {
-        ck_assert(fc_clock_now_ns() < end_ns);
-        if (send(deaf.fd, frame, 13 + size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-            continue;
-        if (fc_stats_get(stats, FC_GAUGE_REPLYING) < fc_service_request_slots(b.service)) {
-            sched_yield();
-            continue;
-        }
-        /* Too early, whenever a reply began to wait. */
-        fc_transport_tick(b.transport, begun_ns + FC_UNREAD_AFTER_NS - 1);
-        ck_assert_uint_eq(fc_stats_get(stats, FC_COUNT_PIPES_CUT), 0);
-        fc_transport_tick(b.transport, fc_clock_now_ns() + FC_UNREAD_AFTER_NS);
-    }
-    ck_assert_uint_eq(fc_stats_get(stats, FC_COUNT_PIPES_CUT), 1);
-    transport_bench_assert_ping(b.ipc_url);
-    transport_bench_await_stat(&b, FC_GAUGE_REPLYING, 0);
-    sp_peer_close(&deaf);
-    transport_bench_close(&b);
-}
-END_TEST
-
 /* Peers that die while a large reply is partly sent: nng must forget each of them. */
 START_TEST(peers_that_die_mid_reply_are_forgotten)
 {
@@ -514,7 +476,6 @@ int main(void)
     tcase_add_test(hostile, garbage_in_a_frame_is_answered);
     tcase_add_test(hostile, an_oversize_message_cuts_its_connection);
     tcase_add_test(hostile, a_peer_that_leaves_loses_its_place);
-    tcase_add_test(hostile, a_peer_that_reads_nothing_does_not_starve_others);
     tcase_add_test(hostile, peers_that_die_mid_reply_are_forgotten);
     tcase_add_test(hostile, what_closes_during_a_tick_is_not_leaked);
     suite_add_tcase(suite, hostile);

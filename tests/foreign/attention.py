@@ -45,6 +45,17 @@ def visible(causal, window, q_len, n, kv_tokens):
     return seen
 
 
+def product(a, b):
+    """a @ b; in float32 as a plain loop sums it, one product after the other: a BLAS has an order of its own, and so
+    another error, on every kind of processor."""
+    if a.dtype == numpy.float64:
+        return a @ b
+    total = numpy.zeros((a.shape[0], b.shape[1]), a.dtype)
+    for i in range(a.shape[1]):
+        total += a[:, i : i + 1] * b[i : i + 1]
+    return total
+
+
 def attention(q, k, v, *, causal="none", window=(-1, -1), scale=None, softcap=0.0, kv_len=None, dtype=None):
     """q, k, v: [batch, heads, tokens, head_dim]. dtype None: in float64. Else the plain implementation whose error sets
     the tolerance: scores in float32, P rounded to the dtype, P V in float32, out rounded to the dtype."""
@@ -61,7 +72,7 @@ def attention(q, k, v, *, causal="none", window=(-1, -1), scale=None, softcap=0.
             g = h * kv_heads // q_heads
             if n == 0 or q_len == 0:
                 continue
-            s = (q[b, h].astype(real) @ k[b, g, :n].astype(real).T) * scale
+            s = product(q[b, h].astype(real), k[b, g, :n].astype(real).T) * scale
             if softcap > 0:
                 s = real(softcap) * numpy.tanh(s / real(softcap))
             s = numpy.where(seen, s, -numpy.inf)
@@ -72,7 +83,7 @@ def attention(q, k, v, *, causal="none", window=(-1, -1), scale=None, softcap=0.
             p = e / numpy.where(total > 0, total, 1)
             if dtype is not None:
                 p = decode(encode(p, dtype), dtype, p.shape).astype(real)
-            out[b, h] = p @ v[b, g, :n].astype(real)
+            out[b, h] = product(p, v[b, g, :n].astype(real))
             with numpy.errstate(divide="ignore"):
                 lse[b, h] = numpy.where(rows, top[:, 0] + numpy.log(total[:, 0]), -numpy.inf)
     if dtype is not None:

@@ -20,7 +20,6 @@ void fc_local_wake(fc_local *local)
     (void)!write(local->wake_fd, &one, sizeof one); /* fails only when the counter is full, and then it wakes too */
 }
 
-/* The next one given back to those that were starved wakes the I/O thread. */
 /* NULL: it has ended meanwhile. */
 static connection *find_connection(fc_local *local, uint64_t id)
 {
@@ -54,19 +53,36 @@ static void on_connection(fc_local *local, const struct epoll_event *event)
     fc_connection_release(c);
 }
 
+static void wake_lookout(fc_local *local)
+{
+    uint64_t one = 1;
+    (void)!write(local->lookout_fd, &one, sizeof one);
+}
+
+/* Not by another than the lane that waits for it. That may come to wait, and be woken, just when another who found none
+ * takes the wake-up: then it is given back. */
+static void take_wake(fc_local *local, bool has_waited)
+{
+    uint64_t counter;
+    if (!has_waited && atomic_load(&local->lookout.state) == FC_LOOKOUT_WAITING)
+        return;
+    (void)!read(local->lookout_fd, &counter, sizeof counter);
+    if (!has_waited && atomic_load(&local->lookout.state) == FC_LOOKOUT_WAITING)
+        wake_lookout(local);
+}
+
 /* A lane may wait here, the I/O thread never does. */
 static bool look_at_connections(fc_local *local, int most, int timeout_ms)
 {
     struct epoll_event events[EVENTS_AT_A_TIME];
-    uint64_t counter;
     int count = epoll_wait(local->epoll_fd, events, most, timeout_ms);
     if (timeout_ms != 0)
         atomic_store(&local->lookout.state, FC_LOOKOUT_AWAKE);
     for (int i = 0; i < count; i++) {
         if (events[i].data.u64 >= FIRST_PEER_ID)
             on_connection(local, &events[i]);
-        else if (timeout_ms != 0 || atomic_load(&local->lookout.state) != FC_LOOKOUT_WAITING)
-            (void)!read(local->lookout_fd, &counter, sizeof counter); /* else it is there for another */
+        else
+            take_wake(local, timeout_ms != 0);
     }
     return count > 0;
 }
@@ -81,9 +97,7 @@ static bool lookout_is_open(void *context)
 
 static void lookout_wake(void *context)
 {
-    fc_local *local = context;
-    uint64_t one = 1;
-    (void)!write(local->lookout_fd, &one, sizeof one);
+    wake_lookout(context);
 }
 
 static void watch_connections(fc_local *local, uint32_t events)

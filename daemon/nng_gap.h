@@ -28,6 +28,10 @@ bool fc_nng_gap_may_end(int fd);
  * forgotten; the descriptor must be nng's still. False: not with this nng, or this descriptor. */
 bool fc_nng_gap_cut(int fd);
 
+/* A send found nobody at the other end. True: long ago already. Until then the end of the peer's bytes is to come
+ * first: nng loses the message that it begins to send while it closes. */
+bool fc_nng_gap_is_long_gone(int fd);
+
 /* Over TLS a message's parts are not those the socket sees: who knows them opens and closes the gaps, and this tells
  * which descriptor is meant. The next send of this thread stores its own in *out_fd, and forgets what was known of it;
  * NULL: no more. */

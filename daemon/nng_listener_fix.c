@@ -42,15 +42,15 @@ static bool is_greeting(const struct msghdr *message)
            memcmp(message->msg_iov[0].iov_base, "\0SP", 4) == 0;
 }
 
-/* What a peer that is gone was sent counts as sent: see the header. */
+/* What a peer that has long gone was sent counts as sent: see the header. */
 static ssize_t send_now(int fd, const struct msghdr *message, int flags)
 {
     ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
     if (sent >= 0 || (errno != EPIPE && errno != ECONNRESET))
         return sent;
-    if (!is_greeting(message))
+    if (!is_greeting(message) && fc_nng_gap_is_long_gone(fd))
         return (ssize_t)size_of(message);
-    errno = ECONNRESET;
+    errno = is_greeting(message) ? ECONNRESET : EAGAIN;
     return -1;
 }
 

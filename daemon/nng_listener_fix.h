@@ -7,8 +7,8 @@
  * A reply that fails to be sent closes its connection, and when nng happens to be between two parts of another request
  * of that peer, as it mostly is with one that sent several at once and left, the connection's destruction hangs, and
  * with it the one thread that destroys connections: one such peer, and every later connection leaks. Ours tells nng
- * that what goes to a peer that is gone was sent. The end of the peer's own bytes then closes the connection, and at
- * that end no request is half read.
+ * to wait with what goes to a peer that is gone, and after a moment that it was sent. The end of the peer's own bytes
+ * then closes the connection, and at that end no request is half read.
  *
  * A peer that dies while nng is between two parts of a large reply hangs it in the same way (nng_gap.h). There are no
  * two parts when a reply is written in one call: ours enlarges a local socket's buffer, and waits a moment for a peer

@@ -117,6 +117,23 @@ START_TEST(who_sends_in_parts_is_known)
 }
 END_TEST
 
+/* What is sent to a peer that is gone waits for the end of its bytes, then counts as sent. */
+START_TEST(who_is_gone_is_sent_nothing)
+{
+    char byte = 1;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    hang_up();
+    ssize_t sent = sendmsg(fds[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ck_assert_int_eq(sent, -1);
+    while (sent < 0) { /* for a moment; Check's limit bounds it */
+        ck_assert_int_eq(errno, EAGAIN);
+        sent = sendmsg(fds[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    ck_assert_int_eq(sent, 1);
+}
+END_TEST
+
 START_TEST(other_descriptors_are_let_be)
 {
     ck_assert(fc_nng_gap_open(-1));
@@ -138,6 +155,7 @@ int main(void)
         tcase_add_test(tcase, after_an_end_there_are_no_parts);
         tcase_add_test(tcase, a_gap_does_not_last);
         tcase_add_test(tcase, cut_it_ends_as_if_its_peer_had_gone);
+        tcase_add_test(tcase, who_is_gone_is_sent_nothing);
         tcase_add_test(tcase, who_sends_in_parts_is_known);
     }
     tcase_add_test(tcase, other_descriptors_are_let_be);

@@ -190,8 +190,7 @@ static const char *sink_side_socket(fc_request *request)
 static const fc_reply_sink SINK = {
     .buffer = sink_buffer, .send = sink_send, .drop = sink_drop, .side_socket = sink_side_socket, .is_local = true};
 
-/* --- connections ----------------------------------------------------------------------------------------------------
- */
+/* --- connections -------------------------------------------------------------------------------------------------- */
 
 void fc_connection_end(connection *c, bool has_left)
 {

@@ -179,11 +179,4 @@ void fc_service_peer_gone(fc_service *service, uint64_t peer);
  * more: what a transport needs to be able to say `busy` at once. */
 uint32_t fc_service_request_slots(fc_service *service);
 
-/* When a transport runs out of them, connections that have not taken a reply for so long are cut: what they hold,
- * others need. So does the local channel while the service drains, whose end they hold up. Longer than a busy machine
- * keeps an honest client from running, or a network loses packets in a row. */
-#define FC_UNREAD_AFTER_NS (3 * FC_NS_PER_S)
-/* And so soon, on the local channel, those of an owner whose unread replies hold more than its share (unread.h). */
-#define FC_UNREAD_SHORT_NS (250 * FC_NS_PER_MS)
-
 #endif

@@ -1,8 +1,6 @@
 /* See unread.h. */
 #include "daemon/unread.h"
 
-#include "daemon/service.h"
-
 void fc_unread_init(fc_unread *unread, uint32_t slot_count, bool is_wanted)
 {
     *unread = (fc_unread){.slot_count = slot_count, .is_wanted = is_wanted};

@@ -6,9 +6,16 @@
 #ifndef FC_DAEMON_UNREAD_H
 #define FC_DAEMON_UNREAD_H
 
+#include "daemon/clock.h"
 #include "daemon/id_table.h"
 
 #include <stdbool.h>
+
+/* Where slots run out, connections that have not taken a reply for so long are cut: what they hold, others need; also
+ * while the service drains, whose end they hold up. Longer than a busy machine keeps an honest client from running. */
+#define FC_UNREAD_AFTER_NS (3 * FC_NS_PER_S)
+/* And so soon those of an owner whose unread replies hold more than its share. */
+#define FC_UNREAD_SHORT_NS (250 * FC_NS_PER_MS)
 
 typedef struct fc_unread {
     fc_id_table owners; /* how many replies each has */

@@ -2,6 +2,7 @@
  * launches until the test lets them go.
  */
 #include "daemon/clock.h"
+#include "daemon/unread.h"
 #include "tests/support/lingering.h"
 #include "tests/support/local_bench.h"
 #include "tests/support/packet_peer.h"

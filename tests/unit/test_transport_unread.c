@@ -78,9 +78,11 @@ START_TEST(those_that_are_cut_are_forgotten)
 }
 END_TEST
 
-/* Requests whose replies nobody reads, until all wait but those the system has room for. */
-static void leave_unread(transport_bench *b, sp_peer *deaf)
+/* A peer with requests whose replies it does not read: all wait but those the system has room for. */
+static void open_with_unread(transport_bench *b, sp_peer *deaf)
 {
+    transport_bench_open(b, 16);
+    sp_peer_open(deaf, b->ipc_url);
     fc_wire_request request = transport_bench_attend(1, 8192); /* a reply of 2 MiB */
     for (uint32_t i = 0; i < UNREAD; i++)
         sp_peer_request(deaf, i, &request);
@@ -94,11 +96,9 @@ static void leave_unread(transport_bench *b, sp_peer *deaf)
 START_TEST(unread_replies_hold_no_more_bytes_than_the_queue)
 {
     transport_bench b;
-    transport_bench_open(&b, 16);
     sp_peer deaf;
+    open_with_unread(&b, &deaf);
     fc_stats *stats = fc_service_stats(b.service);
-    sp_peer_open(&deaf, b.ipc_url);
-    leave_unread(&b, &deaf);
     uint64_t now_ns = fc_clock_now_ns();
     fc_stats_set(stats, FC_GAUGE_QUEUE_LIMIT_BYTES, 64 << 20);
     fc_transport_relieve(b.transport, now_ns + FC_NS_PER_S);
@@ -116,11 +116,9 @@ END_TEST
 START_TEST(an_unread_reply_does_not_hold_up_the_end)
 {
     transport_bench b;
-    transport_bench_open(&b, 16);
     sp_peer deaf;
+    open_with_unread(&b, &deaf);
     fc_stats *stats = fc_service_stats(b.service);
-    sp_peer_open(&deaf, b.ipc_url);
-    leave_unread(&b, &deaf);
     uint64_t now_ns = fc_clock_now_ns();
     fc_transport_relieve(b.transport, now_ns + 60 * FC_NS_PER_S); /* as long as the server serves */
     ck_assert_uint_eq(fc_stats_get(stats, FC_COUNT_PIPES_CUT), 0);

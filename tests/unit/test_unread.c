@@ -1,8 +1,6 @@
 /* daemon/unread: whose unread replies are cut, and when. */
 #include "daemon/unread.h"
 
-#include "daemon/service.h"
-
 #include <check.h>
 #include <stdlib.h>
 

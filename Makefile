@@ -56,7 +56,7 @@ objects = $(patsubst %,$(OBJ)/%.o,$(basename $(1)))
 
 PROTO_SRC := $(wildcard proto/*.c)
 # Without libraries: all that the CUDA engine needs.
-PROTO_WORD_SRC := $(filter-out proto/codec% proto/tls.c,$(PROTO_SRC))
+PROTO_WORD_SRC := $(filter-out proto/codec% proto/plain_file.c proto/tls.c,$(PROTO_SRC))
 KERNEL_SRC := $(filter-out $(wildcard kernels/cuda_*.c),$(wildcard kernels/*.c))
 DAEMON_SRC := $(wildcard daemon/*.c)
 BENCH_SRC := $(wildcard client/bench_*.c)

@@ -91,7 +91,7 @@ typedef struct flashcore_options {
     uint64_t timeout_us;         /* of a call, from submit to result; 0: none. Default 60 s */
     size_t reply_bytes_max;      /* a larger reply breaks the connection. Default 1 GiB */
     flashcore_path path;         /* default AUTO */
-    /* Of tls+tcp:// URLs; PEM files, read by create. Default NULL each. */
+    /* Of tls+tcp:// URLs; PEM, regular files, read by create. Default NULL each. */
     const char *tls_ca;          /* who issues the servers' certificates; NULL: those the system trusts */
     const char *tls_cert;        /* the client's certificate, issuers' behind it, for servers that want one, */
     const char *tls_key;         /* and its key: no passphrase, mode 0600 or 0640 */

@@ -4,9 +4,9 @@
 #include "client/tool_npy.h"
 
 #include "client/tool_file.h"
+#include "proto/plain_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -286,8 +286,6 @@ static fc_status load_header(int fd, fc_npy_header *out_header, fc_reason *out_r
     struct stat info;
     if (fstat(fd, &info) != 0)
         return fc_fail(FC_IO, out_reason, "%s", strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        return fc_fail(FC_INVALID_ARGUMENT, out_reason, "not a regular file");
     char *head = malloc(PREFIX_BYTES_MAX + HEADER_BYTES_MAX);
     if (head == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "out of memory");
@@ -322,14 +320,14 @@ fc_status fc_npy_load(const char *path, fc_npy *out_npy, fc_reason *out_reason)
 {
     fc_reason why = {""};
     fc_npy npy = {.data = NULL};
-    /* Not blocking: opening a FIFO must not hang before we can say that it is none of ours. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return fc_fail(FC_IO, out_reason, "%s: %s", path, strerror(errno));
-    fc_status st = load_header(fd, &npy.header, &why);
+    FILE *file = NULL;
+    fc_status st = fc_plain_file_open(path, &file, &why);
     if (st == FC_OK)
-        st = load_data(fd, &npy.header, &npy.data, &why);
-    close(fd);
+        st = load_header(fileno(file), &npy.header, &why);
+    if (st == FC_OK)
+        st = load_data(fileno(file), &npy.header, &npy.data, &why);
+    if (file != NULL)
+        fclose(file);
     if (st != FC_OK)
         return fc_fail(st, out_reason, "%s: %s", path, why.text);
     *out_npy = npy;

@@ -5,7 +5,8 @@
  */
 #include "daemon/options.h"
 
-#include <errno.h>
+#include "proto/plain_file.h"
+
 #include <ini.h>
 #include <string.h>
 
@@ -96,9 +97,11 @@ static int take_pair(void *context, const char *section, const char *name, const
 
 fc_status fc_config_file_read(const char *path, fc_options *options, fc_reason *out_reason)
 {
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return fc_fail(FC_IO, out_reason, "%.100s: %s", path, strerror(errno));
+    FILE *file;
+    fc_reason why;
+    fc_status st = fc_plain_file_open(path, &file, &why);
+    if (st != FC_OK)
+        return fc_fail(st, out_reason, "%.100s: %s", path, why.text);
     reader r = {.file = file, .path = path, .options = options, .status = FC_OK, .out_reason = out_reason};
     int first_bad_line = ini_parse_stream(read_line, &r, take_pair, &r);
     if (r.status == FC_OK && ferror(file))

@@ -2,9 +2,11 @@
  * failed. */
 #include "proto/tls.h"
 
+#include "proto/plain_file.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdatomic.h>
@@ -44,10 +46,7 @@ static fc_status bad_file(const char *what, const char *path, const char *why, f
 /* A file OpenSSL could not make anything of. */
 static fc_status bad_pem(const char *what, const char *path, const char *expected, fc_reason *out_reason)
 {
-    unsigned long error = ERR_peek_error();
-    if (ERR_SYSTEM_ERROR(error))
-        return fc_fail(FC_IO, out_reason, "%s %.120s: %s", what, path, strerror(ERR_GET_REASON(error)));
-    const char *text = ERR_reason_error_string(error);
+    const char *text = ERR_reason_error_string(ERR_peek_error());
     return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s %.100s: expected %s (%.50s)", what, path, expected,
                    text != NULL ? text : "unreadable");
 }
@@ -59,6 +58,13 @@ static fc_status no_memory(fc_reason *out_reason)
 
 /* --- files -------------------------------------------------------------------------------------------------------- */
 
+static fc_status open_file(const char *what, const char *path, FILE **out_file, fc_reason *out_reason)
+{
+    fc_reason why;
+    fc_status st = fc_plain_file_open(path, out_file, &why);
+    return st == FC_OK ? FC_OK : fc_fail(st, out_reason, "%s %.120s: %s", what, path, why.text);
+}
+
 /* Whoever can read the key can be this side; whoever can write it can put another there. A group may read it: keys of
  * several services are kept so (Debian's ssl-cert, systemd's credentials). */
 static fc_status check_key_file(int fd, const char *path, fc_reason *out_reason)
@@ -66,8 +72,6 @@ static fc_status check_key_file(int fd, const char *path, fc_reason *out_reason)
     struct stat about;
     if (fstat(fd, &about) != 0)
         return fc_fail(FC_IO, out_reason, "TLS key %.120s: %s", path, strerror(errno));
-    if (!S_ISREG(about.st_mode))
-        return bad_file("TLS key", path, "expected a file", out_reason);
     if ((about.st_mode & (S_IRWXO | S_IWGRP)) != 0)
         return fc_fail(FC_INVALID_ARGUMENT, out_reason,
                        "TLS key %.120s: its mode %04o lets others in; expected 0600, or 0640", path,
@@ -87,17 +91,15 @@ static int no_passphrase(char *buffer, int size, int is_for_writing, void *conte
 
 static fc_status use_key(SSL_CTX *context, const char *path, fc_reason *out_reason)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fc_fail(FC_IO, out_reason, "TLS key %.120s: %s", path, strerror(errno));
-    fc_status st = check_key_file(fd, path, out_reason);
-    FILE *file = st == FC_OK ? fdopen(fd, "r") : NULL;
-    if (file == NULL) {
-        close(fd);
-        return st != FC_OK ? st : no_memory(out_reason);
-    }
-    EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, no_passphrase, NULL);
+    FILE *file;
+    fc_status st = open_file("TLS key", path, &file, out_reason);
+    if (st != FC_OK)
+        return st;
+    st = check_key_file(fileno(file), path, out_reason);
+    EVP_PKEY *key = st == FC_OK ? PEM_read_PrivateKey(file, NULL, no_passphrase, NULL) : NULL;
     fclose(file);
+    if (st != FC_OK)
+        return st;
     if (key == NULL)
         return bad_pem("TLS key", path, "a PEM key without passphrase", out_reason);
     if (SSL_CTX_use_PrivateKey(context, key) != 1)
@@ -106,27 +108,61 @@ static fc_status use_key(SSL_CTX *context, const char *path, fc_reason *out_reas
     return st;
 }
 
+/* What a file's certificates are for, one after the other. */
+typedef bool (*cert_taker)(SSL_CTX *context, X509 *cert, unsigned number);
+
+static bool take_own(SSL_CTX *context, X509 *cert, unsigned number)
+{
+    return (number == 0 ? SSL_CTX_use_certificate(context, cert) : SSL_CTX_add1_chain_cert(context, cert)) == 1;
+}
+
+static bool take_issuer(SSL_CTX *context, X509 *cert, unsigned number)
+{
+    (void)number;
+    return X509_STORE_add_cert(SSL_CTX_get_cert_store(context), cert) == 1;
+}
+
+static bool take_client_issuer(SSL_CTX *context, X509 *cert, unsigned number)
+{
+    return take_issuer(context, cert, number) && SSL_CTX_add_client_CA(context, cert) == 1;
+}
+
+static fc_status read_certs(SSL_CTX *context, const char *what, const char *path, cert_taker take,
+                            fc_reason *out_reason)
+{
+    FILE *file;
+    X509 *cert;
+    unsigned count = 0;
+    bool is_fine = true;
+    fc_status st = open_file(what, path, &file, out_reason);
+    if (st != FC_OK)
+        return st;
+    while (is_fine && (cert = PEM_read_X509_AUX(file, NULL, no_passphrase, NULL)) != NULL) {
+        is_fine = take(context, cert, count++);
+        X509_free(cert);
+    }
+    fclose(file);
+    /* The last is followed by no other, and by nothing broken. */
+    if (!is_fine || count == 0 || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+        return bad_pem(what, path, "PEM certificates", out_reason);
+    ERR_clear_error();
+    return FC_OK;
+}
+
 static fc_status use_identity(SSL_CTX *context, const fc_tls_files *files, fc_reason *out_reason)
 {
     if (is_given(files->cert) != is_given(files->key))
         return fc_fail(FC_INVALID_ARGUMENT, out_reason, "TLS: a certificate needs its key, and a key its certificate");
     if (!is_given(files->cert))
         return FC_OK;
-    if (SSL_CTX_use_certificate_chain_file(context, files->cert) != 1)
-        return bad_pem("TLS certificate", files->cert, "a PEM certificate", out_reason);
-    return use_key(context, files->key, out_reason);
+    fc_status st = read_certs(context, "TLS certificate", files->cert, take_own, out_reason);
+    return st == FC_OK ? use_key(context, files->key, out_reason) : st;
 }
 
 static fc_status use_client_issuers(SSL_CTX *context, const char *path, fc_reason *out_reason)
 {
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(path);
-    if (names == NULL || SSL_CTX_load_verify_file(context, path) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return bad_pem("TLS client CA", path, "PEM certificates", out_reason);
-    }
-    SSL_CTX_set_client_CA_list(context, names);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    return FC_OK;
+    return read_certs(context, "TLS client CA", path, take_client_issuer, out_reason);
 }
 
 static fc_status use_server_issuers(SSL_CTX *context, const char *path, fc_reason *out_reason)
@@ -134,8 +170,7 @@ static fc_status use_server_issuers(SSL_CTX *context, const char *path, fc_reaso
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     if (!is_given(path))
         return SSL_CTX_set_default_verify_paths(context) == 1 ? FC_OK : no_memory(out_reason);
-    return SSL_CTX_load_verify_file(context, path) == 1 ? FC_OK
-                                                        : bad_pem("TLS CA", path, "PEM certificates", out_reason);
+    return read_certs(context, "TLS CA", path, take_issuer, out_reason);
 }
 
 /* --- the wire, as OpenSSL's BIO ----------------------------------------------------------------------------------- */

@@ -18,12 +18,12 @@
 typedef struct fc_tls fc_tls;
 typedef struct fc_tls_session fc_tls_session;
 
-/* PEM files; NULL or "": none. */
+/* PEM, regular files; NULL or "": none. */
 typedef struct fc_tls_files {
     const char *cert; /* this side's certificate, issuers' behind it. A server needs one */
     const char *key;  /* its key, without passphrase, closed to others */
     const char *ca;   /* who issues the peers' certificates. Server: given, every client has to show one; none: clients
-                         are   not asked. Client: none means those the system trusts */
+                         are not asked. Client: none means those the system trusts */
 } fc_tls_files;
 
 /* Reads and checks the files. FC_INVALID_ARGUMENT, FC_IO with a reason that names the file, what is wrong and what

@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,8 +37,8 @@ static void extend(X509 *cert, int nid, const char *value)
     X509_EXTENSION_free(extension);
 }
 
-/* Of key, for that name; signed by whoever issuer and signer are. issuer NULL: itself. */
-static X509 *make(EVP_PKEY *key, const char *name, X509 *issuer, EVP_PKEY *signer, int days)
+/* Of key, for that name; signed by the issuer, NULL: by itself. */
+static X509 *make(EVP_PKEY *key, const char *name, const fc_certs *issuer, bool is_ca, int days)
 {
     static long serial;
     X509 *cert = X509_new();
@@ -47,17 +48,17 @@ static X509 *make(EVP_PKEY *key, const char *name, X509 *issuer, EVP_PKEY *signe
     X509_gmtime_adj(X509_getm_notBefore(cert), -DAY_S);
     X509_gmtime_adj(X509_getm_notAfter(cert), (days - 1) * DAY_S);
     X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(cert, X509_get_subject_name(issuer != NULL ? issuer : cert));
+    X509_set_issuer_name(cert, X509_get_subject_name(issuer != NULL ? issuer->ca : cert));
     X509_set_pubkey(cert, key);
-    if (issuer == NULL)
+    if (is_ca)
         extend(cert, NID_basic_constraints, "critical,CA:TRUE");
     else
         extend(cert, NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1");
-    ck_assert_int_gt(X509_sign(cert, signer, EVP_sha256()), 0);
+    ck_assert_int_gt(X509_sign(cert, issuer != NULL ? issuer->ca_key : key, EVP_sha256()), 0);
     return cert;
 }
 
-void fc_certs_open(fc_certs *out_certs, const char *dir, const char *ca_name)
+static void open_ca(fc_certs *out_certs, const char *dir, const char *ca_name, const fc_certs *issuer)
 {
     memset(out_certs, 0, sizeof *out_certs);
     snprintf(out_certs->dir, sizeof out_certs->dir, "%s", dir);
@@ -65,8 +66,18 @@ void fc_certs_open(fc_certs *out_certs, const char *dir, const char *ca_name)
     EVP_PKEY *key = EVP_EC_gen("P-256");
     ck_assert_ptr_nonnull(key);
     out_certs->ca_key = key;
-    out_certs->ca = make(key, ca_name, NULL, key, 10);
+    out_certs->ca = make(key, ca_name, issuer, true, 10);
     write_pem(out_certs->ca_path, out_certs->ca, NULL);
+}
+
+void fc_certs_open(fc_certs *out_certs, const char *dir, const char *ca_name)
+{
+    open_ca(out_certs, dir, ca_name, NULL);
+}
+
+void fc_certs_open_under(fc_certs *out_certs, const fc_certs *issuer, const char *ca_name)
+{
+    open_ca(out_certs, issuer->dir, ca_name, issuer);
 }
 
 void fc_certs_close(fc_certs *certs)
@@ -82,7 +93,7 @@ fc_cert fc_certs_issue(fc_certs *certs, const char *name, const char *common_nam
     snprintf(paths.key_path, sizeof paths.key_path, "%s/%s.key", certs->dir, name);
     EVP_PKEY *key = EVP_EC_gen("P-256");
     ck_assert_ptr_nonnull(key);
-    X509 *cert = make(key, common_name, certs->ca, certs->ca_key, days);
+    X509 *cert = make(key, common_name, certs, false, days);
     write_pem(paths.cert_path, cert, NULL);
     write_pem(paths.key_path, NULL, key);
     X509_free(cert);

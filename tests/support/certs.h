@@ -16,6 +16,8 @@ typedef struct fc_certs {
 
 /* Makes a CA; its certificate goes to dir/ca_name.pem. */
 void fc_certs_open(fc_certs *out_certs, const char *dir, const char *ca_name);
+/* One whose certificate is issued by another, in the same folder. */
+void fc_certs_open_under(fc_certs *out_certs, const fc_certs *issuer, const char *ca_name);
 void fc_certs_close(fc_certs *certs);
 
 /* Writes dir/name.pem and dir/name.key (mode 0600), of that common name and valid for so many days from yesterday.

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define ARGS_MAX 40
@@ -201,7 +204,7 @@ static const struct {
     {"--metrics 0.0.0.0:9477", "metrics: expected an address of this machine alone (127.0.0.1, ::1, unix:) or "
                                "--insecure-metrics beside it, got \"0.0.0.0:9477\""},
     {"--config /nonexistent/flashcored.conf", "/nonexistent/flashcored.conf: No such file or directory"},
-    {"--config /", "/: cannot be read"},
+    {"--config /", "/: not a regular file"},
 };
 
 START_TEST(wrong_lines_say_what_was_expected)
@@ -358,7 +361,7 @@ START_TEST(wrong_files_name_the_line)
 }
 END_TEST
 
-/* Binary files: a NUL would end the line unseen, and /dev/zero would never end. */
+/* Binary files: a NUL would end the line unseen. */
 START_TEST(a_file_with_a_nul_is_refused)
 {
     static const char CONTENT[] = "lanes = 3\nlanes = 4\0000\n";
@@ -370,8 +373,35 @@ START_TEST(a_file_with_a_nul_is_refused)
     ck_assert_int_eq(parse("--config @"), FC_INVALID_ARGUMENT);
     snprintf(want, sizeof want, "%s:2: expected text, got a NUL byte", config_path);
     ck_assert_str_eq(reason.text, want);
+}
+END_TEST
+
+/* What would be waited for, or has no end: each is refused at once. */
+START_TEST(only_a_regular_file_is_read)
+{
+    char want[512];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (int i = 0; i < 3; i++) {
+        unlink(config_path);
+        if (i == 0) {
+            ck_assert_int_eq(mkfifo(config_path, 0600), 0);
+        } else if (i == 1) {
+            ck_assert_int_eq(mkdir(config_path, 0700), 0);
+        } else {
+            ck_assert_int_eq(rmdir(config_path), 0);
+            snprintf(address.sun_path, sizeof address.sun_path, "%s", config_path);
+            ck_assert_int_eq(bind(listener, (const struct sockaddr *)&address, sizeof address), 0);
+        }
+        ck_assert_int_eq(parse("--config @"), FC_INVALID_ARGUMENT);
+        snprintf(want, sizeof want, "%s: not a regular file", config_path);
+        ck_assert_str_eq(reason.text, want);
+    }
+    close(listener);
     ck_assert_int_eq(parse("--config /dev/zero"), FC_INVALID_ARGUMENT);
-    ck_assert_str_eq(reason.text, "/dev/zero:1: expected text, got a NUL byte");
+    ck_assert_str_eq(reason.text, "/dev/zero: not a regular file");
+    ck_assert_int_eq(parse("--config /dev/null"), FC_OK);
+    ck_assert_str_eq(value_of("lanes", 0), "0");
 }
 END_TEST
 
@@ -504,6 +534,7 @@ int main(void)
     tcase_add_loop_test(files, wrong_files_name_the_line, 0, ROWS_OF(WRONG_FILES));
     tcase_add_test(files, the_command_line_wins_over_the_file);
     tcase_add_test(files, a_file_with_a_nul_is_refused);
+    tcase_add_test(files, only_a_regular_file_is_read);
     tcase_add_test(files, a_reload_takes_what_can_change_and_names_the_rest);
     tcase_add_test(files, help_names_every_option_within_80_columns);
     tcase_add_test(files, effective_values_can_be_read_back);

@@ -67,11 +67,48 @@ START_TEST(wrong_files_are_named)
     want_reason(&(fc_tls_files){.cert = server.key_path, .key = server.key_path}, server.key_path, "PEM certificate");
     want_reason(&(fc_tls_files){.cert = server.cert_path, .key = server.cert_path}, server.cert_path, "PEM key");
     want_reason(&(fc_tls_files){.cert = server.cert_path, .key = client.key_path}, client.key_path, "does not belong");
-    want_reason(&(fc_tls_files){.cert = server.cert_path, .key = dir}, dir, "expected a file");
+    want_reason(&(fc_tls_files){.cert = server.cert_path, .key = dir}, dir, "not a regular file");
     want_reason(&(fc_tls_files){.cert = server.cert_path}, "", "key");
     want_reason(&(fc_tls_files){.key = server.key_path}, "", "certificate");
     want_reason(&(fc_tls_files){.cert = server.cert_path, .key = server.key_path, .ca = server.key_path},
                 server.key_path, "PEM certificates");
+}
+END_TEST
+
+/* Nobody writes into the FIFO: who opened it as files are opened would wait. */
+START_TEST(what_is_no_file_is_not_waited_for)
+{
+    char fifo[FC_CERTS_PATH_BYTES];
+    snprintf(fifo, sizeof fifo, "%s/fifo", dir);
+    ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+    const char *const others[] = {fifo, "/dev/zero"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        const char *path = others[i];
+        want_reason(&(fc_tls_files){.cert = path, .key = server.key_path}, path, "not a regular file");
+        want_reason(&(fc_tls_files){.cert = server.cert_path, .key = path}, path, "not a regular file");
+        want_reason(&(fc_tls_files){.cert = server.cert_path, .key = server.key_path, .ca = path}, path,
+                    "not a regular file");
+        fc_tls *tls = NULL;
+        fc_reason reason = {""};
+        ck_assert_int_eq(fc_tls_client_create(&(fc_tls_files){.ca = path}, &tls, &reason), FC_INVALID_ARGUMENT);
+        ck_assert_msg(strstr(reason.text, "TLS CA ") != NULL && strstr(reason.text, "not a regular file") != NULL, "%s",
+                      reason.text);
+    }
+    unlink(fifo);
+}
+END_TEST
+
+/* A certificate that is broken off behind a whole one: nothing of such a file is taken. */
+START_TEST(a_file_broken_off_is_refused)
+{
+    FILE *file = fopen(server.cert_path, "a");
+    ck_assert_ptr_nonnull(file);
+    fputs("-----BEGIN CERTIFICATE-----\nMIIB\n", file);
+    fclose(file);
+    want_reason(&(fc_tls_files){.cert = server.cert_path, .key = server.key_path}, server.cert_path,
+                "expected PEM certificates");
+    want_reason(&(fc_tls_files){.cert = client.cert_path, .key = client.key_path, .ca = server.cert_path},
+                server.cert_path, "expected PEM certificates");
 }
 END_TEST
 
@@ -318,6 +355,48 @@ START_TEST(only_the_right_two_talk)
 }
 END_TEST
 
+static void append_file(const char *to_path, const char *from_path)
+{
+    char text[4096];
+    FILE *from = fopen(from_path, "r"), *to = fopen(to_path, "a");
+    ck_assert(from != NULL && to != NULL);
+    size_t bytes = fread(text, 1, sizeof text, from);
+    ck_assert_uint_eq(fwrite(text, 1, bytes, to), bytes);
+    fclose(from);
+    ck_assert_int_eq(fclose(to), 0);
+}
+
+/* A server's issuers are shown behind its certificate, and of the CAs in one file each is trusted, the last as the
+ * first. */
+START_TEST(a_file_may_hold_several)
+{
+    static pair p;
+    fc_certs middle;
+    fc_certs_open_under(&middle, &ours, "middle");
+    fc_cert below = fc_certs_issue(&middle, "below", "below", 5);
+    fc_tls_files server_files = {.cert = below.cert_path, .key = below.key_path, .ca = theirs.ca_path};
+    fc_tls_files client_files = {.cert = client.cert_path, .key = client.key_path, .ca = theirs.ca_path};
+    append_file(theirs.ca_path, ours.ca_path);
+    for (int is_whole = 0; is_whole < 2; is_whole++) {
+        pair_open(&p, &client_files, &server_files, "localhost");
+        shake_hands(&p);
+        ck_assert_int_eq(p.steps[0] == 1 && p.steps[1] == 1, is_whole);
+        pair_close(&p);
+        append_file(below.cert_path, middle.ca_path);
+    }
+    client_files.cert = stranger.cert_path;
+    client_files.key = stranger.key_path;
+    pair_open(&p, &client_files, &server_files, "localhost");
+    shake_hands(&p);
+    ck_assert(p.steps[0] == 1 && p.steps[1] == 1);
+    pair_close(&p);
+    unlink(middle.ca_path);
+    unlink(below.cert_path);
+    unlink(below.key_path);
+    fc_certs_close(&middle);
+}
+END_TEST
+
 /* A name that cannot be checked is not left unchecked. */
 START_TEST(a_name_that_is_none_is_refused)
 {
@@ -437,12 +516,15 @@ int main(void)
     TCase *tcase = tcase_create("tls");
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, wrong_files_are_named);
+    tcase_add_test(tcase, what_is_no_file_is_not_waited_for);
+    tcase_add_test(tcase, a_file_broken_off_is_refused);
     tcase_add_test(tcase, a_key_is_for_nobody_else);
     tcase_add_test(tcase, a_key_is_not_of_another_user);
     tcase_add_test(tcase, a_key_with_a_passphrase_is_refused);
     tcase_add_test(tcase, a_client_says_what_is_wrong_with_its_files);
     tcase_add_test(tcase, a_certificate_is_described);
     tcase_add_test(tcase, only_the_right_two_talk);
+    tcase_add_test(tcase, a_file_may_hold_several);
     tcase_add_test(tcase, a_name_that_is_none_is_refused);
     tcase_add_test(tcase, the_systems_issuers_are_not_ours);
     tcase_add_test(tcase, a_wire_that_ends_is_no_refusal);

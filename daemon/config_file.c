@@ -68,7 +68,7 @@ static char *read_line(char *text, int capacity_bytes, void *context)
         fail(r, "expected text, got a control character");
         return NULL;
     }
-    if (text[bytes - 1] != '\n' && fgetc(r->file) != EOF) {
+    if (text[bytes - 1] != '\n' && bytes + 1 == (size_t)capacity_bytes) {
         fc_reason why;
         fc_fail(FC_INVALID_ARGUMENT, &why, "expected a line of at most %d bytes", capacity_bytes - 2);
         fail(r, why.text);

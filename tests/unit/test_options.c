@@ -405,6 +405,28 @@ START_TEST(only_a_regular_file_is_read)
 }
 END_TEST
 
+/* The longest line, with and without its newline, and one more byte. */
+START_TEST(a_line_has_198_bytes_at_most)
+{
+    char line[256], want[512];
+    for (size_t bytes = 197; bytes <= 199; bytes++) {
+        for (int has_newline = 0; has_newline < 2; has_newline++) {
+            size_t start = (size_t)snprintf(line, sizeof line, "cuda-engine = ");
+            memset(line + start, 'x', bytes - start);
+            line[bytes] = has_newline ? '\n' : '\0';
+            line[bytes + 1] = '\0';
+            write_config(line);
+            fc_status st = parse("--config @");
+            ck_assert_msg((st == FC_OK) == (bytes <= 198), "%zu bytes: %s", bytes, reason.text);
+            if (st == FC_OK)
+                ck_assert_uint_eq(strlen(value_of("cuda-engine", 0)), bytes - start);
+        }
+    }
+    snprintf(want, sizeof want, "%s:1: expected a line of at most 198 bytes", config_path);
+    ck_assert_str_eq(reason.text, want);
+}
+END_TEST
+
 START_TEST(the_command_line_wins_over_the_file)
 {
     write_config("lanes = 3\nlisten = ipc://file1\nlisten = ipc://file2\nengine = cpu\nqueue-bytes = 8M\n");
@@ -535,6 +557,7 @@ int main(void)
     tcase_add_test(files, the_command_line_wins_over_the_file);
     tcase_add_test(files, a_file_with_a_nul_is_refused);
     tcase_add_test(files, only_a_regular_file_is_read);
+    tcase_add_test(files, a_line_has_198_bytes_at_most);
     tcase_add_test(files, a_reload_takes_what_can_change_and_names_the_rest);
     tcase_add_test(files, help_names_every_option_within_80_columns);
     tcase_add_test(files, effective_values_can_be_read_back);

@@ -232,6 +232,24 @@ START_TEST(the_tools_help_fits_its_width)
 }
 END_TEST
 
+/* A heading is a line that begins at the margin and ends in a colon. */
+START_TEST(the_tools_help_has_each_heading_once)
+{
+    for (int tool = 0; tool < 2; tool++) {
+        char *text = help_of(tool == 0 ? &FC_BENCH_TOOL : &FC_CTL_TOOL, -1, 80), *end;
+        for (char *line = text; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+            char heading[64];
+            size_t bytes = (size_t)(end - line);
+            if (bytes < 2 || bytes + 2 > sizeof heading || line[0] == ' ' || end[-1] != ':')
+                continue;
+            snprintf(heading, sizeof heading, "\n%.*s", (int)bytes + 1, line);
+            ck_assert_msg(strstr(end, heading) == NULL, "two headings \"%s\"", heading + 1);
+        }
+        free(text);
+    }
+}
+END_TEST
+
 START_TEST(choices_by_index)
 {
     char word[16];
@@ -351,6 +369,7 @@ int main(void)
     tcase_add_test(tests, help_and_version_win);
     tcase_add_test(tests, help_shows_every_row_its_range_and_its_default);
     tcase_add_test(tests, the_tools_help_fits_its_width);
+    tcase_add_test(tests, the_tools_help_has_each_heading_once);
     tcase_add_test(tests, choices_by_index);
     tcase_add_loop_test(tests, bench_lines, 0, sizeof BENCH_LINES / sizeof BENCH_LINES[0]);
     tcase_add_test(tests, bench_defaults_are_the_benchmark_problem);

@@ -3,6 +3,7 @@
 #include "daemon/bus_guard.h"
 #include "daemon/certificates.h"
 #include "daemon/deadman.h"
+#include "daemon/descriptor_room.h"
 #include "daemon/engine_open.h"
 #include "daemon/exit.h"
 #include "daemon/gpu_watch.h"
@@ -232,7 +233,9 @@ static fc_exit serve(process *p)
     fc_deadman *deadman = NULL;
     if (fc_notify_open(&p->notify, &why) != FC_OK)
         fc_log(FC_LOG_WARN, "notify_failed", fc_log_text("reason", why.text));
-    fc_status st = fc_loop_create(&p->loop, &why);
+    fc_status st = fc_descriptor_room_check(p->options.listen.count, &why);
+    if (st == FC_OK)
+        st = fc_loop_create(&p->loop, &why);
     if (st == FC_OK)
         st = fc_engine_open(&p->options, &p->opened, &why);
     if (st == FC_OK)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define USAGE 2
@@ -203,6 +204,39 @@ START_TEST(an_address_that_cannot_be_had_is_named)
 }
 END_TEST
 
+/* With fewer than it needs it says so, however few they are (4: the fewest with which libraries load); with as many as
+ * it asks for it serves. */
+START_TEST(too_few_descriptors_are_named)
+{
+    fc_e2e_run_result run;
+    char script[FC_E2E_PATH_BYTES * 3], want[64];
+    unsigned needed = 0;
+    for (unsigned limit = 4; limit <= 64 && limit != needed; limit++) {
+        snprintf(script, sizeof script,
+                 "exec 3>&- 4>&- 5>&- 6>&-; ulimit -n %u; exec %s/flashcored --engine cpu --listen "
+                 "ipc:///nonexistent/folder/d.sock",
+                 limit, fc_e2e_build_folder());
+        fc_e2e_run("/bin/sh", (const char *const[]){"-c", script, NULL}, &run);
+        ck_assert_msg(run.exit_code == 1, "%u: exit code %d: %s", limit, run.exit_code, run.err);
+        snprintf(want, sizeof want, "RLIMIT_NOFILE is %u, expected at least ", limit);
+        const char *said = strstr(run.err, want);
+        ck_assert_msg(said != NULL, "no \"%s\" in: %s", want, run.err);
+        needed = (unsigned)strtoul(said + strlen(want), NULL, 10);
+        fc_e2e_run_free(&run);
+    }
+    ck_assert_msg(needed > 32 && needed <= 64, "%u", needed);
+    /* A listener more has this one, and it may inherit some. */
+    const struct rlimit just_enough = {needed + 12, needed + 12};
+    fc_e2e_daemon daemon;
+    fc_e2e_place(&daemon);
+    setrlimit(RLIMIT_NOFILE, &just_enough);
+    fc_e2e_launch(&daemon, (const char *const[]){NULL});
+    fc_e2e_wait_notify(&daemon, "READY=1");
+    fc_job_expect_service(daemon.ipc_url);
+    fc_e2e_stop(&daemon);
+}
+END_TEST
+
 /* --- while serving ----------------------------------------------------------------------------------------------- */
 
 START_TEST(hangup_reads_the_config_again)
@@ -313,6 +347,7 @@ int main(void)
     tcase_add_test(words, a_wrong_config_line_is_refused);
     tcase_add_test(words, a_missing_kernel_is_listed);
     tcase_add_test(words, an_address_that_cannot_be_had_is_named);
+    tcase_add_test(words, too_few_descriptors_are_named);
     TCase *serving = fc_e2e_case(suite, "serving");
     tcase_add_test(serving, hangup_reads_the_config_again);
     tcase_add_test(serving, hangup_changes_the_log_level);

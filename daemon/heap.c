@@ -3,12 +3,12 @@
 
 #include <malloc.h>
 
-/* KEPT_BYTES: free ones at the heap's end. MAPPED_BYTES: what is larger is mapped alone, and goes back at once. */
-enum { ARENAS = 1, KEPT_BYTES = 256 << 20, MAPPED_BYTES = 32 << 20 };
+/* KEPT_BYTES: free ones at the heap's end. */
+enum { ARENAS = 1, KEPT_BYTES = 256 << 20 };
 
 void fc_heap_setup(void)
 {
-    mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    mallopt(M_MMAP_THRESHOLD, FC_HEAP_MAPPED_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
     mallopt(M_ARENA_MAX, ARENAS);
 }

@@ -18,7 +18,8 @@
 #include <stddef.h>
 
 #define FC_HEAP_REST_NS (10 * FC_NS_PER_S)
-#define FC_HEAP_LARGE_BYTES (64u << 10) /* messages from here on count */
+#define FC_HEAP_LARGE_BYTES (64u << 10)  /* messages from here on count */
+#define FC_HEAP_MAPPED_BYTES (32u << 20) /* what is larger is mapped alone, and goes back at once */
 
 typedef struct fc_heap_watch {
     atomic_bool has_moved; /* since the last look */

@@ -393,7 +393,7 @@ static void cut_if_unread(connection *c, uint64_t patience_ns, uint64_t now_ns)
     if (unsent == NULL)
         return;
     fc_stats_add(c->local->stats, FC_COUNT_PIPES_CUT, 1);
-    fc_refusals_log_cut(c->id);
+    fc_refusals_log_cut(c->id, "reads no replies");
     finish_all(unsent, false);
 }
 

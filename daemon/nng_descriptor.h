@@ -5,6 +5,8 @@
 #ifndef FC_DAEMON_NNG_DESCRIPTOR_H
 #define FC_DAEMON_NNG_DESCRIPTOR_H
 
+#define FC_NNG_DESCRIPTORS_MAX 65536 /* nothing is kept of those past it */
+
 /* From now on what this thread asks of a socket's peer stores its descriptor in *out_fd, the last stays; NULL: no
  * more. */
 void fc_nng_descriptor_await(int *out_fd);

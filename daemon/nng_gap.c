@@ -7,6 +7,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/nng_arrivals.h"
+#include "daemon/nng_descriptor.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,7 +19,6 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define DESCRIPTORS_MAX 65536 /* those past it are not looked after */
 /* A gap is over within milliseconds, when a thread gets its turn. Past this the end is told all the same. */
 #define HELD_BACK_MAX_NS (1 * FC_NS_PER_S)
 /* An end is told within moments, but where nng reads nothing for want of contexts. */
@@ -29,15 +29,15 @@
 enum { NO_GAP = 0 };
 #define ENDED UINT64_MAX
 
-static atomic_uint_fast64_t states[DESCRIPTORS_MAX];
-static atomic_bool is_by_hand[DESCRIPTORS_MAX];       /* somebody else opens and closes its gaps */
-static atomic_bool is_cut[DESCRIPTORS_MAX];           /* its bytes end here */
-static atomic_uint_fast64_t gone_ns[DESCRIPTORS_MAX]; /* when a send first found nobody; 0: none has */
+static atomic_uint_fast64_t states[FC_NNG_DESCRIPTORS_MAX];
+static atomic_bool is_by_hand[FC_NNG_DESCRIPTORS_MAX];       /* somebody else opens and closes its gaps */
+static atomic_bool is_cut[FC_NNG_DESCRIPTORS_MAX];           /* its bytes end here */
+static atomic_uint_fast64_t gone_ns[FC_NNG_DESCRIPTORS_MAX]; /* when a send first found nobody; 0: none has */
 static _Thread_local int *awaited;
 
 static bool is_kept(int fd)
 {
-    return fd >= 0 && fd < DESCRIPTORS_MAX;
+    return fd >= 0 && fd < FC_NNG_DESCRIPTORS_MAX;
 }
 
 void fc_nng_gap_forget(int fd)
@@ -123,14 +123,29 @@ static void find_next(void)
     memcpy(&next_epoll_wait, &found, sizeof next_epoll_wait);
 }
 
+/* What nng asks for is the rest of a part of a message: its length, or all that the length tells. */
+static void note_arrival(int fd, const struct iovec *parts, int count, ssize_t got)
+{
+    uint64_t asked_bytes = 0;
+    int error = errno;
+    if (got > 0)
+        fc_nng_arrivals_add((uint64_t)got);
+    if (is_kept(fd) && atomic_load(&is_by_hand[fd]))
+        return;
+    for (int i = 0; i < count; i++)
+        asked_bytes += parts[i].iov_len;
+    fc_nng_arrivals_note(fd, asked_bytes, got > 0 ? (uint64_t)got : 0);
+    errno = error;
+}
+
 /* Held back, an end is asked for again at once: nng waits for something to read, and an end counts as such. */
 __attribute__((visibility("default"))) ssize_t readv(int fd, const struct iovec *parts, int count)
 {
     pthread_once(&once, find_next);
     ssize_t got = is_kept(fd) && atomic_load(&is_cut[fd]) ? 0 : next_readv(fd, parts, count);
-    if (got > 0)
-        fc_nng_arrivals_add((uint64_t)got);
     bool is_end = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+    if (!is_end)
+        note_arrival(fd, parts, count, got);
     if (!is_end || fc_nng_gap_may_end(fd))
         return got;
     errno = EAGAIN;

@@ -2,6 +2,7 @@
 #include "daemon/nng_readers.h"
 
 #include "daemon/clock.h"
+#include "daemon/nng_arrivals.h"
 #include "daemon/nng_gap.h"
 #include "daemon/nng_stats.h"
 #include "daemon/refusals.h"
@@ -19,15 +20,17 @@
 /* The same, where nng does not tell of all. */
 #define STUCK_AFTER_NS (1 * FC_NS_PER_S)
 #define LOOK_EVERY_NS (100 * FC_NS_PER_MS)
+/* Whoever sends a message at speed is done with it by then, also one among many. */
+#define SENT_AFTER_NS (1 * FC_NS_PER_S)
 
 static const fc_readers_limits OF_COUNT = {.count = FC_NNG_READERS_WAITING_MAX - WAITING_SPARE,
                                            .bytes = UINT64_MAX,
                                            .patience_ns = STILL_AFTER_NS,
                                            .many = UNREAD_MANY};
 
-void fc_nng_readers_init(fc_nng_readers *readers, fc_stats *stats)
+void fc_nng_readers_init(fc_nng_readers *readers, fc_stats *stats, uint64_t message_bytes)
 {
-    *readers = (fc_nng_readers){.stats = stats};
+    *readers = (fc_nng_readers){.stats = stats, .message_bytes = message_bytes};
     pthread_mutex_init(&readers->lock, NULL);
     fc_readers_init(&readers->readers);
 }
@@ -42,6 +45,8 @@ fc_status fc_nng_readers_add(fc_nng_readers *readers, uint64_t pipe, uint64_t ow
 {
     pthread_mutex_lock(&readers->lock);
     fc_status st = fc_readers_add(&readers->readers, pipe, owner_key, fd);
+    if (st == FC_OK)
+        fc_nng_arrivals_watch(fd);
     pthread_mutex_unlock(&readers->lock);
     return st;
 }
@@ -50,8 +55,10 @@ bool fc_nng_readers_remove(fc_nng_readers *readers, uint64_t pipe)
 {
     pthread_mutex_lock(&readers->lock);
     const fc_reader *reader = fc_readers_find(&readers->readers, pipe);
-    if (reader != NULL)
+    if (reader != NULL) {
         fc_nng_gap_forget(reader->fd);
+        fc_nng_arrivals_forget(reader->fd);
+    }
     bool was_there = fc_readers_remove(&readers->readers, pipe);
     pthread_mutex_unlock(&readers->lock);
     return was_there;
@@ -60,7 +67,11 @@ bool fc_nng_readers_remove(fc_nng_readers *readers, uint64_t pipe)
 /* Under the lock, so that the descriptor is nng's still. False: it cannot be cut so. */
 static bool end(const fc_reader *reader)
 {
-    return reader != NULL && fc_nng_gap_cut(reader->fd);
+    if (reader == NULL)
+        return false;
+    bool has_ended = fc_nng_gap_cut(reader->fd);
+    fc_nng_arrivals_forget(reader->fd);
+    return has_ended;
 }
 
 static void close_pipe(fc_nng_readers *readers, uint64_t pipe, bool has_ended)
@@ -78,18 +89,21 @@ void fc_nng_readers_cut(fc_nng_readers *readers, uint64_t pipe)
     close_pipe(readers, pipe, has_ended);
 }
 
-static void cut(fc_nng_readers *readers, const fc_readers_limits *limits, uint64_t now_ns)
+/* fc_readers_cut or fc_readers_cut_half. */
+typedef const fc_reader *(*choice)(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns);
+
+static void cut(fc_nng_readers *readers, choice choose, const fc_readers_limits *limits, uint64_t now_ns)
 {
     for (;;) {
         pthread_mutex_lock(&readers->lock);
-        const fc_reader *reader = fc_readers_cut(&readers->readers, limits, now_ns);
+        const fc_reader *reader = choose(&readers->readers, limits, now_ns);
         uint64_t pipe = reader != NULL ? reader->id : 0;
         bool has_ended = end(reader);
         pthread_mutex_unlock(&readers->lock);
         if (pipe == 0)
             return;
         close_pipe(readers, pipe, has_ended);
-        fc_refusals_log_cut(pipe);
+        fc_refusals_log_cut(pipe, choose == fc_readers_cut ? "reads no replies" : "sends no whole message");
     }
 }
 
@@ -109,7 +123,7 @@ void fc_nng_readers_give(fc_nng_readers *readers, uint64_t pipe, uint64_t bytes)
     bool is_over = fc_readers_are_over(&readers->readers, &OF_COUNT);
     pthread_mutex_unlock(&readers->lock);
     if (is_over)
-        cut(readers, &OF_COUNT, now_ns);
+        cut(readers, fc_readers_cut, &OF_COUNT, now_ns);
 }
 
 void fc_nng_readers_take(fc_nng_readers *readers, uint64_t pipe, uint64_t bytes)
@@ -142,7 +156,39 @@ static uint32_t count_unflushed(fc_nng_readers *readers, uint64_t *out_flushed)
     return unflushed;
 }
 
-void fc_nng_readers_relieve(fc_nng_readers *readers, uint64_t now_ns)
+static uint64_t add(uint64_t bytes, uint64_t more_bytes)
+{
+    return bytes > UINT64_MAX - more_bytes ? UINT64_MAX : bytes + more_bytes;
+}
+
+static void look_at_halves(fc_nng_readers *readers)
+{
+    pthread_mutex_lock(&readers->lock);
+    for (size_t i = 0; i < readers->readers.table.capacity; i++) {
+        fc_reader *reader = fc_readers_at(&readers->readers, i);
+        if (reader == NULL)
+            continue;
+        uint64_t since_ns;
+        uint64_t bytes = fc_nng_arrivals_half_of(reader->fd, &since_ns);
+        fc_readers_see_half(&readers->readers, reader, bytes, since_ns);
+    }
+    pthread_mutex_unlock(&readers->lock);
+}
+
+/* One message more than may wait, so that the largest can always come, however slowly. */
+static void relieve_of_halves(fc_nng_readers *readers, uint64_t now_ns)
+{
+    uint64_t queue_bytes = fc_stats_get(readers->stats, FC_GAUGE_QUEUE_LIMIT_BYTES);
+    fc_readers_limits of_slow = {.bytes = add(queue_bytes, readers->message_bytes), .patience_ns = SENT_AFTER_NS};
+    fc_readers_limits of_all = {.bytes = add(of_slow.bytes, queue_bytes)};
+    if (fc_nng_arrivals_half_bytes() <= of_slow.bytes)
+        return;
+    look_at_halves(readers);
+    cut(readers, fc_readers_cut_half, &of_slow, now_ns);
+    cut(readers, fc_readers_cut_half, &of_all, now_ns);
+}
+
+static void relieve_of_unread(fc_nng_readers *readers, uint64_t now_ns)
 {
     uint64_t flushed;
     fc_readers_limits limits = OF_COUNT;
@@ -153,7 +199,13 @@ void fc_nng_readers_relieve(fc_nng_readers *readers, uint64_t now_ns)
         return;
     readers->looked_ns = now_ns;
     count_unflushed(readers, &flushed);
-    cut(readers, &limits, now_ns);
+    cut(readers, fc_readers_cut, &limits, now_ns);
+}
+
+void fc_nng_readers_relieve(fc_nng_readers *readers, uint64_t now_ns)
+{
+    relieve_of_unread(readers, now_ns);
+    relieve_of_halves(readers, now_ns);
 }
 
 bool fc_nng_readers_have_all(fc_nng_readers *readers, bool is_stuck, uint64_t now_ns)

@@ -6,6 +6,7 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/log_gate.h"
+#include "daemon/nng_arrivals.h"
 #include "daemon/nng_gap.h"
 #include "daemon/nng_listener_fix.h"
 
@@ -204,9 +205,13 @@ static int move_all(nng_tls_engine_conn *conn, progress *at, const uint8_t *byte
     return code_of(conn, moved);
 }
 
+/* nng asks for a message's length, and then for all of it, until all has come. */
 static int receive(nng_tls_engine_conn *conn, uint8_t *bytes, size_t *size_bytes)
 {
-    return move_all(conn, &conn->reading, bytes, *size_bytes, true);
+    size_t had_bytes = conn->reading.bytes == bytes ? conn->reading.done_bytes : 0;
+    int code = move_all(conn, &conn->reading, bytes, *size_bytes, true);
+    fc_nng_arrivals_note(conn->fd, *size_bytes - had_bytes, conn->reading.done_bytes - had_bytes);
+    return code;
 }
 
 /* Follows the messages in what is sent: their length, 8 bytes, comes as a part of its own. True: the part that these

@@ -52,7 +52,8 @@ static void count_out(fc_readers *readers, fc_reader *reader)
 {
     readers->count -= reader->waiting_count;
     readers->bytes -= reader->waiting_bytes + reader->taken_bytes;
-    reader->waiting_count = reader->waiting_bytes = reader->taken_bytes = 0;
+    readers->half_bytes -= reader->half_bytes;
+    reader->waiting_count = reader->waiting_bytes = reader->taken_bytes = reader->half_bytes = 0;
 }
 
 const fc_reader *fc_readers_find(const fc_readers *readers, uint64_t id)
@@ -119,8 +120,11 @@ bool fc_readers_are_over(const fc_readers *readers, const fc_readers_limits *lim
 }
 
 /* What it holds of what is short, and for how long: 0 for one that may stay. */
-static double weigh(const fc_readers *readers, const fc_reader *reader, const fc_readers_limits *limits,
-                    uint64_t now_ns)
+typedef double (*weighing)(const fc_readers *readers, const fc_reader *reader, const fc_readers_limits *limits,
+                           uint64_t now_ns);
+
+static double weigh_unread(const fc_readers *readers, const fc_reader *reader, const fc_readers_limits *limits,
+                           uint64_t now_ns)
 {
     uint64_t held_bytes = reader->waiting_bytes + reader->taken_bytes;
     uint64_t still_ns = fc_clock_elapsed_ns(reader->still_ns, now_ns);
@@ -131,7 +135,15 @@ static double weigh(const fc_readers *readers, const fc_reader *reader, const fc
     return held * (double)(still_ns + FC_NS_PER_MS);
 }
 
-static double weigh_owners(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns)
+static double weigh_half(const fc_readers *readers, const fc_reader *reader, const fc_readers_limits *limits,
+                         uint64_t now_ns)
+{
+    uint64_t age_ns = fc_clock_elapsed_ns(reader->half_ns, now_ns);
+    (void)readers;
+    return age_ns < limits->patience_ns ? 0 : (double)reader->half_bytes * (double)(age_ns + FC_NS_PER_MS);
+}
+
+static double weigh_owners(fc_readers *readers, weighing weigh, const fc_readers_limits *limits, uint64_t now_ns)
 {
     double worst = 0;
     for (size_t i = 0; i < readers->owners.capacity; i++) {
@@ -149,13 +161,11 @@ static double weigh_owners(fc_readers *readers, const fc_readers_limits *limits,
     return worst;
 }
 
-const fc_reader *fc_readers_cut(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns)
+static const fc_reader *cut_worst(fc_readers *readers, weighing weigh, const fc_readers_limits *limits, uint64_t now_ns)
 {
     double worst = 0;
     fc_reader *found = NULL;
-    if (!fc_readers_are_over(readers, limits))
-        return NULL;
-    double worst_owner = weigh_owners(readers, limits, now_ns);
+    double worst_owner = weigh_owners(readers, weigh, limits, now_ns);
     for (size_t i = 0; i < readers->table.capacity; i++) {
         fc_reader *reader = fc_readers_at(readers, i);
         double weight =
@@ -170,4 +180,22 @@ const fc_reader *fc_readers_cut(fc_readers *readers, const fc_readers_limits *li
         found->is_cut = true;
     }
     return found;
+}
+
+const fc_reader *fc_readers_cut(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns)
+{
+    return fc_readers_are_over(readers, limits) ? cut_worst(readers, weigh_unread, limits, now_ns) : NULL;
+}
+
+void fc_readers_see_half(fc_readers *readers, fc_reader *reader, uint64_t bytes, uint64_t since_ns)
+{
+    readers->half_bytes -= reader->half_bytes;
+    reader->half_bytes = reader->is_cut ? 0 : bytes;
+    reader->half_ns = since_ns;
+    readers->half_bytes += reader->half_bytes;
+}
+
+const fc_reader *fc_readers_cut_half(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns)
+{
+    return readers->half_bytes > limits->bytes ? cut_worst(readers, weigh_half, limits, now_ns) : NULL;
 }

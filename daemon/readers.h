@@ -1,10 +1,11 @@
-/* Those who are to read replies: what each connection was given and has not taken, and whom to cut when that is too
- * much for the server to keep.
+/* Those who are to read replies, and to send whole messages: what each connection was given and has not taken, what it
+ * has half sent, and whom to cut when either is too much for the server to keep.
  *
  * A reply waits from when it is given until the socket library takes it, which it does one at a time: the next when all
  * of the last is with the kernel. So the last one taken of each connection is held as well, until it is known to have
- * left. A reader is still while none of its replies is taken. Of those who may be cut the first is whoever holds most
- * for longest, of the owner who does so in sum: a user with many connections does not drive out one with few.
+ * left. A reader is still while none of its replies is taken; a half-sent message is as old as its beginning, however
+ * its bytes come. Of those who may be cut the first is whoever holds most for longest, of the owner who does so in sum:
+ * a user with many connections does not drive out one with few.
  *
  * Pure but for the memory it takes: no locks, no clock; the owner locks and passes the time.
  */
@@ -29,6 +30,8 @@ typedef struct fc_reader {
     uint64_t waiting_count, waiting_bytes;
     uint64_t taken_bytes; /* of the last that was taken, until known to have left */
     uint64_t still_ns;    /* since when it is still */
+    uint64_t half_bytes;  /* what a half-sent message holds, when last seen; */
+    uint64_t half_ns;     /* since when */
     bool is_cut;          /* counts no more */
 } fc_reader;
 
@@ -36,12 +39,13 @@ typedef struct fc_readers {
     fc_id_table table;     /* connection -> its fc_reader */
     fc_id_table owners;    /* their fc_readers_owner */
     uint64_t count, bytes; /* replies that wait; bytes that are held */
+    uint64_t half_bytes;   /* of all */
 } fc_readers;
 
-/* What may be kept; past either some are cut. */
+/* What may be kept; past either some are cut. Half-sent messages have no count, nor many. */
 typedef struct fc_readers_limits {
     uint64_t count, bytes;
-    uint64_t patience_ns; /* whoever has been still for less is not cut, */
+    uint64_t patience_ns; /* whoever has been still, or sending one message, for less is not cut, */
     uint64_t many;        /* unless so many replies wait for it */
 } fc_readers_limits;
 
@@ -68,6 +72,12 @@ bool fc_readers_are_over(const fc_readers *readers, const fc_readers_limits *lim
 
 /* While they are over: a connection to close, which counts no more. NULL: none. */
 const fc_reader *fc_readers_cut(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns);
+
+/* What a half-sent message of it holds now; 0: it has none. */
+void fc_readers_see_half(fc_readers *readers, fc_reader *reader, uint64_t bytes, uint64_t since_ns);
+
+/* As cut, while those hold too many bytes. */
+const fc_reader *fc_readers_cut_half(fc_readers *readers, const fc_readers_limits *limits, uint64_t now_ns);
 
 /* The i-th of i < readers->table.capacity; NULL: none there. */
 static inline fc_reader *fc_readers_at(const fc_readers *readers, size_t i)

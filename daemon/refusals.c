@@ -31,11 +31,11 @@ void fc_refusals_log(fc_log_gate *gate, const fc_peer_identity *who, fc_status s
            fc_log_int("gid", who->is_local ? (int64_t)who->gid : -1), fc_log_uint("since_last", left_out + 1));
 }
 
-void fc_refusals_log_cut(uint64_t peer)
+void fc_refusals_log_cut(uint64_t peer, const char *why_cut)
 {
     uint64_t left_out;
     if (fc_log_gate_pass(&cuts, fc_clock_now_ns(), &left_out))
-        fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", peer), fc_log_text("why", "reads no replies"),
+        fc_log(FC_LOG_WARN, "peer_cut", fc_log_uint("peer", peer), fc_log_text("why", why_cut),
                fc_log_uint("since_last", left_out + 1));
 }
 

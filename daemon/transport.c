@@ -357,7 +357,7 @@ fc_status fc_transport_open(const fc_transport_config *config, fc_transport **ou
     transport->config = *config;
     transport->stats = fc_service_stats(config->service);
     fc_nng_listener_fix_keep_greetings(false);
-    fc_nng_readers_init(&transport->readers, transport->stats);
+    fc_nng_readers_init(&transport->readers, transport->stats, config->message_bytes + HEADER_BYTES);
     fc_nng_leaks_init(&transport->leaks);
     fc_id_table_init(&transport->gone);
     int error = nng_rep0_open(&transport->socket);

@@ -122,6 +122,59 @@ START_TEST(one_that_is_cut_or_gone_counts_no_more)
 }
 END_TEST
 
+static void see_half(uint64_t id, uint64_t bytes, uint64_t since_ns)
+{
+    for (size_t i = 0; i < readers.table.capacity; i++)
+        if (readers.table.entries[i].id == id)
+            fc_readers_see_half(&readers, fc_readers_at(&readers, i), bytes, since_ns);
+}
+
+static uint64_t cut_half(uint64_t bytes, uint64_t patience_ns, uint64_t now_ns)
+{
+    const fc_readers_limits limits = {.bytes = bytes, .patience_ns = patience_ns};
+    const fc_reader *reader = fc_readers_cut_half(&readers, &limits, now_ns);
+    return reader != NULL ? reader->id : 0;
+}
+
+START_TEST(half_sent_messages_may_stay_while_there_is_room)
+{
+    see_half(3, 600, 0);
+    see_half(4, 300, 0);
+    see_half(3, 700, 0); /* more has come */
+    ck_assert_uint_eq(readers.half_bytes, 1000);
+    ck_assert_uint_eq(cut_half(1000, 0, 3600 * FC_NS_PER_S), 0);
+    ck_assert_uint_eq(cut_half(999, 0, 3600 * FC_NS_PER_S), 3);
+    ck_assert_uint_eq(readers.half_bytes, 300);
+    see_half(3, 700, 0); /* until it has ended */
+    see_half(4, 0, 0);   /* whole */
+    ck_assert_uint_eq(readers.half_bytes, 0);
+    ck_assert_uint_eq(cut_half(0, 0, 3600 * FC_NS_PER_S), 0);
+}
+END_TEST
+
+START_TEST(who_sends_at_speed_stays_where_others_hold)
+{
+    see_half(3, 800, 90 * FC_NS_PER_MS);
+    see_half(4, 300, 0);
+    ck_assert_uint_eq(cut_half(1000, 95 * FC_NS_PER_MS, 94 * FC_NS_PER_MS), 0); /* neither has had its time */
+    ck_assert_uint_eq(cut_half(1000, 95 * FC_NS_PER_MS, 100 * FC_NS_PER_MS), 4);
+    see_half(2, 300, 0);
+    ck_assert_uint_eq(cut_half(1000, 0, 100 * FC_NS_PER_MS), 2);
+    ck_assert_uint_eq(cut_half(799, 0, 100 * FC_NS_PER_MS), 3); /* nobody else is left */
+}
+END_TEST
+
+START_TEST(an_owner_counts_with_all_that_it_holds_half_sent)
+{
+    see_half(1, 400, 0);
+    see_half(2, 300, 0);
+    see_half(3, 500, 0);
+    ck_assert_uint_eq(cut_half(1000, 0, 100 * FC_NS_PER_MS), 1);
+    ck_assert(fc_readers_remove(&readers, 2));
+    ck_assert_uint_eq(readers.half_bytes, 500);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("readers");
@@ -134,6 +187,9 @@ int main(void)
     tcase_add_test(core, what_was_taken_is_held_until_it_has_left);
     tcase_add_test(core, of_too_many_bytes_most_go);
     tcase_add_test(core, one_that_is_cut_or_gone_counts_no_more);
+    tcase_add_test(core, half_sent_messages_may_stay_while_there_is_room);
+    tcase_add_test(core, who_sends_at_speed_stays_where_others_hold);
+    tcase_add_test(core, an_owner_counts_with_all_that_it_holds_half_sent);
     suite_add_tcase(suite, core);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

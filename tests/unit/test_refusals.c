@@ -31,7 +31,7 @@ START_TEST(a_flood_is_a_few_lines)
     ck_assert_int_eq(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
     fc_log_start(ends[1], FC_LOG_INFO);
     for (uint64_t i = 0; i < COUNT; i++)
-        fc_refusals_log_cut(i);
+        fc_refusals_log_cut(i, "reads no replies");
     unsigned lines = count_lines(ends[0], "event=peer_cut");
     ck_assert_uint_ge(lines, 1);
     ck_assert_uint_le(lines, 8);

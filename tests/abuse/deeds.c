@@ -266,6 +266,17 @@ static bool slow_reader(fc_abuser *abuser, uint32_t i)
     return true;
 }
 
+/* More than half-sent messages may hold, with a crew of three. */
+static bool half_sent(fc_abuser *abuser, uint32_t i)
+{
+    enum { KEPT = 40 };
+    sp_peer peer;
+    if (!send_a_part(abuser, i, &peer))
+        return false;
+    fc_abuser_keep(abuser, i, KEPT, &peer);
+    return true;
+}
+
 static bool half_open(fc_abuser *abuser, uint32_t i)
 {
     sp_peer peer;
@@ -329,6 +340,7 @@ const fc_deed FC_DEEDS[] = {
     {.name = "killed mid-reply, 32 MiB", .act = killed_mid_reply, .roads = STREAMS, .bytes = 32 << 20, .share = 4},
     {.name = "slow reader, 512 KiB", .act = slow_reader, .roads = STREAMS, .bytes = 512 << 10},
     {.name = "slow reader", .act = slow_reader, .roads = PACKETS | BIT(HTTP)},
+    {.name = "half-sent, 32 MiB", .act = half_sent, .roads = STREAMS, .bytes = 32 << 20, .share = 2},
     {.name = "half-open", .act = half_open, .roads = EVERYWHERE},
     {.name = "idle past the limit", .act = idle_connections, .roads = STREAMS | BIT(LOCAL), .is_filling = true},
     {.name = "second instance", .act = second_instance, .roads = STREAMS | BIT(HTTP) | BIT(ADMIN), .share = 20},

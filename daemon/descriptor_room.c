@@ -9,9 +9,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Beyond the standard three a daemon on the CPU with one listener has 16, with metrics and the admin socket 21, and an
- * ipc listener has 4; the rest is for what a CUDA driver opens, and for the daemon's probes of its own listeners. */
-enum { BASE_COUNT = 48, LISTENER_COUNT = 8, WANTED_MAX = BASE_COUNT + LISTENER_COUNT * FC_LISTEN_MAX };
+/* Beyond the standard three a daemon with one listener has 16, with metrics and the admin socket 21, and an ipc
+ * listener has 4; CUDA's driver has 33 and NVML 7 (one H100). The rest is room for the first to connect. */
+enum { BASE_COUNT = 80, LISTENER_COUNT = 8, WANTED_MAX = BASE_COUNT + LISTENER_COUNT * FC_LISTEN_MAX };
 
 static fc_status fail(int error, unsigned missing_count, fc_reason *out_reason)
 {

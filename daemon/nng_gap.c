@@ -33,7 +33,6 @@ static atomic_uint_fast64_t states[FC_NNG_DESCRIPTORS_MAX];
 static atomic_bool is_by_hand[FC_NNG_DESCRIPTORS_MAX];       /* somebody else opens and closes its gaps */
 static atomic_bool is_cut[FC_NNG_DESCRIPTORS_MAX];           /* its bytes end here */
 static atomic_uint_fast64_t gone_ns[FC_NNG_DESCRIPTORS_MAX]; /* when a send first found nobody; 0: none has */
-static _Thread_local int *awaited;
 
 static bool is_kept(int fd)
 {
@@ -80,22 +79,16 @@ bool fc_nng_gap_is_long_gone(int fd)
     return fc_clock_elapsed_ns(since_ns, now_ns) >= LONG_GONE_NS;
 }
 
-void fc_nng_gap_await_descriptor(int *out_fd)
+void fc_nng_gap_take(int fd)
 {
-    awaited = out_fd;
+    fc_nng_gap_forget(fd);
+    if (is_kept(fd))
+        atomic_store(&is_by_hand[fd], true);
 }
 
 bool fc_nng_gap_is_plain(int fd)
 {
-    if (!is_kept(fd))
-        return true;
-    if (awaited != NULL) {
-        fc_nng_gap_forget(fd);
-        atomic_store(&is_by_hand[fd], true);
-        *awaited = fd;
-        awaited = NULL;
-    }
-    return !atomic_load(&is_by_hand[fd]);
+    return !is_kept(fd) || !atomic_load(&is_by_hand[fd]);
 }
 
 bool fc_nng_gap_may_end(int fd)
@@ -207,9 +200,9 @@ bool fc_nng_gap_cut(int fd)
     return false;
 }
 
-void fc_nng_gap_await_descriptor(int *out_fd)
+void fc_nng_gap_take(int fd)
 {
-    (void)out_fd;
+    (void)fd;
 }
 
 bool fc_nng_gap_is_plain(int fd)

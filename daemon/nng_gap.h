@@ -32,12 +32,11 @@ bool fc_nng_gap_cut(int fd);
  * first: nng loses the message that it begins to send while it closes. */
 bool fc_nng_gap_is_long_gone(int fd);
 
-/* Over TLS a message's parts are not those the socket sees: who knows them opens and closes the gaps, and this tells
- * which descriptor is meant. The next send of this thread stores its own in *out_fd, and forgets what was known of it;
- * NULL: no more. */
-void fc_nng_gap_await_descriptor(int *out_fd);
+/* A new connection has this descriptor, and whoever calls this opens and closes its gaps: over TLS a message's parts
+ * are not those the socket sees. */
+void fc_nng_gap_take(int fd);
 
-/* For sendmsg(): a send on fd begins. True: its parts are a message's. */
+/* For sendmsg(): a send on fd begins. True: its parts are a message's, nobody has taken it. */
 bool fc_nng_gap_is_plain(int fd);
 
 #endif

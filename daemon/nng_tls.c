@@ -7,18 +7,15 @@
 #include "daemon/log.h"
 #include "daemon/log_gate.h"
 #include "daemon/nng_arrivals.h"
+#include "daemon/nng_descriptor.h"
 #include "daemon/nng_gap.h"
 #include "daemon/nng_listener_fix.h"
 
-#include <dirent.h>
-#include <netinet/in.h>
 #include <nng/nng.h>
 #include <nng/supplemental/tls/engine.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* Connections whose handshake goes on: so many, for so long. Strangers make them, too. */
 #define HANDSHAKES_MAX 256
@@ -33,7 +30,7 @@ typedef struct progress {
 struct nng_tls_engine_conn {
     fc_tls_session *session; /* NULL: was never opened */
     void *wire;              /* nng's stream under it */
-    int fd;                  /* and its descriptor; -1: not known yet */
+    int fd;                  /* and its descriptor, until this is freed; -1: not known */
     bool is_greeted;         /* the first eight bytes are sent, which are no message's */
     uint64_t left_bytes;     /* of the message that is being sent */
     bool is_refusal_noted;
@@ -42,7 +39,6 @@ struct nng_tls_engine_conn {
     /* current.lock, while in current.shaking. */
     bool is_shaking;
     uint64_t begun_ns;
-    nng_sockaddr peer;
     nng_tls_engine_conn *previous, *next;
 };
 
@@ -86,21 +82,16 @@ static ssize_t wire_read(void *context, void *bytes, size_t size_bytes)
 
 static ssize_t wire_write(void *context, const void *bytes, size_t size_bytes)
 {
-    nng_tls_engine_conn *conn = context;
-    if (conn->fd < 0)
-        fc_nng_gap_await_descriptor(&conn->fd);
+    const nng_tls_engine_conn *conn = context;
     int error = nng_tls_engine_send(conn->wire, bytes, &size_bytes);
-    fc_nng_gap_await_descriptor(NULL);
     return error == 0 ? (ssize_t)size_bytes : error == NNG_EAGAIN ? 0 : -1;
 }
 
 /* Under the lock. */
-static void begin_shaking(nng_tls_engine_conn *conn, void *wire)
+static void begin_shaking(nng_tls_engine_conn *conn)
 {
     conn->is_shaking = true;
     conn->begun_ns = fc_clock_now_ns();
-    if (nng_stream_get_addr(wire, NNG_OPT_REMADDR, &conn->peer) != 0)
-        conn->peer.s_family = NNG_AF_UNSPEC; /* it is gone already */
     conn->previous = NULL;
     conn->next = current.shaking;
     if (conn->next != NULL)
@@ -122,18 +113,29 @@ static void end_shaking(nng_tls_engine_conn *conn)
     pthread_mutex_unlock(&current.lock);
 }
 
+static int descriptor_of(void *wire)
+{
+    nng_sockaddr peer;
+    int fd = -1;
+    fc_nng_descriptor_await(&fd);
+    (void)nng_stream_get_addr(wire, NNG_OPT_REMADDR, &peer);
+    fc_nng_descriptor_await(NULL);
+    return fd;
+}
+
 static int open_connection(nng_tls_engine_conn *conn, void *wire, nng_tls_engine_config *config)
 {
     fc_tls_wire functions = {.read = wire_read, .write = wire_write, .context = conn};
     fc_status st = FC_UNAUTHORIZED;
     (void)config;
     conn->wire = wire;
-    conn->fd = -1;
+    conn->fd = descriptor_of(wire);
+    fc_nng_gap_take(conn->fd);
     pthread_mutex_lock(&current.lock);
     if (current.tls != NULL && current.shaking_count < HANDSHAKES_MAX)
         st = fc_tls_session_open(current.tls, NULL, &functions, &conn->session);
     if (st == FC_OK)
-        begin_shaking(conn, wire);
+        begin_shaking(conn);
     pthread_mutex_unlock(&current.lock);
     return st == FC_OK ? 0 : st == FC_NO_MEMORY ? NNG_ENOMEM : NNG_EPEERAUTH;
 }
@@ -321,51 +323,18 @@ static const nng_tls_engine ENGINE = {.version = NNG_TLS_ENGINE_VERSION,
 
 /* --- handshakes that do not end ----------------------------------------------------------------------------------- */
 
-static bool is_peer(const struct sockaddr_storage *socket_peer, const nng_sockaddr *peer)
-{
-    const struct sockaddr_in *v4 = (const void *)socket_peer;
-    const struct sockaddr_in6 *v6 = (const void *)socket_peer;
-    if (peer->s_family == NNG_AF_INET)
-        return v4->sin_family == AF_INET && v4->sin_port == peer->s_in.sa_port &&
-               v4->sin_addr.s_addr == peer->s_in.sa_addr;
-    return peer->s_family == NNG_AF_INET6 && v6->sin6_family == AF_INET6 && v6->sin6_port == peer->s_in6.sa_port &&
-           memcmp(&v6->sin6_addr, peer->s_in6.sa_addr, sizeof v6->sin6_addr) == 0;
-}
-
-/* nng does not tell which descriptor a connection has; its peer's address does. */
-static void cut_peers(const nng_sockaddr *peers, size_t count)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
-        struct sockaddr_storage peer;
-        socklen_t peer_bytes = sizeof peer;
-        int fd = (int)strtol(entry->d_name, NULL, 10);
-        if (fd <= STDERR_FILENO || getpeername(fd, (struct sockaddr *)&peer, &peer_bytes) != 0)
-            continue;
-        for (size_t i = 0; i < count; i++)
-            if (is_peer(&peer, &peers[i]))
-                shutdown(fd, SHUT_RDWR);
-    }
-    if (folder != NULL)
-        closedir(folder);
-}
-
 void fc_nng_tls_tick(uint64_t now_ns)
 {
-    nng_sockaddr peers[HANDSHAKES_MAX];
-    size_t count = 0;
     pthread_mutex_lock(&current.lock);
-    for (nng_tls_engine_conn *conn = current.shaking; conn != NULL && count < HANDSHAKES_MAX; conn = conn->next) {
+    for (nng_tls_engine_conn *conn = current.shaking; conn != NULL; conn = conn->next) {
         if (fc_clock_elapsed_ns(conn->begun_ns, now_ns) < HANDSHAKE_NS)
             continue;
         conn->begun_ns = now_ns; /* it takes a moment to go; counted once */
-        peers[count++] = conn->peer;
+        shutdown(conn->fd, SHUT_RDWR);
+        if (current.stats != NULL)
+            fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, 1);
     }
-    if (current.stats != NULL)
-        fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, count);
     pthread_mutex_unlock(&current.lock);
-    if (count > 0)
-        cut_peers(peers, count);
 }
 
 /* --- the certificates in effect ----------------------------------------------------------------------------------- */

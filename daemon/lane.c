@@ -38,6 +38,24 @@ struct fc_lane {
     fc_reason open_reason;
 };
 
+/* What does not lie in an arena lies in the message, or goes into the reply. */
+static fc_memory_places places_of(const fc_request *request)
+{
+    fc_arena *const *arenas = request->placement.arenas;
+    fc_memory_places places = request->placement.places;
+    if (arenas[FC_PLACE_Q] == NULL)
+        places.q = request->bytes_place;
+    if (arenas[FC_PLACE_K] == NULL)
+        places.k = request->bytes_place;
+    if (arenas[FC_PLACE_V] == NULL)
+        places.v = request->bytes_place;
+    if (arenas[FC_PLACE_OUT] == NULL)
+        places.out = request->reply_place;
+    if (arenas[FC_PLACE_LSE] == NULL)
+        places.lse = request->reply_place;
+    return places;
+}
+
 static fc_engine_job make_job(const fc_request *request)
 {
     const fc_problem *problem = &request->problem;
@@ -61,7 +79,7 @@ static fc_engine_job make_job(const fc_request *request)
                 .v_strides = k,
                 .out_strides = q,
             },
-        .places = request->placement.places,
+        .places = places_of(request),
     };
 }
 

@@ -11,9 +11,12 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/monitor.h"
+#include "daemon/nng_detour.h"
+#include "daemon/nng_gap.h"
 #include "daemon/nng_tls.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
+#include "daemon/pinned_pool.h"
 #include "daemon/reload.h"
 
 #include <errno.h>
@@ -42,6 +45,7 @@ typedef struct process {
     fc_loop *loop;
     fc_opened_engine opened;
     fc_service *service;
+    fc_pinned_pool *message_pool; /* NULL: none */
     fc_transport *transport;
     fc_local *local;
     fc_monitor *monitor;     /* NULL: not wanted */
@@ -110,6 +114,19 @@ static fc_status take_certificates(process *p, fc_reason *out_reason)
         fc_nng_tls_start(tls, fc_service_stats(p->service));
     }
     return st;
+}
+
+/* Without it messages are copied once more. */
+static void open_message_pool(process *p)
+{
+    fc_reason why = {""};
+    uint64_t size_bytes = p->options.pinned_message_bytes;
+    if (p->opened.info.device.engine != FC_ENGINE_CUDA || size_bytes == 0 || !fc_nng_gap_is_in_effect())
+        return;
+    if (fc_pinned_pool_open(p->opened.ops, p->opened.engine, size_bytes, &p->message_pool, &why) == FC_OK)
+        fc_nng_detour_open(p->message_pool);
+    else
+        fc_log(FC_LOG_WARN, "messages_not_pinned", fc_log_text("why", why.text));
 }
 
 static fc_status open_transport(process *p, fc_reason *out_reason)
@@ -241,6 +258,8 @@ static fc_exit serve(process *p)
     if (st == FC_OK)
         st = create_service(p, &why);
     if (st == FC_OK)
+        open_message_pool(p);
+    if (st == FC_OK)
         st = open_transport_watched(p, &why);
     if (st == FC_OK)
         st = open_monitor(p, &why);
@@ -265,6 +284,8 @@ static fc_exit serve(process *p)
     fc_transport_close(p->transport);
     fc_nng_tls_stop();
     fc_service_destroy(p->service);
+    fc_nng_detour_close();
+    fc_pinned_pool_close(p->message_pool);
     if (p->opened.engine != NULL)
         p->opened.ops->close(p->opened.engine);
     fc_deadman_stop(deadman);

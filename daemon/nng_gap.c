@@ -8,6 +8,7 @@
 #include "daemon/clock.h"
 #include "daemon/nng_arrivals.h"
 #include "daemon/nng_descriptor.h"
+#include "daemon/nng_detour.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -100,10 +101,9 @@ bool fc_nng_gap_may_end(int fd)
            atomic_compare_exchange_strong(&states[fd], &state, ENDED);
 }
 
-typedef ssize_t (*readv_function)(int fd, const struct iovec *parts, int count);
 typedef int (*epoll_wait_function)(int epoll_fd, struct epoll_event *events, int count, int timeout_ms);
 
-static readv_function next_readv;
+static fc_nng_detour_reader next_readv;
 static epoll_wait_function next_epoll_wait;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -135,7 +135,8 @@ static void note_arrival(int fd, const struct iovec *parts, int count, ssize_t g
 __attribute__((visibility("default"))) ssize_t readv(int fd, const struct iovec *parts, int count)
 {
     pthread_once(&once, find_next);
-    ssize_t got = is_kept(fd) && atomic_load(&is_cut[fd]) ? 0 : next_readv(fd, parts, count);
+    bool ends_here = is_kept(fd) && atomic_load(&is_cut[fd]);
+    ssize_t got = ends_here ? 0 : fc_nng_detour_read(fd, parts, count, next_readv);
     bool is_end = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
     if (!is_end)
         note_arrival(fd, parts, count, got);
@@ -164,7 +165,27 @@ __attribute__((visibility("default"))) int epoll_wait(int epoll_fd, struct epoll
     return ready;
 }
 
+static bool is_ours(const char *name, void *ours)
+{
+    return dlsym(RTLD_DEFAULT, name) == ours;
+}
+
+bool fc_nng_gap_is_in_effect(void)
+{
+    ssize_t (*own_readv)(int, const struct iovec *, int) = readv;
+    ssize_t (*own_sendmsg)(int, const struct msghdr *, int) = sendmsg;
+    void *reads, *sends;
+    memcpy(&reads, &own_readv, sizeof reads);
+    memcpy(&sends, &own_sendmsg, sizeof sends);
+    return is_ours("readv", reads) && is_ours("sendmsg", sends);
+}
+
 #else
+
+bool fc_nng_gap_is_in_effect(void)
+{
+    return false;
+}
 
 void fc_nng_gap_forget(int fd)
 {

@@ -13,6 +13,9 @@
 
 #include <stdbool.h>
 
+/* Do libnng.so's calls come here? Not with this nng, or where the program does not export its own. */
+bool fc_nng_gap_is_in_effect(void);
+
 /* The connection that had this descriptor is gone, or a new one has it. */
 void fc_nng_gap_forget(int fd);
 

@@ -3,6 +3,7 @@
 
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/nng_detour.h"
 #include "daemon/nng_gap.h"
 
 #include <nng/nng.h>
@@ -106,7 +107,7 @@ static ssize_t send_on(int fd, const struct msghdr *message, size_t sent, int fl
     return (ssize_t)sent;
 }
 
-__attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+static ssize_t send_for_nng(int fd, const struct msghdr *message, int flags)
 {
     atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
     bool is_plain = fc_nng_gap_is_plain(fd);
@@ -128,6 +129,11 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msgh
     if (sent > 0 && (size_t)sent < size_bytes && is_plain && !fc_nng_gap_open(fd))
         return (ssize_t)size_bytes;
     return sent;
+}
+
+__attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    return fc_nng_detour_send(fd, message, flags, send_for_nng);
 }
 
 bool fc_nng_listener_fix_is_needed(void)

@@ -3,6 +3,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/nng_arrivals.h"
+#include "daemon/nng_detour.h"
 #include "daemon/nng_gap.h"
 #include "daemon/nng_stats.h"
 #include "daemon/refusals.h"
@@ -56,12 +57,31 @@ bool fc_nng_readers_remove(fc_nng_readers *readers, uint64_t pipe)
     pthread_mutex_lock(&readers->lock);
     const fc_reader *reader = fc_readers_find(&readers->readers, pipe);
     if (reader != NULL) {
+        fc_nng_detour_forget(reader->fd);
         fc_nng_gap_forget(reader->fd);
         fc_nng_arrivals_forget(reader->fd);
     }
     bool was_there = fc_readers_remove(&readers->readers, pipe);
     pthread_mutex_unlock(&readers->lock);
     return was_there;
+}
+
+int fc_nng_readers_fd(fc_nng_readers *readers, uint64_t pipe)
+{
+    pthread_mutex_lock(&readers->lock);
+    const fc_reader *reader = fc_readers_find(&readers->readers, pipe);
+    int fd = reader != NULL ? reader->fd : -1;
+    pthread_mutex_unlock(&readers->lock);
+    return fd;
+}
+
+bool fc_nng_readers_depart(fc_nng_readers *readers, uint64_t pipe, const void *body, size_t body_bytes, void *piece)
+{
+    pthread_mutex_lock(&readers->lock);
+    const fc_reader *reader = fc_readers_find(&readers->readers, pipe);
+    bool departs = reader != NULL && fc_nng_detour_depart(reader->fd, body, body_bytes, piece) == FC_OK;
+    pthread_mutex_unlock(&readers->lock);
+    return departs;
 }
 
 /* Under the lock, so that the descriptor is nng's still. False: it cannot be cut so. */

@@ -33,6 +33,12 @@ fc_status fc_nng_readers_add(fc_nng_readers *readers, uint64_t pipe, uint64_t ow
 /* Its closing is reported. False: it never began. */
 bool fc_nng_readers_remove(fc_nng_readers *readers, uint64_t pipe);
 
+/* The descriptor of a connection whose closing has not been reported; -1: not known. */
+int fc_nng_readers_fd(fc_nng_readers *readers, uint64_t pipe);
+
+/* fc_nng_detour_depart() of a message for that connection. False: there is none any more, or no memory. */
+bool fc_nng_readers_depart(fc_nng_readers *readers, uint64_t pipe, const void *body, size_t body_bytes, void *piece);
+
 /* Cuts that one, whatever it reads. */
 void fc_nng_readers_cut(fc_nng_readers *readers, uint64_t pipe);
 

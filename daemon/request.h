@@ -32,8 +32,9 @@ struct fc_request {
     fc_request_state state; /* fc_request_set_state() alone writes it */
     const fc_reply_sink *sink;
     fc_stats *stats;
-    fc_stats *own_stats; /* not NULL: it is counted there instead of in the service's */
-    const void *bytes;   /* the message; everything decoded points into it */
+    fc_stats *own_stats;         /* not NULL: it is counted there instead of in the service's */
+    const void *bytes;           /* the message; everything decoded points into it */
+    fc_memory_place bytes_place; /* what memory that is, by the transport; {0}: plain */
     size_t size_bytes;
     uint64_t received_ns;
     bool is_counted; /* among its peer's requests in flight */
@@ -43,7 +44,8 @@ struct fc_request {
     fc_problem problem;
     fc_placement placement;               /* released when the reply is sent */
     int reply_fds[FC_PACKET_DESCRIPTORS]; /* go with the reply, is_local; -1: none. Ours, closed when it is sent */
-    void *reply_buffer;                   /* from the sink */
+    void *reply_buffer;                   /* from the sink, */
+    fc_memory_place reply_place;          /* which says what memory it is; {0}: plain */
     size_t reply_capacity_bytes;
     fc_codec_attend_reply writer; /* while RUNNING */
     fc_status reply_status;       /* once it is REPLYING */

@@ -12,6 +12,7 @@
 #include "daemon/ipc_path.h"
 #include "daemon/listen_policy.h"
 #include "daemon/log.h"
+#include "daemon/nng_detour.h"
 #include "daemon/nng_leaks.h"
 #include "daemon/nng_listener.h"
 #include "daemon/nng_listener_fix.h"
@@ -40,8 +41,9 @@ typedef struct slot {
     nng_ctx ctx;
     nng_aio *recv_aio, *send_aio;
     nng_msg *in, *out;
-    nng_pipe pipe;       /* where in came from */
-    uint64_t sent_bytes; /* while sending */
+    void *in_piece, *out_piece; /* where their bytes lie instead (nng_detour.h); NULL: in them */
+    nng_pipe pipe;              /* where in came from */
+    uint64_t sent_bytes;        /* while sending */
 } slot;
 
 typedef enum phase { PHASE_OPEN, PHASE_REFUSING, PHASE_CLOSING } phase;
@@ -82,7 +84,15 @@ static void release_messages(slot *s)
 {
     nng_msg_free(s->in);
     nng_msg_free(s->out);
+    fc_nng_detour_give_back(s->in_piece);
+    fc_nng_detour_give_back(s->out_piece);
     s->in = s->out = NULL;
+    s->in_piece = s->out_piece = NULL;
+}
+
+static fc_memory_place place_of(const void *piece)
+{
+    return piece != NULL ? fc_nng_detour_place() : (fc_memory_place){.kind = FC_MEMORY_HOST};
 }
 
 static void on_received(void *argument)
@@ -99,8 +109,22 @@ static void on_received(void *argument)
     nng_aio_set_msg(s->recv_aio, NULL);
     s->pipe = nng_msg_get_pipe(s->in);
     fc_heap_note(&s->transport->heap, nng_msg_len(s->in));
-    fc_service_receive(s->transport->config.service, &s->request, nng_msg_body(s->in), nng_msg_len(s->in),
-                       (uint64_t)nng_pipe_id(s->pipe));
+    uint64_t peer = (uint64_t)nng_pipe_id(s->pipe);
+    const void *bytes = fc_nng_detour_claim(fc_nng_readers_fd(&s->transport->readers, peer), nng_msg_body(s->in),
+                                            nng_msg_len(s->in), &s->in_piece);
+    s->request.bytes_place = place_of(s->in_piece);
+    fc_stats_add(s->transport->stats, FC_COUNT_PINNED_MESSAGES, s->in_piece != NULL);
+    fc_service_receive(s->transport->config.service, &s->request, bytes != NULL ? bytes : nng_msg_body(s->in),
+                       nng_msg_len(s->in), peer);
+}
+
+static void free_unsent(slot *s)
+{
+    nng_msg *out = nng_aio_get_msg(s->send_aio);
+    if (out != NULL)
+        fc_nng_detour_recall(nng_msg_body(out), nng_msg_len(out));
+    nng_msg_free(out);
+    nng_aio_set_msg(s->send_aio, NULL);
 }
 
 static void on_sent(void *argument)
@@ -108,10 +132,8 @@ static void on_sent(void *argument)
     slot *s = argument;
     int error = nng_aio_result(s->send_aio);
     fc_nng_readers_take(&s->transport->readers, (uint64_t)nng_pipe_id(s->pipe), s->sent_bytes);
-    if (error != 0) {
-        nng_msg_free(nng_aio_get_msg(s->send_aio));
-        nng_aio_set_msg(s->send_aio, NULL);
-    }
+    if (error != 0)
+        free_unsent(s);
     fc_service_sent(s->transport->config.service, &s->request, error == 0);
     receive(s);
 }
@@ -120,9 +142,27 @@ static void *sink_buffer(fc_request *request, size_t capacity_bytes)
 {
     slot *s = slot_of(request);
     nng_msg_free(s->out);
+    fc_nng_detour_give_back(s->out_piece);
     s->out = NULL;
+    s->out_piece = NULL;
     fc_heap_note(&s->transport->heap, capacity_bytes);
-    return nng_msg_alloc(&s->out, capacity_bytes) == 0 ? nng_msg_body(s->out) : NULL;
+    if (nng_msg_alloc(&s->out, capacity_bytes) != 0)
+        return NULL;
+    s->out_piece = fc_nng_detour_take(fc_nng_readers_fd(&s->transport->readers, request->item.peer), capacity_bytes);
+    request->reply_place = place_of(s->out_piece);
+    return s->out_piece != NULL ? s->out_piece : nng_msg_body(s->out);
+}
+
+/* Its peer may have gone meanwhile: then nng, too, drops the message. */
+static void depart(slot *s, nng_msg *out)
+{
+    if (s->out_piece == NULL)
+        return;
+    if (fc_nng_readers_depart(&s->transport->readers, s->request.item.peer, nng_msg_body(out), nng_msg_len(out),
+                              s->out_piece))
+        s->out_piece = NULL;
+    else
+        memcpy(nng_msg_body(out), s->out_piece, nng_msg_len(out));
 }
 
 static void sink_send(fc_request *request, size_t size_bytes)
@@ -130,6 +170,7 @@ static void sink_send(fc_request *request, size_t size_bytes)
     slot *s = slot_of(request);
     nng_msg *out = s->out;
     nng_msg_chop(out, nng_msg_len(out) - size_bytes);
+    depart(s, out);
     s->out = NULL;
     release_messages(s);
     s->sent_bytes = size_bytes;
@@ -150,6 +191,7 @@ static void sink_drop(fc_request *request, bool is_peer_gone)
 static void abandon(fc_request *request)
 {
     slot_of(request)->in = slot_of(request)->out = NULL;
+    slot_of(request)->in_piece = slot_of(request)->out_piece = NULL;
 }
 
 static const char *sink_side_socket(fc_request *request)
@@ -173,7 +215,7 @@ static void slot_destroy(slot *s)
     nng_aio_stop(s->recv_aio);
     nng_aio_stop(s->send_aio);
     nng_msg_free(nng_aio_get_msg(s->recv_aio));
-    nng_msg_free(nng_aio_get_msg(s->send_aio));
+    free_unsent(s);
     release_messages(s);
     nng_ctx_close(s->ctx);
     nng_aio_free(s->recv_aio);
@@ -295,6 +337,8 @@ void fc_transport_tick(fc_transport *transport, uint64_t now_ns)
 {
     if (fc_heap_is_at_rest(&transport->heap, now_ns))
         fc_heap_give_back();
+    fc_nng_detour_tick(now_ns);
+    fc_stats_set(transport->stats, FC_GAUGE_PINNED_MESSAGE_BYTES, fc_nng_detour_lent_bytes());
     if (transport->has_tls) {
         end_forgotten(transport);
         fc_nng_tls_tick(now_ns);

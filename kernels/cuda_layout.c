@@ -126,8 +126,7 @@ static fc_cuda_way way_of(const fc_cuda_tensor *t)
 {
     if (t->place.kind == FC_MEMORY_DEVICE)
         return FC_CUDA_RESIDENT;
-    return t->place.kind == FC_MEMORY_REGISTERED && is_aligned(t) && fc_cuda_tensor_is_packed(t) ? FC_CUDA_DIRECT
-                                                                                                 : FC_CUDA_STAGED;
+    return t->place.kind == FC_MEMORY_REGISTERED && fc_cuda_tensor_is_packed(t) ? FC_CUDA_DIRECT : FC_CUDA_STAGED;
 }
 
 static fc_cuda_tensor tensor_of(const fc_problem *p, const void *base, fc_strides strides, int32_t heads,
@@ -200,14 +199,16 @@ static int sort_direct(fc_cuda_tensor *tensors, int count, fc_cuda_tensor *out_s
     return found;
 }
 
-/* May `t` travel with a run of run_bytes that begins with `first`? The bytes between come along, unless it is outputs
- * that travel. Together they take no more of the buffers than apart. */
+/* May `t` travel with a run of run_bytes that begins with `first`? Only where both then lie aligned on the device. The
+ * bytes between come along, unless it is outputs that travel. Together they take no more of the buffers than apart. */
 static bool joins(const fc_cuda_tensor *first, size_t run_bytes, const fc_cuda_tensor *t, bool is_output)
 {
     size_t distance;
     if (t->place.region != first->place.region)
         return false;
     distance = (size_t)(t->base - first->base);
+    if (distance % KERNEL_ALIGN_BYTES != 0)
+        return false;
     return is_output ? distance == run_bytes : distance <= fc_cuda_layout_aligned(run_bytes);
 }
 

@@ -43,6 +43,7 @@ static const shape SHAPES[] = {
     {"odd rows", FC_F16, FC_BHSD, 1, 3, 1, 7, 13, 24, .wants_lse = true},
     {"bshd", FC_BF16, FC_BSHD, 2, 2, 2, 33, 65, 40, .wants_lse = true},
     {"f32", FC_F32, FC_BHSD, 1, 2, 2, 129, 127, 64, .wants_lse = true},
+    {"large", FC_F16, FC_BHSD, 1, 4, 4, 150, 130, 64, .wants_lse = true},
     {"ragged", FC_F16, FC_BHSD, 3, 2, 1, 17, 90, 64, {0, 1, 90}, true, .wants_lse = true},
     {"no key in use", FC_F32, FC_BHSD, 2, 2, 2, 5, 64, 16, {0, 0}, true, .wants_lse = true},
     {"no keys", FC_F16, FC_BHSD, 1, 2, 2, 9, 0, 64, .wants_lse = true},

@@ -124,6 +124,8 @@ static const struct arrangement {
     {"inputs overlap", {0, 2048, 1024, 8192, 12288}, 1, 1},
     {"q is not aligned", {8, 8192, 12288, 16384, 20480}, 2, 1},
     {"out is not aligned", {0, 4096, 8192, 16388, 24576}, 1, 2},
+    {"all lie askew", {3, 4106, 8209, 12310, 16700}, 3, 2},
+    {"inputs lie askew alike", {13, 4109, 8205, 12301, 16700}, 1, 2},
     {"q came in the message", {-1, 4096, 8192, 12288, 16384}, 2, 1},
     {"out goes with the message", {0, 4096, 8192, -1, 12288}, 1, 2},
     {"lse goes with the message", {0, 4096, 8192, 12288, -1}, 1, 2},

@@ -4,9 +4,8 @@
  * first.
  *
  * A launch is: lay out, copies in, kernel, copies out, one wait, unpack. The device starts at once with what it fetches
- * by itself; what the processor has to pack goes in pieces, each on its way while the next is packed. The head of the
- * buffer, segments and descriptors, stays on the device from launch to launch and is only sent where it has changed:
- * who asks the same again, from the same arena or through the message, pays for no second copy.
+ * by itself; what the processor has to pack goes in pieces, each on its way while the next is packed. Both buffers
+ * begin with heads of launches (cuda_heads.h), of which one is only sent where it is not on the device from before.
  *
  * What earlier requests left in the buffers never reaches a caller: kernels write every element of out and lse, and
  * nothing else is copied to anybody. A launch that fails half way is waited for before the lane returns, so no copy is
@@ -14,6 +13,7 @@
  */
 #include "kernels/cuda_engine.h"
 
+#include "kernels/cuda_heads.h"
 #include "kernels/cuda_launch.h"
 #include "kernels/cuda_layout.h"
 
@@ -29,10 +29,10 @@ enum { TICKETS_BYTES = FC_LAUNCH_TICKETS_MAX * sizeof(uint32_t) };
 enum { PIECE_BYTES = 512 << 10 };
 
 /* Ends of the copies in, of the kernel and of the copies out. Three take 5 us of a launch of 62, and one at the start 6
- * more: there is none at the start, which is when the processor asked for the first copy, and of launches that repeat
- * the one before one in REPEATS_A_MARK has marks. The others tell what that one told. */
+ * more: there is none at the start, which is when the processor asked for the first copy, and of launches with the same
+ * head one in USES_A_MARK has marks. The others tell what that one told. */
 typedef enum mark { MARK_COPIED_IN, MARK_COMPUTED, MARK_COPIED_OUT, MARK_COUNT } mark;
-enum { REPEATS_A_MARK = 16 };
+enum { USES_A_MARK = 16 };
 
 struct fc_engine_lane {
     fc_engine *engine;
@@ -42,21 +42,19 @@ struct fc_engine_lane {
     void *d_workspace;
     uint32_t *d_tickets;
     bool has_clean_tickets;
-    bool has_head;  /* the device's head is the pinned buffer's, */
-    fc_launch head; /* which was made for this launch */
+    fc_cuda_heads heads;
     fc_segment *segments;
     fc_cuda_job *jobs;
     cudaStream_t stream;
     cudaEvent_t marks[MARK_COUNT];
     cudaEvent_t end;   /* of a launch without marks */
     cudaEvent_t alarm; /* wakes who sleeps */
-    uint32_t repeat_count;
-    fc_engine_timing marked; /* what the last marks said; kernel and copy out */
 };
 
 /* A launch laid out in the buffers. Of the pinned buffer, [sent, packed) waits to be sent. */
 typedef struct batch {
     fc_launch launch;
+    fc_cuda_head *head;
     fc_cuda_layout layout;
     uint32_t job_count;
     size_t sent, packed;
@@ -117,49 +115,13 @@ static uint32_t count_segments(const fc_engine_job *jobs, uint32_t job_count)
     return count;
 }
 
-/* Is what the head was made for what this launch needs? Descriptors follow from segments and plan. */
-static bool is_head_of(const fc_engine_lane *lane, const fc_launch *launch)
-{
-    const fc_plan *was = &lane->head.plan, *is = &launch->plan;
-    return lane->has_head && lane->head.segment_count == launch->segment_count && was->kernel == is->kernel &&
-           was->variant == is->variant && was->dtype == is->dtype && was->head_dim == is->head_dim &&
-           was->q_tile_rows == is->q_tile_rows && was->descriptor_bytes == is->descriptor_bytes &&
-           memcmp(lane->staging, launch->segments, (size_t)launch->segment_count * sizeof(fc_segment)) == 0;
-}
-
-/* Writes the head to the pinned buffer, unless it stands there and on the device. */
-static fc_status write_head(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
-{
-    fc_launch *launch = &b->launch;
-    size_t descriptors = fc_cuda_layout_head_bytes(launch->segment_count, 0);
-    fc_cuda_describer describer = fc_cuda_describe_find(launch->plan.kernel);
-    bool is_described = launch->plan.descriptor_bytes > 0;
-    b->sent = b->packed = b->layout.head_end;
-    launch->descriptors = is_described ? lane->staging + descriptors : NULL;
-    launch->d_descriptors = is_described ? lane->d_buffer + descriptors : NULL;
-    b->has_marks = true;
-    if (is_head_of(lane, launch)) {
-        b->has_marks = ++lane->repeat_count % REPEATS_A_MARK == 0;
-        return FC_OK;
-    }
-    lane->has_head = false;
-    lane->repeat_count = 0;
-    memcpy(lane->staging, launch->segments, (size_t)launch->segment_count * sizeof(fc_segment));
-    if (is_described && (describer == NULL || describer(launch, lane->staging + descriptors) != FC_OK))
-        return fc_fail(FC_INTERNAL, out_reason, "the driver refused to describe a launch of %s",
-                       fc_kernel_name(launch->plan.kernel));
-    lane->head = *launch;
-    b->sent = 0;
-    return FC_OK;
-}
-
 static fc_status lay_out(fc_engine_lane *lane, const fc_engine_job *jobs, uint32_t job_count, batch *b,
                          fc_reason *out_reason)
 {
     const fc_plan *plan = &jobs[0].plan;
     uint32_t count = count_segments(jobs, job_count);
     fc_segment *segments = lane->segments;
-    fc_status st = fc_cuda_layout_make(jobs, job_count, fc_cuda_layout_head_bytes(count, plan->descriptor_bytes),
+    fc_status st = fc_cuda_layout_make(jobs, job_count, fc_cuda_heads_bytes(lane->engine->config.lane_segments),
                                        lane->jobs, &b->layout, out_reason);
     if (st != FC_OK)
         return st;
@@ -172,7 +134,6 @@ static fc_status lay_out(fc_engine_lane *lane, const fc_engine_job *jobs, uint32
     b->launch = (fc_launch){
         .plan = *plan,
         .segments = lane->segments,
-        .d_segments = (const fc_segment *)(const void *)lane->d_buffer,
         .segment_count = count,
         .block_count = fc_launch_index(plan, lane->segments, count),
         .d_workspace = lane->d_workspace,
@@ -181,7 +142,10 @@ static fc_status lay_out(fc_engine_lane *lane, const fc_engine_job *jobs, uint32
     };
     if (b->launch.block_count == UINT32_MAX)
         return fc_fail(FC_INTERNAL, out_reason, "a launch needs more blocks than a grid holds");
-    return write_head(lane, b, out_reason);
+    st = fc_cuda_heads_find(&lane->heads, &b->launch, &b->head, out_reason);
+    b->has_marks = (b->head->use_count - 1) % USES_A_MARK == 0;
+    b->sent = b->packed = b->layout.head_end;
+    return st;
 }
 
 /* --- failing ------------------------------------------------------------------------------------------------------ */
@@ -192,7 +156,7 @@ static fc_status settle(fc_engine_lane *lane, cudaError_t error, const char *doi
 {
     fc_status st = fc_cuda_fail(error, doing, out_reason);
     lane->has_clean_tickets = false;
-    lane->has_head = false;
+    fc_cuda_heads_forget(&lane->heads);
     if (cudaStreamSynchronize(lane->stream) == cudaSuccess)
         return st;
     (void)cudaGetLastError();
@@ -272,8 +236,12 @@ static cudaError_t pack_tensor(fc_engine_lane *lane, batch *b, const fc_cuda_ten
 
 static fc_status copy_in(fc_engine_lane *lane, batch *b, fc_reason *out_reason)
 {
+    const fc_cuda_head *head = b->head;
     b->begin_ns = now_ns();
-    cudaError_t error = fetch_direct(lane, b);
+    cudaError_t error =
+        head->is_on_device ? cudaSuccess : fetch(lane, head->offset, lane->staging + head->offset, head->size_bytes);
+    if (error == cudaSuccess)
+        error = fetch_direct(lane, b);
     for (uint32_t i = 0; i < b->job_count; i++) {
         for (int j = 0; j < FC_CUDA_INPUTS && error == cudaSuccess; j++) {
             const fc_cuda_tensor *t = &lane->jobs[i].tensors[j];
@@ -390,9 +358,9 @@ static bool has_copies_in(const fc_engine_lane *lane, const batch *b)
 static fc_engine_timing timing_of(fc_engine_lane *lane, const batch *b)
 {
     if (b->has_marks)
-        lane->marked = (fc_engine_timing){.kernel_us = elapsed_us(lane, MARK_COPIED_IN),
-                                          .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
-    fc_engine_timing timing = lane->marked;
+        b->head->marked = (fc_engine_timing){.kernel_us = elapsed_us(lane, MARK_COPIED_IN),
+                                             .copy_out_us = elapsed_us(lane, MARK_COMPUTED)};
+    fc_engine_timing timing = b->head->marked;
     /* What the processor waited for, and was neither kernel nor copy out. */
     double us = (double)(b->end_ns - b->begin_ns) / 1000 - timing.kernel_us - timing.copy_out_us;
     timing.copy_in_us = us > 0 && has_copies_in(lane, b) ? us : 0;
@@ -424,7 +392,7 @@ static fc_status run_batch(fc_engine_lane *lane, batch *b, fc_reason *out_reason
     if (st == FC_OK)
         st = wait_for_end(lane, b, out_reason);
     if (st == FC_OK)
-        lane->has_head = true;
+        b->head->is_on_device = true;
     return st;
 }
 
@@ -434,9 +402,14 @@ static fc_status scrub(fc_engine_lane *lane, const batch *b, const fc_engine_job
     size_t workspace_bytes = 0;
     for (uint32_t i = 0; i < b->job_count; i++)
         workspace_bytes += jobs[i].plan.workspace_bytes;
-    memset(lane->staging, 0, b->layout.end);
-    lane->has_head = false;
-    cudaError_t error = cudaMemsetAsync(lane->d_buffer, 0, b->layout.end, lane->stream);
+    const fc_cuda_head *head = b->head;
+    size_t begin = b->layout.head_end, bytes = b->layout.end - begin;
+    fc_cuda_heads_forget(&lane->heads);
+    memset(lane->staging + head->offset, 0, head->size_bytes);
+    memset(lane->staging + begin, 0, bytes);
+    cudaError_t error = cudaMemsetAsync(lane->d_buffer + head->offset, 0, head->size_bytes, lane->stream);
+    if (error == cudaSuccess)
+        error = cudaMemsetAsync(lane->d_buffer + begin, 0, bytes, lane->stream);
     if (error == cudaSuccess && workspace_bytes > 0)
         error = cudaMemsetAsync(lane->d_workspace, 0, workspace_bytes, lane->stream);
     if (error == cudaSuccess)
@@ -539,8 +512,8 @@ fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_rea
     if (lane == NULL)
         return fc_fail(FC_NO_MEMORY, out_reason, "no memory for a lane");
     lane->engine = engine;
-    lane->buffer_bytes = fc_cuda_layout_head_bytes(config->lane_segments, FC_DESCRIPTOR_BYTES_MAX) +
-                         fc_cuda_layout_aligned(config->lane_staging_bytes);
+    lane->buffer_bytes =
+        fc_cuda_heads_bytes(config->lane_segments) + fc_cuda_layout_aligned(config->lane_staging_bytes);
     lane->segments = calloc(at_least_one(config->lane_segments), sizeof *lane->segments);
     lane->jobs = calloc(at_least_one(config->lane_jobs), sizeof *lane->jobs);
     if (lane->segments == NULL || lane->jobs == NULL) {
@@ -552,6 +525,7 @@ fc_status fc_cuda_lane_open(fc_engine *engine, fc_engine_lane **out_lane, fc_rea
         release(lane);
         return fc_cuda_fail(error, "setting up a lane", out_reason);
     }
+    fc_cuda_heads_init(&lane->heads, config->lane_segments, lane->staging, lane->d_buffer);
     *out_lane = lane;
     return FC_OK;
 }

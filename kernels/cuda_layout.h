@@ -1,8 +1,7 @@
 /* Where everything of a launch lies in a lane's two buffers, the pinned one and the device's, and how it gets there. No
  * CUDA here: host code that decides, and copies between host memories.
  *
- *     | segments | descriptors | staged inputs | staged outputs | what the device fetches and brings by itself |
- *     '------ head ------------'
+ *     | heads (cuda_heads.h) | staged inputs | staged outputs | what the device fetches and brings by itself |
  *
  * An offset means the same in both buffers. Every copy starts on 256 bytes. Staged tensors pass through the pinned
  * buffer, packed; the rest of the device's buffer has no use for its pinned twin. Inputs that lie close together in one
@@ -49,7 +48,7 @@ typedef struct fc_cuda_layout {
 /* Bytes rounded up to where the next thing may start. */
 size_t fc_cuda_layout_aligned(size_t bytes);
 
-/* What the head takes: segments, and behind them, aligned, their descriptors. */
+/* What a head takes: segments, and behind them, aligned, their descriptors. */
 size_t fc_cuda_layout_head_bytes(uint32_t segment_count, uint32_t descriptor_bytes);
 
 /* What a job adds to that at most: see fc_engine_ops.staging_bytes. */

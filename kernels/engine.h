@@ -77,7 +77,7 @@ typedef struct fc_engine_job {
 } fc_engine_job;
 
 /* Microseconds of one launch, the same for every request in it: kernel and copy_out as the device saw them (of a launch
- * that repeats others before it, as it saw them on one of those), copy_in the rest of what it took. */
+ * like others before it, as it saw them on one of those), copy_in the rest of what it took. */
 typedef struct fc_engine_timing {
     double copy_in_us, kernel_us, copy_out_us;
 } fc_engine_timing;

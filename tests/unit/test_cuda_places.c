@@ -215,8 +215,8 @@ START_TEST(neighbouring_regions_are_apart)
 }
 END_TEST
 
-/* Only what has changed of the head is sent, and whatever another launch or a failure made of it is noticed. */
-START_TEST(segments_are_sent_when_they_change)
+/* Those of the last launches stay on the device, until a failure. */
+START_TEST(segments_are_sent_once)
 {
     rig r;
     made_job made;
@@ -233,9 +233,13 @@ START_TEST(segments_are_sent_when_they_change)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         fake_cuda_copies before = fake.copied();
         run(&r, &job, 1);
-        check_copies(before, "the job", 2, 1);
+        check_copies(before, "the job", i == 0 ? 2 : 1, 1);
+        before = fake.copied();
         run(&r, &others[i], 1);
-        check_copies(before, "then another", 4, 2);
+        check_copies(before, "then another", 2, 1); /* the last has a second copy of tensors, and the job's segments */
+        before = fake.copied();
+        run(&r, &others[i], 1);
+        check_copies(before, "and again", i == 2 ? 2 : 1, 1);
     }
     run(&r, &job, 1);
     fake.break_call(3, CUDA_OUT_OF_MEMORY, 0);
@@ -243,6 +247,39 @@ START_TEST(segments_are_sent_when_they_change)
     fake_cuda_copies before = fake.copied();
     run(&r, &job, 1);
     check_copies(before, "after a failure", 2, 1);
+    free_job(&made);
+    arena_close(r.engine, arena);
+    rig_close(&r, &fake);
+}
+END_TEST
+
+/* Runs the job at so many scales in turn, and says how many copies in that took. */
+static unsigned long copies_of_turns(rig *r, const fc_engine_job *of, int scales)
+{
+    unsigned long before = fake.copied().in;
+    for (int i = 0; i < scales; i++) {
+        fc_engine_job job = *of;
+        job.problem.scale = 0.125f + (float)i / 256;
+        run(r, &job, 1);
+    }
+    return fake.copied().in - before;
+}
+
+/* The launches of callers who take turns; past what is kept the one used longest ago goes. */
+START_TEST(so_many_segments_stay)
+{
+    enum { KEPT = 32 };
+    rig r;
+    made_job made;
+    ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, NULL), FC_OK);
+    char *arena = arena_open(r.engine);
+    make_job(&made, &ROW, FC_KERNEL_VEC, &fake, r.engine);
+    fc_engine_job job = job_in(&made, arena, (offsets){0, 4096, 8192, 12288, 16384});
+    ck_assert_uint_eq(copies_of_turns(&r, &job, KEPT), 2 * KEPT);
+    ck_assert_uint_eq(copies_of_turns(&r, &job, KEPT), KEPT);
+    ck_assert_uint_eq(copies_of_turns(&r, &job, KEPT + 1), KEPT + 2); /* the first is given up for the last */
+    ck_assert_uint_eq(copies_of_turns(&r, &job, 1), 2);
+    ck_assert_uint_eq(copies_of_turns(&r, &job, 1), 1);
     free_job(&made);
     arena_close(r.engine, arena);
     rig_close(&r, &fake);
@@ -332,8 +369,8 @@ START_TEST(what_lies_badly_on_the_device_is_refused)
 }
 END_TEST
 
-/* One launch of jobs from two arenas and from messages: a copy in for each arena, one for the rest, and likewise out.
- */
+/* One launch of jobs from two arenas and from messages: a copy in for each arena, one for the rest, and likewise out;
+ * one for the segments, once. */
 START_TEST(all_kinds_share_a_launch)
 {
     rig r;
@@ -353,7 +390,7 @@ START_TEST(all_kinds_share_a_launch)
     for (int again = 0; again < 2; again++) {
         fake_cuda_copies before = fake.copied();
         run(&r, jobs, 4);
-        check_copies(before, "together", 3, 3);
+        check_copies(before, "together", again ? 3 : 4, 3);
     }
     ck_assert_uint_eq(fake.launches(&segments), 2);
     ck_assert_uint_eq(segments, 4);
@@ -373,7 +410,7 @@ START_TEST(large_tensors_go_in_pieces)
         {FC_F16, 1, 1, 1, 2, 9000, 64, FC_BHSD, FC_CAUSAL_NONE, -1, -1, 0, false, true, false},
         {FC_F16, 1, 2, 2, 2, 4500, 64, FC_BHSD, FC_CAUSAL_NONE, -1, -1, 0, false, true, true},
     };
-    static const unsigned long COPIES[] = {5, 2}; /* strided ones are packed whole */
+    static const unsigned long COPIES[] = {6, 3}; /* strided ones are packed whole; one is the segments' */
     rig r;
     made_job made;
     ck_assert_int_eq(rig_open(&r, &fake, &CONFIG, NULL), FC_OK);
@@ -414,7 +451,8 @@ int main(void)
     tcase_add_loop_test(tests, what_is_registered_is_not_copied_by_hand, 0, ARRANGEMENT_COUNT);
     tcase_add_test(tests, gaps_of_alignment_travel_with_inputs);
     tcase_add_test(tests, neighbouring_regions_are_apart);
-    tcase_add_test(tests, segments_are_sent_when_they_change);
+    tcase_add_test(tests, segments_are_sent_once);
+    tcase_add_test(tests, so_many_segments_stay);
     tcase_add_test(tests, repeats_are_timed_like_the_first);
     tcase_add_test(tests, what_is_on_the_device_stays_there);
     tcase_add_test(tests, what_lies_badly_on_the_device_is_refused);

@@ -138,6 +138,17 @@ static void on_sent(void *argument)
     receive(s);
 }
 
+/* Where neither's bytes lie in nng's memory, the request's message is as good for the reply as a new one, which nng
+ * would fill with zeroes. */
+static bool reuses_request(slot *s, size_t capacity_bytes)
+{
+    if (s->in_piece == NULL || s->out_piece == NULL || s->in == NULL || nng_msg_len(s->in) < capacity_bytes)
+        return false;
+    s->out = s->in;
+    s->in = NULL;
+    return true;
+}
+
 static void *sink_buffer(fc_request *request, size_t capacity_bytes)
 {
     slot *s = slot_of(request);
@@ -146,10 +157,10 @@ static void *sink_buffer(fc_request *request, size_t capacity_bytes)
     s->out = NULL;
     s->out_piece = NULL;
     fc_heap_note(&s->transport->heap, capacity_bytes);
-    if (nng_msg_alloc(&s->out, capacity_bytes) != 0)
-        return NULL;
     s->out_piece = fc_nng_detour_take(fc_nng_readers_fd(&s->transport->readers, request->item.peer), capacity_bytes);
     request->reply_place = place_of(s->out_piece);
+    if (!reuses_request(s, capacity_bytes) && nng_msg_alloc(&s->out, capacity_bytes) != 0)
+        return NULL;
     return s->out_piece != NULL ? s->out_piece : nng_msg_body(s->out);
 }
 

@@ -163,7 +163,7 @@ CLIENT_OBJ := $(call objects,$(PROTO_SRC) $(CLIENT_SRC))
 CLIENT_CUDA_OBJ := $(call objects,$(CLIENT_CUDA_SRC))
 TOOL_OBJ := $(call objects,$(TOOL_SRC))
 # The load tester verifies against the reference, and needs nothing else of kernels/.
-REFERENCE_OBJ := $(call objects,kernels/reference.c kernels/attention.c)
+REFERENCE_OBJ := $(call objects,kernels/reference.c kernels/reference_error.c kernels/attention.c)
 
 $(BUILD)/flashcored: $(DAEMON_OBJ)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(DAEMON_LIBS)
@@ -234,7 +234,7 @@ $(BUILD)/flashcore-cuda.so: $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC)) \
 # build for its architecture alone: make gpu-tests BUILD=build-h100 CUDA_ARCH='-gencode arch=compute_90a,code=sm_90a'.
 GPU_TEST_SRC := $(wildcard tests/gpu/*.c)
 GPU_TEST_LINK = $(shell $(CC) -print-file-name=libgomp.a) -cudart static -Xcompiler -pthread,-static-libstdc++,-static-libgcc -lm
-GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) $(PLAN_SRC) kernels/reference.c kernels/cuda_launch.c \
+GPU_TEST_OBJ := $(call objects,$(GPU_TEST_SRC) $(PLAN_SRC) kernels/reference.c kernels/reference_error.c kernels/cuda_launch.c \
                                proto/status.c proto/vocab.c)
 CUDA_OBJ := $(patsubst %.cu,$(OBJ)/%.cu.o,$(CUDA_SRC))
 PLANTED := $(shell awk '!/^\#/ { print $$1 }' tests/gpu/planted.txt 2>/dev/null)
@@ -284,7 +284,7 @@ $(OBJ)/fake/%.o: %.c $(FLAGS_STAMP)
 $(OBJ)/fake/kernels/cuda_targets.o: CPPFLAGS += -DFC_CUDA_TARGETS='"sm_80 sm_89 sm_90a compute_80"'
 $(OBJ)/fake-plain/kernels/cuda_targets.o: CPPFLAGS := -DFC_CUDA_TARGETS='"sm_89 compute_89"' $(CPPFLAGS)
 
-FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c $(PROTO_WORD_SRC)
+FAKE_ALL_SRC := $(FAKE_SRC) $(CUDA_HOST_SRC) $(CUDA_SHARED_SRC) kernels/reference.c kernels/reference_error.c $(PROTO_WORD_SRC)
 $(BUILD)/tests/flashcore-cuda-fake.so: $(patsubst %.c,$(OBJ)/fake/%.o,$(FAKE_ALL_SRC))
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -o $@ $^ -lm

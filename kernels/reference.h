@@ -52,8 +52,10 @@ void fc_reference_truth_destroy(fc_reference_truth *truth); /* NULL is fine */
  * the dtype at the size of the largest value, for the cases where plain happens to be exact). The definition fixes no
  * order of summation, so plain's error is the largest over three orders of the dot product's elements and, for halves,
  * the way tensor cores sum them: with a few rows of large logits the error of a single one is small by luck. Likewise
- * lse in f32 against 2x plain's. got_out in the problem's dtype with got_strides, got_lse contiguous f32 or NULL. The
- * figures may be NULL. FC_OK, FC_INTERNAL with the figures in the reason when it is wrong. */
+ * lse in f32 against 2x plain's, and that of one row and one key can be small in every order that is tried: it counts
+ * for at least what rounding is expected to come to. got_out in the problem's dtype with got_strides, got_lse
+ * contiguous f32 or NULL. The figures may be NULL. FC_OK, FC_INTERNAL with the figures in the reason when it is wrong.
+ */
 fc_status fc_reference_truth_judge(fc_reference_truth *truth, const void *got_out, fc_strides got_strides,
                                    const float *got_lse, fc_reference_figures *out_figures,
                                    fc_reference_figures *out_lse_figures, fc_reason *out_reason);

@@ -6,7 +6,7 @@
 EMULATE := $(BUILD)/emulate
 EMULATE_OBJ := $(OBJ)/emulate
 EMULATE_SRC := $(wildcard tests/emulate/*.cpp)
-EMULATE_HOST_SRC := kernels/attention.c kernels/reference.c kernels/cuda_launch.c $(wildcard kernels/plan*.c) \
+EMULATE_HOST_SRC := kernels/attention.c kernels/reference.c kernels/reference_error.c kernels/cuda_launch.c $(wildcard kernels/plan*.c) \
                     proto/status.c proto/vocab.c
 
 # Half precision by the processor's own instructions where it has them.

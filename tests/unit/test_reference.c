@@ -324,6 +324,54 @@ START_TEST(verify_accepts_rounding_and_refuses_more)
 }
 END_TEST
 
+/* A dot product as a kernel with eight lanes sums it. */
+static float dot_in_lanes(const float *q, const float *k, int32_t count)
+{
+    float lanes[8] = {0};
+    for (int32_t d = 0; d < count; d++)
+        lanes[d % 8] = fmaf(q[d], k[d], lanes[d % 8]);
+    for (int width = 4; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            lanes[i] += lanes[i + width];
+    return lanes[0];
+}
+
+/* Of one key and one row the lse is a dot product: which order of its elements errs how much is chance, and none is
+ * wrong. */
+START_TEST(every_order_of_summation_is_right)
+{
+    enum { WIDE = 112, PROBLEMS = 5000 };
+    float q[WIDE], k[WIDE], v[WIDE];
+    unsigned wrong = 0, lucky = 0;
+    fc_problem problem = {.dtype = FC_F32,
+                          .batch = 1,
+                          .q_heads = 1,
+                          .kv_heads = 1,
+                          .q_len = 1,
+                          .kv_len = 1,
+                          .head_dim = WIDE,
+                          .window_left = -1,
+                          .window_right = -1,
+                          .scale = 1};
+    fc_strides strides = fc_strides_contiguous(FC_BHSD, 1, 1, WIDE);
+    fc_tensors tensors = {.q = q, .k = k, .v = v, .q_strides = strides, .k_strides = strides, .v_strides = strides};
+    fill(v, WIDE, 3);
+    for (uint32_t i = 0; i < PROBLEMS; i++) {
+        fc_reason reason;
+        double out[WIDE], want;
+        fill(q, WIDE, 2 * i);
+        fill(k, WIDE, 2 * i + 1);
+        float lse = dot_in_lanes(q, k, WIDE);
+        wrong += fc_reference_verify(&problem, &tensors, v, strides, &lse, &reason) != FC_OK;
+        ck_assert_int_eq(fc_reference_run(&problem, &tensors, out, &want), FC_OK);
+        lse = (float)(want + 1e-4);
+        lucky += fc_reference_verify(&problem, &tensors, v, strides, &lse, &reason) == FC_OK;
+    }
+    ck_assert_uint_eq(wrong, 0);
+    ck_assert_uint_eq(lucky, 0);
+}
+END_TEST
+
 /* The plain implementation errs, but like its element type. */
 START_TEST(plain_errs_by_its_element_type)
 {
@@ -424,6 +472,7 @@ int main(void)
     tcase_add_test(tests, halves_are_read_at_any_address);
     tcase_add_loop_test(tests, errors_are_measured, 0, sizeof COMPARE_ROWS / sizeof *COMPARE_ROWS);
     tcase_add_test(tests, verify_accepts_rounding_and_refuses_more);
+    tcase_add_test(tests, every_order_of_summation_is_right);
     tcase_add_loop_test(tests, plain_errs_by_its_element_type, 0, FC_DTYPE_COUNT);
     tcase_add_test(tests, a_sampled_truth_looks_at_its_rows_alone);
     tcase_add_test(tests, nothing_asked_is_nothing_answered);

@@ -13,6 +13,7 @@ static fc_sweep_calls clean_calls;
 
 static fc_verdict judge_up(fc_trial *trial, const fc_fault *fault)
 {
+    char reason[300];
     fc_script_report report;
     bool is_injected = fc_trial_injected(trial) > 0;
     fc_trial_disarm(trial);
@@ -24,8 +25,12 @@ static fc_verdict judge_up(fc_trial *trial, const fc_fault *fault)
         return fc_verdict_make(report.worst == FC_SAID_NOTHING ? FC_OUTCOME_HUNG : FC_OUTCOME_UNWELL, report.text);
     if (code == FC_TRIAL_HUNG)
         return fc_verdict_make(FC_OUTCOME_HUNG, "served, did not end");
+    if (code < 0)
+        return fc_verdict_make(FC_OUTCOME_CRASHED, "served, ended badly");
+    if (fc_trial_logged(trial, "event=gave_up") && fc_trial_reason(trial, reason, sizeof reason))
+        return fc_verdict_make(FC_OUTCOME_REFUSED, reason); /* at the end, whatever its code */
     if (code != 0)
-        return fc_verdict_make(code < 0 ? FC_OUTCOME_CRASHED : FC_OUTCOME_SILENT, "served, ended badly");
+        return fc_verdict_make(FC_OUTCOME_SILENT, "served, ended badly");
     return fc_verdict_make(is_injected ? FC_OUTCOME_UNNOTICED : FC_OUTCOME_NOT_REACHED, "");
 }
 

@@ -240,8 +240,10 @@ static int send_bytes(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *s
     fc_nng_gap_close(conn->fd);
     if (!conn->is_greeted && fc_nng_listener_fix_keeps_greetings())
         return NNG_ECONNRESET;
-    if (conn->is_greeted && !has_peer(conn->wire))
+    if (conn->is_greeted && !has_peer(conn->wire)) {
+        shutdown(conn->fd, SHUT_RD); /* the end comes also where the peer only seems to be gone */
         return NNG_EAGAIN;
+    }
     int code = move_all(conn, &conn->writing, bytes, *size_bytes, false);
     if (code == 0 && !ends_message(conn, bytes, *size_bytes) && !fc_nng_gap_open(conn->fd))
         return NNG_EAGAIN;

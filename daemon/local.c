@@ -53,21 +53,26 @@ static void return_slot(slot *s)
 
 /* --- replies ------------------------------------------------------------------------------------------------------ */
 
+/* Of one that cannot be watched for what it sends the end is told all the same. */
+static void watch_for(connection *c, uint32_t what)
+{
+    struct epoll_event event = {.events = what | EPOLLET, .data.u64 = c->id};
+    if (epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) != 0)
+        shutdown(c->fd, SHUT_RDWR);
+}
+
 /* Under c->lock: with replies unsent, room to send is waited for and nothing is received; cut, only the end is. */
 static void watch(connection *c)
 {
-    uint32_t what = c->is_cut ? 0 : c->unsent_since_ns != 0 ? EPOLLOUT : EPOLLIN;
-    struct epoll_event event = {.events = what | EPOLLET, .data.u64 = c->id};
-    epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+    watch_for(c, c->is_cut ? 0 : c->unsent_since_ns != 0 ? EPOLLOUT : EPOLLIN);
 }
 
 /* Without the lock, which a lane that was put aside for the peer that it woke may still hold. What changes meanwhile
  * either shows, or is watched for by whoever changed it, after this. */
 void fc_connection_watch(connection *c)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = c->id};
     if (c->unsent_since_ns == 0 && !c->is_cut) {
-        epoll_ctl(c->local->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+        watch_for(c, EPOLLIN);
         if (c->unsent_since_ns == 0 && !c->is_cut)
             return;
     }
@@ -272,12 +277,14 @@ static void welcome(fc_local *local, fc_side_listener *via, int fd)
     close(fd);
 }
 
-void fc_local_watch_listeners(fc_local *local, uint32_t events)
+bool fc_local_watch_listeners(fc_local *local, uint32_t events)
 {
-    for (uint32_t i = 0; i < local->listener_count; i++) {
+    bool are_watched = true;
+    for (uint32_t i = 0; i < local->listener_count && !local->is_shut; i++) {
         struct epoll_event event = {.events = events, .data.u64 = EVENT_LISTENER + i};
-        epoll_ctl(local->io_fd, EPOLL_CTL_MOD, local->listeners[i].fd, &event);
+        are_watched &= epoll_ctl(local->io_fd, EPOLL_CTL_MOD, local->listeners[i].fd, &event) == 0;
     }
+    return are_watched;
 }
 
 void fc_local_accept(fc_local *local, fc_side_listener *via, int most)

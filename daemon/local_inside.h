@@ -64,7 +64,8 @@ struct fc_local {
     pthread_t thread;
     bool is_started;
     atomic_bool is_refusing, is_ending;
-    bool is_shut; /* I/O thread: the listeners are */
+    atomic_bool is_unwatched; /* epoll_fd, by the I/O thread, though no lane may be at the lookout */
+    bool is_shut;             /* I/O thread: the listeners are */
     atomic_uint unsent_count;
     fc_side_listener listeners[LISTENERS_MAX];
     uint32_t listener_count;
@@ -104,7 +105,7 @@ void fc_connection_hear_out(connection *c);
 /* I/O thread: these four. */
 void fc_local_accept(fc_local *local, fc_side_listener *via, int most);
 void fc_local_shut(fc_local *local); /* whoever comes finds nobody; who had connected before is let in */
-void fc_local_watch_listeners(fc_local *local, uint32_t events);
+bool fc_local_watch_listeners(fc_local *local, uint32_t events); /* false: not all, try again */
 void fc_local_cut_who_does_not_read(fc_local *local); /* replies that nobody reads hold slots, and the end up */
 
 /* local_poll.c: the I/O thread's life; what wakes it, from any thread; and what lanes need to look out. */

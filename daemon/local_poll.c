@@ -100,20 +100,25 @@ static void lookout_wake(void *context)
     wake_lookout(context);
 }
 
-static void watch_connections(fc_local *local, uint32_t events)
+static bool watch_connections(fc_local *local, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.u64 = EVENT_CONNECTIONS};
-    epoll_ctl(local->io_fd, EPOLL_CTL_MOD, local->epoll_fd, &event);
+    return epoll_ctl(local->io_fd, EPOLL_CTL_MOD, local->epoll_fd, &event) == 0;
 }
 
+/* Watched by the I/O thread, too, they are served all the same. */
 static void lookout_enter(void *context)
 {
-    watch_connections(context, 0);
+    (void)watch_connections(context, 0);
 }
 
 static void lookout_leave(void *context)
 {
-    watch_connections(context, EPOLLIN);
+    fc_local *local = context;
+    if (watch_connections(local, EPOLLIN))
+        return;
+    atomic_store(&local->is_unwatched, true);
+    fc_local_wake(local); /* from now on it looks unasked */
 }
 
 static bool lookout_look(void *context, bool waits)
@@ -160,8 +165,23 @@ static int wait_for_events(const fc_local *local, struct epoll_event *events)
         if (count != 0 || sched_yield() != 0)
             return count;
     }
-    bool looks_again = local->accept_again_ns != 0 || atomic_load(&local->unsent_count) != 0;
+    bool looks_again =
+        local->accept_again_ns != 0 || atomic_load(&local->unsent_count) != 0 || atomic_load(&local->is_unwatched);
     return epoll_wait(local->io_fd, events, EVENTS_AT_A_TIME, looks_again ? RETRY_MS : -1);
+}
+
+static void look_unasked(fc_local *local)
+{
+    atomic_store(&local->is_unwatched, false);
+    if (!watch_connections(local, EPOLLIN))
+        atomic_store(&local->is_unwatched, true);
+    look_at_connections(local, EVENTS_AT_A_TIME, 0);
+}
+
+static void accept_again(fc_local *local)
+{
+    bool are_watched = fc_local_watch_listeners(local, EPOLLIN);
+    local->accept_again_ns = are_watched ? 0 : fc_clock_now_ns() + RETRY_MS * FC_NS_PER_MS;
 }
 
 void *fc_local_run(void *argument)
@@ -174,10 +194,10 @@ void *fc_local_run(void *argument)
             on_event(local, &events[i]);
         if (count > 0 && local->config.spin_ns > 0)
             local->awake_until_ns = fc_clock_now_ns() + local->config.spin_ns;
-        if (local->accept_again_ns != 0 && fc_clock_now_ns() >= local->accept_again_ns) {
-            local->accept_again_ns = 0;
-            fc_local_watch_listeners(local, EPOLLIN);
-        }
+        if (local->accept_again_ns != 0 && fc_clock_now_ns() >= local->accept_again_ns)
+            accept_again(local);
+        if (atomic_load(&local->is_unwatched))
+            look_unasked(local);
         if (atomic_load(&local->slots.is_starved))
             wait_for_slot(local);
         if (atomic_load(&local->unsent_count) != 0)

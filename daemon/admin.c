@@ -2,8 +2,10 @@
  * poll. */
 #include "daemon/admin.h"
 
+#include "daemon/clock.h"
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/refusals.h"
 #include "proto/codec.h"
 
 #include <errno.h>
@@ -17,6 +19,7 @@
 #define CONNECTIONS_MAX 16
 #define EVENTS_AT_A_TIME 8
 #define REPLY_BYTES 1024
+#define ACCEPT_AGAIN_NS (100 * FC_NS_PER_MS)
 #define REQUEST_BYTES 4096
 
 struct fc_admin {
@@ -24,6 +27,7 @@ struct fc_admin {
     void *context;
     fc_ipc_claim claim;
     int fd, epoll_fd;
+    uint64_t accept_again_ns;         /* 0: the listener is watched */
     int connections[CONNECTIONS_MAX]; /* -1: free */
 };
 
@@ -94,6 +98,11 @@ static bool watch(const fc_admin *admin, int fd)
 static void accept_peer(fc_admin *admin)
 {
     int fd = accept4(admin->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        fc_refusals_log_accept(errno);
+        epoll_ctl(admin->epoll_fd, EPOLL_CTL_DEL, admin->fd, NULL);
+        admin->accept_again_ns = fc_clock_now_ns() + ACCEPT_AGAIN_NS;
+    }
     for (int i = 0; fd >= 0 && i < CONNECTIONS_MAX; i++) {
         if (admin->connections[i] >= 0)
             continue;
@@ -124,6 +133,12 @@ void fc_admin_run(fc_admin *admin)
         else if (!serve(admin, events[i].data.fd))
             end_connection(admin, events[i].data.fd);
     }
+}
+
+void fc_admin_tick(fc_admin *admin, uint64_t now_ns)
+{
+    if (admin->accept_again_ns != 0 && now_ns >= admin->accept_again_ns && watch(admin, admin->fd))
+        admin->accept_again_ns = 0;
 }
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */

@@ -27,6 +27,9 @@ fc_status fc_admin_open(const char *path, fc_admin_perform perform, void *contex
 int fc_admin_fd(const fc_admin *admin);
 void fc_admin_run(fc_admin *admin);
 
+/* Every 10 ms or so: whom the system would not let in, for want of descriptors, it is asked for again. */
+void fc_admin_tick(fc_admin *admin, uint64_t now_ns);
+
 /* Ends the connections, removes the socket. NULL is fine. */
 void fc_admin_close(fc_admin *admin);
 

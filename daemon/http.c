@@ -3,27 +3,38 @@
 
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/refusals.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define BACKLOG 64
+#define BACKLOG 511
+/* While others wait, how long one may take to send its request; and how often that is looked at. */
+#define PATIENCE_NS (100 * FC_NS_PER_MS)
+#define LOOK_EVERY_MS 50
+#define STUCK_RUNS 3
 #define METHODS "GET, HEAD"
 
 typedef struct connection {
-    int fd; /* -1: free */
+    int fd;         /* -1: free */
+    bool has_asked; /* all of its request is here */
     uint64_t since_ns;
 } connection;
 
 struct fc_http {
     struct MHD_Daemon *mhd;
     int fd; /* libmicrohttpd's epoll */
+    int listener_fd;
+    int connection_count;
+    uint64_t accepted_count;
+    uint32_t stuck_runs;
     fc_http_on_get on_get;
     void *context;
     uint64_t now_ns; /* of the run under way */
@@ -59,13 +70,33 @@ static enum MHD_Result send_answer(struct MHD_Connection *to, const fc_http_answ
     return result;
 }
 
+/* What state points to where a path holds a NUL, which no string of ours can. */
+static const char HAS_NUL;
+
+static void *on_uri(void *context, const char *uri, struct MHD_Connection *from)
+{
+    const char *nul = strstr(uri, "%00"), *query = strchr(uri, '?');
+    (void)context, (void)from;
+    return nul != NULL && (query == NULL || nul < query) ? (void *)(uintptr_t)&HAS_NUL : NULL;
+}
+
+static void note_request(struct MHD_Connection *from)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(from, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (info != NULL && info->socket_context != NULL)
+        ((connection *)info->socket_context)->has_asked = true;
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *from, const char *path, const char *method,
                                   const char *version, const char *upload, size_t *upload_bytes, void **state)
 {
     fc_http *http = context;
     fc_http_answer answer = {.status = MHD_HTTP_NOT_FOUND};
-    (void)version, (void)upload, (void)upload_bytes, (void)state;
-    if (strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
+    (void)version, (void)upload, (void)upload_bytes;
+    note_request(from);
+    if (*state == &HAS_NUL)
+        answer.status = MHD_HTTP_BAD_REQUEST;
+    else if (strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
         http->on_get(http->context, path, &answer);
     else
         answer.status = MHD_HTTP_METHOD_NOT_ALLOWED;
@@ -79,8 +110,10 @@ static void on_connection(void *context, struct MHD_Connection *which, void **sl
 {
     fc_http *http = context;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (*slot != NULL)
+        if (*slot != NULL) {
             ((connection *)*slot)->fd = -1;
+            http->connection_count--;
+        }
         return;
     }
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(which, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -89,28 +122,68 @@ static void on_connection(void *context, struct MHD_Connection *which, void **sl
             continue;
         http->connections[i] = (connection){.fd = info->connect_fd, .since_ns = http->now_ns};
         *slot = &http->connections[i];
+        http->connection_count++;
+        http->accepted_count++;
         return;
     }
 }
 
+static bool is_ready(int fd, short events)
+{
+    struct pollfd one = {.fd = fd, .events = events};
+    return poll(&one, 1, 0) == 1;
+}
+
+static bool is_full(const fc_http *http)
+{
+    return http->connection_count == FC_HTTP_CONNECTIONS;
+}
+
 /* libmicrohttpd's own timeout starts anew with every byte, so a peer that sends one now and then could stay for ever;
  * and one that had left before its first bytes were read is noticed only by a timeout (0.9.75). */
-static void cut_old(fc_http *http)
+static void cut(fc_http *http)
 {
+    bool hurries = is_full(http) && is_ready(http->listener_fd, POLLIN);
     for (size_t i = 0; i < FC_HTTP_CONNECTIONS; i++) {
         const connection *c = &http->connections[i];
-        if (c->fd >= 0 && fc_clock_elapsed_ns(c->since_ns, http->now_ns) >= FC_HTTP_LIFETIME_NS)
-            shutdown(c->fd, SHUT_RDWR);
+        uint64_t patience_ns = hurries && !c->has_asked ? PATIENCE_NS : FC_HTTP_LIFETIME_NS;
+        if (c->fd >= 0 && (fc_clock_elapsed_ns(c->since_ns, http->now_ns) >= patience_ns || is_ready(c->fd, 0)))
+            shutdown(c->fd, SHUT_RDWR); /* ready without being asked: there is nobody at the other end */
     }
+}
+
+/* Where nobody can be let in though there are places, some runs in a row, the system has no descriptors. */
+static void note_stuck(fc_http *http, bool may_accept, uint64_t accepted_before)
+{
+    bool is_stuck = may_accept && http->accepted_count == accepted_before && is_ready(http->listener_fd, POLLIN);
+    http->stuck_runs = is_stuck ? http->stuck_runs + 1 : 0;
+    if (fc_http_is_stuck(http))
+        fc_refusals_log_accept(EMFILE);
+}
+
+/* libmicrohttpd listens again, after all places were taken, only with the next run. */
+static int64_t again_ms(const fc_http *http)
+{
+    MHD_UNSIGNED_LONG_LONG timeout_ms;
+    int64_t again = MHD_get_timeout(http->mhd, &timeout_ms) == MHD_YES ? (int64_t)timeout_ms : -1;
+    int64_t look = is_full(http) || fc_http_is_stuck(http) ? LOOK_EVERY_MS : 1;
+    return is_ready(http->listener_fd, POLLIN) && (again < 0 || again > look) ? look : again;
 }
 
 int64_t fc_http_run(fc_http *http, uint64_t now_ns)
 {
-    MHD_UNSIGNED_LONG_LONG timeout_ms;
+    uint64_t accepted_before = http->accepted_count;
     http->now_ns = now_ns;
-    cut_old(http);
+    cut(http);
+    bool may_accept = !is_full(http) && is_ready(http->listener_fd, POLLIN);
     MHD_run(http->mhd);
-    return MHD_get_timeout(http->mhd, &timeout_ms) == MHD_YES ? (int64_t)timeout_ms : -1;
+    note_stuck(http, may_accept, accepted_before);
+    return again_ms(http);
+}
+
+bool fc_http_is_stuck(const fc_http *http)
+{
+    return http->stuck_runs >= STUCK_RUNS;
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
@@ -173,7 +246,7 @@ static fc_status start(fc_http *http, int fd, fc_reason *out_reason)
         http, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)FC_HTTP_CONNECTIONS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)FC_HTTP_HEADER_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)(FC_HTTP_LIFETIME_NS / FC_NS_PER_S), MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     if (http->mhd == NULL) {
         const char *system = errno != 0 ? strerror(errno) : "no reason given";
         fc_status st = fc_fail(FC_INTERNAL, out_reason, "%s: libmicrohttpd does not start: %s", http->address_text,
@@ -185,6 +258,7 @@ static fc_status start(fc_http *http, int fd, fc_reason *out_reason)
     if (info == NULL)
         return fc_fail(FC_INTERNAL, out_reason, "%s: libmicrohttpd has no epoll here", http->address_text);
     http->fd = info->epoll_fd;
+    http->listener_fd = fd;
     return FC_OK;
 }
 

@@ -2,7 +2,8 @@
  * of its own, inside fc_http_run().
  *
  * Nobody can hold it up: at most FC_HTTP_CONNECTIONS at once, FC_HTTP_HEADER_BYTES of request each, one request a
- * connection, and every connection is cut FC_HTTP_LIFETIME_NS after it was accepted, finished or not.
+ * connection, and every connection is cut FC_HTTP_LIFETIME_NS after it was accepted, finished or not; while others wait
+ * for a place, after a tenth of a second without a request.
  * Loop thread.
  */
 #ifndef FC_DAEMON_HTTP_H
@@ -11,6 +12,7 @@
 #include "daemon/clock.h"
 #include "daemon/http_address.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define FC_HTTP_CONNECTIONS 32
@@ -47,5 +49,9 @@ int fc_http_fd(const fc_http *http);
 /* Does what can be done without waiting. Returns after how many milliseconds to call it again though nothing became
  * readable; -1: that is not needed. */
 int64_t fc_http_run(fc_http *http, uint64_t now_ns);
+
+/* The last runs met somebody whom the system would not let in, for want of descriptors. The descriptor then stays
+ * readable, and is best not looked at for a while. */
+bool fc_http_is_stuck(const fc_http *http);
 
 #endif

@@ -150,20 +150,28 @@ static void on_tick(uv_timer_t *handle)
     fc_service_tick(loop->config.service, now_ns);
     fc_service_watch(loop->config.service, loop->config.options->kernel_timeout_ns, now_ns);
     fc_transport_relieve(loop->config.transport, now_ns);
+    if (loop->config.admin != NULL)
+        fc_admin_tick(loop->config.admin, now_ns);
     step_drain(loop);
 }
 
 static void on_monitor_timer(uv_timer_t *handle);
+static void on_monitor_poll(uv_poll_t *handle, int status, int events);
 
 static void run_monitor(fc_loop *loop)
 {
     int64_t again_ms = fc_monitor_run(loop->config.monitor, fc_clock_now_ns());
+    if (fc_monitor_is_stuck(loop->config.monitor))
+        uv_poll_stop(&loop->monitor_poll);
     uv_timer_start(&loop->monitor_timer, on_monitor_timer, (uint64_t)again_ms, 0);
 }
 
 static void on_monitor_timer(uv_timer_t *handle)
 {
-    run_monitor(handle->data);
+    fc_loop *loop = handle->data;
+    if (loop->monitor_poll.data != NULL && !uv_is_active((uv_handle_t *)&loop->monitor_poll))
+        uv_poll_start(&loop->monitor_poll, UV_READABLE, on_monitor_poll);
+    run_monitor(loop);
 }
 
 static void on_monitor_poll(uv_poll_t *handle, int status, int events)

@@ -31,4 +31,8 @@ const char *fc_monitor_address(const fc_monitor *monitor);
 int fc_monitor_fd(const fc_monitor *monitor);
 int64_t fc_monitor_run(fc_monitor *monitor, uint64_t now_ns);
 
+/* Until that time the descriptor would say that there is something to do, and nothing can be done (fc_http_is_stuck()).
+ */
+bool fc_monitor_is_stuck(const fc_monitor *monitor);
+
 #endif

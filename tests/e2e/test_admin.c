@@ -2,11 +2,13 @@
 #include "tests/e2e/foreign.h"
 #include "tests/e2e/harness.h"
 #include "tests/e2e/job.h"
+#include "tests/e2e/scrape.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -134,6 +136,51 @@ static int dial(const administered *a)
     return fd;
 }
 
+/* Processor time the daemon has had, in clock ticks. */
+static unsigned long used_ticks(const administered *a)
+{
+    char path[FC_E2E_PATH_BYTES];
+    unsigned long user = 0, system = 0;
+    size_t bytes;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)a->daemon.pid);
+    char *stat = fc_e2e_read_file(path, &bytes);
+    ck_assert_ptr_nonnull(stat);
+    const char *rest = strrchr(stat, ')');
+    ck_assert_int_eq(sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    free(stat);
+    return user + system;
+}
+
+/* Who comes while there are no descriptors is waited with, not spun on, at either socket. */
+START_TEST(without_descriptors_it_waits)
+{
+    static const struct rlimit NONE = {.rlim_cur = 3, .rlim_max = 3};
+    administered a;
+    struct rlimit before, low = NONE;
+    char metrics[FC_E2E_PATH_BYTES];
+    size_t at = 0;
+    fc_e2e_place(&a.daemon);
+    snprintf(a.admin, sizeof a.admin, "%.100s/admin.sock", a.daemon.dir);
+    fc_scrape_address(&a.daemon, metrics);
+    fc_e2e_launch(&a.daemon, (const char *[]){"--admin-socket", a.admin, "--metrics", metrics, NULL});
+    fc_e2e_wait_notify(&a.daemon, "READY=1");
+    ck_assert_int_eq(prlimit(a.daemon.pid, RLIMIT_NOFILE, NULL, &before), 0);
+    low.rlim_max = before.rlim_max;
+    ck_assert_int_eq(prlimit(a.daemon.pid, RLIMIT_NOFILE, &low, NULL), 0);
+    int fds[] = {dial(&a), fc_scrape_dial(metrics)};
+    fc_e2e_wait_log(&a.daemon, "event=accept_failed", &at);
+    unsigned long ticks = used_ticks(&a);
+    fc_e2e_wait_log(&a.daemon, "event=accept_failed", &at); /* a line a second */
+    ck_assert_uint_lt(used_ticks(&a) - ticks, (unsigned long)sysconf(_SC_CLK_TCK) / 5);
+    ck_assert_int_eq(prlimit(a.daemon.pid, RLIMIT_NOFILE, &before, NULL), 0);
+    close(fds[0]);
+    close(fds[1]);
+    want(&a, "log-level", "debug", 0, "");
+    free(fc_scrape_get(metrics, "/healthz", &(int){0}));
+    fc_e2e_stop(&a.daemon);
+}
+END_TEST
+
 /* Garbage, packets that are too long, operations that are not its own, more connections than it keeps. */
 START_TEST(it_gets_over_what_comes)
 {
@@ -194,6 +241,7 @@ int main(void)
     tcase_add_test(tcase, reload_says_what_came_of_it);
     tcase_add_test(tcase, words_are_taken_over_or_refused);
     tcase_add_test(tcase, clients_are_not_administrators);
+    tcase_add_test(tcase, without_descriptors_it_waits);
     tcase_add_test(tcase, it_gets_over_what_comes);
     tcase_add_test(tcase, a_dead_ones_socket_is_replaced);
     return fc_e2e_main(suite);

@@ -196,6 +196,8 @@ static const struct {
 } REQUESTS[] = {
     {"GET /here HTTP/1.1\r\n" HOST, "HTTP/1.1 200 OK\r\n", "\r\n\r\nhello\n", 1},
     {"GET /here?a=1&b=%00 HTTP/1.1\r\n" HOST, "HTTP/1.1 200 OK\r\n", "\r\n\r\nhello\n", 1},
+    {"GET /here%00x HTTP/1.1\r\n" HOST, "HTTP/1.1 400 Bad Request\r\n", "Content-Length: 0\r\n", 0},
+    {"GET /here%00 HTTP/1.1\r\n" HOST, "HTTP/1.1 400 Bad Request\r\n", "", 0},
     {"GET /here HTTP/1.0\r\n\r\n", "HTTP/1.", "hello\n", 1},
     {"HEAD /here HTTP/1.1\r\n" HOST, "HTTP/1.1 200 OK\r\n", "Content-Length: 6\r\n", 1},
     {"GET /there HTTP/1.1\r\n" HOST, "HTTP/1.1 404 Not Found\r\n", "Content-Length: 0\r\n", 1},
@@ -278,6 +280,71 @@ START_TEST(the_many_wait_and_the_silent_are_cut)
         close(fds[i]);
     run_on();
     ask(REQUESTS[0].request, answer);
+    ck_assert_ptr_nonnull(strstr(answer, "hello"));
+}
+END_TEST
+
+/* Of so many who wait, the silent have a tenth of a second each; and those with a request have their answers. */
+START_TEST(while_others_wait_the_silent_have_little_time)
+{
+    static char answer[ANSWER_BYTES];
+    int fds[3 * FC_HTTP_CONNECTIONS + 1];
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        fds[i] = dial();
+        say(fds[i], "GET /he");
+    }
+    run_on();
+    int last = dial();
+    say(last, REQUESTS[0].request);
+    for (int tenths = 0; tenths < 3; tenths++) {
+        ck_assert_int_eq(gets, 0);
+        now_ns += FC_NS_PER_S / 10;
+        run_on();
+    }
+    ck_assert_int_eq(gets, 1);
+    await_end(last, answer);
+    ck_assert_ptr_nonnull(strstr(answer, "hello"));
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        close(fds[i]);
+}
+END_TEST
+
+/* With a place for everyone nobody is hurried. */
+START_TEST(with_room_the_silent_may_stay)
+{
+    static char answer[ANSWER_BYTES];
+    int fds[FC_HTTP_CONNECTIONS - 1];
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        fds[i] = dial();
+    run_on();
+    now_ns += FC_HTTP_LIFETIME_NS / 2;
+    ask(REQUESTS[0].request, answer);
+    ck_assert_ptr_nonnull(strstr(answer, "hello"));
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        say(fds[i], REQUESTS[0].request);
+        await_end(fds[i], answer);
+        ck_assert_ptr_nonnull(strstr(answer, "hello"));
+    }
+}
+END_TEST
+
+START_TEST(without_descriptors_it_says_so_and_goes_on)
+{
+    static char answer[ANSWER_BYTES];
+    struct rlimit limit, none;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    int fd = dial(), next = dup(fd);
+    close(next);
+    none = (struct rlimit){.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
+    ck_assert(!fc_http_is_stuck(http));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    run_on();
+    ck_assert(fc_http_is_stuck(http));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    run_on();
+    ck_assert(!fc_http_is_stuck(http));
+    say(fd, REQUESTS[0].request);
+    await_end(fd, answer);
     ck_assert_ptr_nonnull(strstr(answer, "hello"));
 }
 END_TEST
@@ -371,6 +438,9 @@ int main(void)
     tcase_add_test(server, headers_have_a_limit);
     tcase_add_test(server, the_slow_are_cut);
     tcase_add_test(server, the_many_wait_and_the_silent_are_cut);
+    tcase_add_test(server, while_others_wait_the_silent_have_little_time);
+    tcase_add_test(server, with_room_the_silent_may_stay);
+    tcase_add_test(server, without_descriptors_it_says_so_and_goes_on);
     tcase_add_test(server, who_leaves_midway_leaves_nothing);
     tcase_add_test(server, a_port_that_is_taken_is_named);
     suite_add_tcase(suite, server);

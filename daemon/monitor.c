@@ -173,8 +173,6 @@ int64_t fc_monitor_run(fc_monitor *monitor, uint64_t now_ns)
     if (!monitor->is_ready && period_ms > RETRY_MS)
         period_ms = RETRY_MS;
     int64_t again_ms = fc_http_run(monitor->http, now_ns);
-    if (fc_http_is_stuck(monitor->http))
-        again_ms = RETRY_MS;
     return again_ms >= 0 && again_ms < period_ms ? again_ms : period_ms;
 }
 

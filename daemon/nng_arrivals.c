@@ -31,7 +31,7 @@ uint64_t fc_nng_arrivals_bytes(void)
 
 static half *find(int fd)
 {
-    return fd >= 0 && fd < FC_NNG_DESCRIPTORS_MAX ? &halves[fd] : NULL;
+    return fc_nng_descriptor_is_kept(fd) ? &halves[fd] : NULL;
 }
 
 static void hold(half *h, uint64_t bytes)

@@ -44,11 +44,6 @@ static atomic_size_t departing_count;
 static pthread_mutex_t letters_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next two */
 static fc_id_table arrived, departing;                           /* by the body's end */
 
-static bool is_kept(int fd)
-{
-    return fd >= 0 && fd < FC_NNG_DESCRIPTORS_MAX;
-}
-
 static uint64_t end_of(const void *body, size_t size_bytes)
 {
     return (uint64_t)(uintptr_t)body + size_bytes;
@@ -94,40 +89,41 @@ static fc_status add(fc_id_table *letters, uint64_t end, letter added)
     return FC_OK;
 }
 
-static void drop_if(fc_id_table *letters, bool (*is_over)(letter *l, uint64_t what), uint64_t what)
+static void drop_if(fc_id_table *letters, bool (*is_over)(const letter *l, uint64_t what), uint64_t what)
 {
-    /* Removing moves others: one round more whenever something was removed. */
     for (size_t i = 0; i < letters->capacity;) {
         uint64_t end = letters->entries[i].id;
-        bool is_dropped = end != 0 && is_over(fc_id_table_find_object(letters, end), what);
-        if (is_dropped)
-            drop(letters, end);
-        i = is_dropped ? 0 : i + 1;
+        if (end != 0 && is_over(fc_id_table_find_object(letters, end), what))
+            drop(letters, end); /* which may move a later one here */
+        else
+            i++;
     }
 }
 
-static bool is_all(letter *l, uint64_t what)
+static bool is_all(const letter *l, uint64_t what)
 {
     (void)l, (void)what;
     return true;
 }
 
-static bool is_of(letter *l, uint64_t fd)
+static bool is_of(const letter *l, uint64_t fd)
 {
     return l->fd == (int)fd;
 }
 
-static bool is_unclaimed(letter *l, uint64_t now_ns)
+static bool is_unclaimed(const letter *l, uint64_t now_ns)
 {
     return l->forgotten_ns != 0 && fc_clock_elapsed_ns(l->forgotten_ns, now_ns) >= UNCLAIMED_NS;
 }
 
-/* No letter is over yet: it may still be claimed. */
-static bool note_end(letter *l, uint64_t fd)
+/* What has arrived there may still be claimed. */
+static void note_end(int fd)
 {
-    if (l->fd == (int)fd && l->forgotten_ns == 0)
-        l->forgotten_ns = fc_clock_now_ns();
-    return false;
+    for (size_t i = 0; i < arrived.capacity; i++) {
+        letter *l = fc_id_table_find_object(&arrived, arrived.entries[i].id);
+        if (l != NULL && l->fd == fd && l->forgotten_ns == 0)
+            l->forgotten_ns = fc_clock_now_ns();
+    }
 }
 
 void fc_nng_detour_tick(uint64_t now_ns)
@@ -201,7 +197,7 @@ static ssize_t read_arrival(arrival *a, int fd, const struct iovec *part, fc_nng
 
 ssize_t fc_nng_detour_read(int fd, const struct iovec *parts, int count, fc_nng_detour_reader reader)
 {
-    if (!atomic_load(&is_open) || !is_kept(fd) || count != 1)
+    if (!atomic_load(&is_open) || !fc_nng_descriptor_is_kept(fd) || count != 1)
         return reader(fd, parts, count);
     arrival *a = &arrivals[fd];
     pthread_mutex_lock(&a->lock);
@@ -233,7 +229,8 @@ void *fc_nng_detour_claim(int fd, const void *body, size_t body_bytes, void **ou
 
 void *fc_nng_detour_take(int fd, size_t size_bytes)
 {
-    if (!atomic_load(&is_open) || size_bytes < FC_NNG_DETOUR_BYTES_MIN || !is_kept(fd) || !fc_nng_gap_is_plain(fd))
+    if (!atomic_load(&is_open) || size_bytes < FC_NNG_DETOUR_BYTES_MIN || !fc_nng_descriptor_is_kept(fd) ||
+        !fc_nng_gap_is_plain(fd))
         return NULL;
     return fc_pinned_pool_take(pool, size_bytes);
 }
@@ -254,14 +251,6 @@ void fc_nng_detour_recall(const void *body, size_t body_bytes)
     drop(&departing, end_of(body, body_bytes));
     atomic_store(&departing_count, departing.count);
     pthread_mutex_unlock(&letters_lock);
-}
-
-static size_t size_of(const struct msghdr *message)
-{
-    size_t size_bytes = 0;
-    for (size_t i = 0; i < message->msg_iovlen; i++)
-        size_bytes += message->msg_iov[i].iov_len;
-    return size_bytes;
 }
 
 /* Does a message's last part lie elsewhere? Then that in *out_part. Under the connection's send lock, so that the piece
@@ -287,14 +276,14 @@ static ssize_t send_departing(int fd, const struct msghdr *message, int flags, f
     if (!find_departing(fd, last, &parts[message->msg_iovlen - 1]))
         return sender(fd, message, flags);
     ssize_t sent = sender(fd, &elsewhere, flags);
-    if (sent > 0 && (size_t)sent == size_of(message))
+    if (sent > 0 && (size_t)sent == fc_nng_detour_message_bytes(message))
         fc_nng_detour_recall(last->iov_base, last->iov_len);
     return sent;
 }
 
 ssize_t fc_nng_detour_send(int fd, const struct msghdr *message, int flags, fc_nng_detour_sender sender)
 {
-    if (atomic_load(&departing_count) == 0 || !is_kept(fd) || message->msg_iovlen == 0 ||
+    if (atomic_load(&departing_count) == 0 || !fc_nng_descriptor_is_kept(fd) || message->msg_iovlen == 0 ||
         message->msg_iovlen > PARTS_MAX)
         return sender(fd, message, flags);
     pthread_mutex_lock(&send_locks[fd]);
@@ -315,14 +304,14 @@ static void forget_arrival(arrival *a)
 
 void fc_nng_detour_forget(int fd)
 {
-    if (!atomic_load(&is_open) || !is_kept(fd))
+    if (!atomic_load(&is_open) || !fc_nng_descriptor_is_kept(fd))
         return;
     forget_arrival(&arrivals[fd]);
     pthread_mutex_lock(&send_locks[fd]); /* nobody sends from a piece that goes back */
     pthread_mutex_lock(&letters_lock);
     drop_if(&departing, is_of, (uint64_t)fd);
     atomic_store(&departing_count, departing.count);
-    drop_if(&arrived, note_end, (uint64_t)fd);
+    note_end(fd);
     pthread_mutex_unlock(&letters_lock);
     pthread_mutex_unlock(&send_locks[fd]);
 }

@@ -67,6 +67,15 @@ typedef ssize_t (*fc_nng_detour_sender)(int fd, const struct msghdr *message, in
 /* As reader would for nng, but maybe to elsewhere. */
 ssize_t fc_nng_detour_read(int fd, const struct iovec *parts, int count, fc_nng_detour_reader reader);
 
+/* All parts of a message together. */
+static inline size_t fc_nng_detour_message_bytes(const struct msghdr *message)
+{
+    size_t size_bytes = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        size_bytes += message->msg_iov[i].iov_len;
+    return size_bytes;
+}
+
 /* As sender would for nng, but maybe from elsewhere. */
 ssize_t fc_nng_detour_send(int fd, const struct msghdr *message, int flags, fc_nng_detour_sender sender);
 

@@ -35,14 +35,9 @@ static atomic_bool is_by_hand[FC_NNG_DESCRIPTORS_MAX];       /* somebody else op
 static atomic_bool is_cut[FC_NNG_DESCRIPTORS_MAX];           /* its bytes end here */
 static atomic_uint_fast64_t gone_ns[FC_NNG_DESCRIPTORS_MAX]; /* when a send first found nobody; 0: none has */
 
-static bool is_kept(int fd)
-{
-    return fd >= 0 && fd < FC_NNG_DESCRIPTORS_MAX;
-}
-
 void fc_nng_gap_forget(int fd)
 {
-    if (!is_kept(fd))
+    if (!fc_nng_descriptor_is_kept(fd))
         return;
     atomic_store(&states[fd], NO_GAP);
     atomic_store(&is_by_hand[fd], false);
@@ -52,7 +47,7 @@ void fc_nng_gap_forget(int fd)
 
 bool fc_nng_gap_cut(int fd)
 {
-    if (!is_kept(fd))
+    if (!fc_nng_descriptor_is_kept(fd))
         return false;
     atomic_store(&is_cut[fd], true);
     shutdown(fd, SHUT_RDWR); /* wakes nng, which then reads an end, and sends to nobody */
@@ -62,12 +57,13 @@ bool fc_nng_gap_cut(int fd)
 bool fc_nng_gap_open(int fd)
 {
     uint64_t state = NO_GAP;
-    return !is_kept(fd) || atomic_compare_exchange_strong(&states[fd], &state, fc_clock_now_ns()) || state != ENDED;
+    return !fc_nng_descriptor_is_kept(fd) || atomic_compare_exchange_strong(&states[fd], &state, fc_clock_now_ns()) ||
+           state != ENDED;
 }
 
 void fc_nng_gap_close(int fd)
 {
-    uint64_t state = is_kept(fd) ? atomic_load(&states[fd]) : NO_GAP;
+    uint64_t state = fc_nng_descriptor_is_kept(fd) ? atomic_load(&states[fd]) : NO_GAP;
     if (state != NO_GAP && state != ENDED)
         atomic_compare_exchange_strong(&states[fd], &state, NO_GAP);
 }
@@ -75,27 +71,27 @@ void fc_nng_gap_close(int fd)
 bool fc_nng_gap_is_long_gone(int fd)
 {
     uint64_t now_ns = fc_clock_now_ns(), since_ns = 0;
-    if (!is_kept(fd) || atomic_compare_exchange_strong(&gone_ns[fd], &since_ns, now_ns))
-        return !is_kept(fd);
+    if (!fc_nng_descriptor_is_kept(fd) || atomic_compare_exchange_strong(&gone_ns[fd], &since_ns, now_ns))
+        return !fc_nng_descriptor_is_kept(fd);
     return fc_clock_elapsed_ns(since_ns, now_ns) >= LONG_GONE_NS;
 }
 
 void fc_nng_gap_take(int fd)
 {
     fc_nng_gap_forget(fd);
-    if (is_kept(fd))
+    if (fc_nng_descriptor_is_kept(fd))
         atomic_store(&is_by_hand[fd], true);
 }
 
 bool fc_nng_gap_is_plain(int fd)
 {
-    return !is_kept(fd) || !atomic_load(&is_by_hand[fd]);
+    return !fc_nng_descriptor_is_kept(fd) || !atomic_load(&is_by_hand[fd]);
 }
 
 bool fc_nng_gap_may_end(int fd)
 {
     uint64_t state = NO_GAP;
-    if (!is_kept(fd) || atomic_compare_exchange_strong(&states[fd], &state, ENDED) || state == ENDED)
+    if (!fc_nng_descriptor_is_kept(fd) || atomic_compare_exchange_strong(&states[fd], &state, ENDED) || state == ENDED)
         return true;
     return fc_clock_elapsed_ns(state, fc_clock_now_ns()) >= HELD_BACK_MAX_NS &&
            atomic_compare_exchange_strong(&states[fd], &state, ENDED);
@@ -123,7 +119,7 @@ static void note_arrival(int fd, const struct iovec *parts, int count, ssize_t g
     int error = errno;
     if (got > 0)
         fc_nng_arrivals_add((uint64_t)got);
-    if (is_kept(fd) && atomic_load(&is_by_hand[fd]))
+    if (fc_nng_descriptor_is_kept(fd) && atomic_load(&is_by_hand[fd]))
         return;
     for (int i = 0; i < count; i++)
         asked_bytes += parts[i].iov_len;
@@ -135,7 +131,7 @@ static void note_arrival(int fd, const struct iovec *parts, int count, ssize_t g
 __attribute__((visibility("default"))) ssize_t readv(int fd, const struct iovec *parts, int count)
 {
     pthread_once(&once, find_next);
-    bool ends_here = is_kept(fd) && atomic_load(&is_cut[fd]);
+    bool ends_here = fc_nng_descriptor_is_kept(fd) && atomic_load(&is_cut[fd]);
     ssize_t got = ends_here ? 0 : fc_nng_detour_read(fd, parts, count, next_readv);
     bool is_end = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
     if (!is_end)

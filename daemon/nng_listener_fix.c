@@ -29,14 +29,6 @@
 static atomic_uint_fast64_t calls;
 static atomic_bool keeps_greetings;
 
-static size_t size_of(const struct msghdr *message)
-{
-    size_t size_bytes = 0;
-    for (size_t i = 0; i < message->msg_iovlen; i++)
-        size_bytes += message->msg_iov[i].iov_len;
-    return size_bytes;
-}
-
 static bool is_greeting(const struct msghdr *message)
 {
     return message->msg_iovlen == 1 && message->msg_iov[0].iov_len == 8 &&
@@ -50,7 +42,7 @@ static ssize_t send_now(int fd, const struct msghdr *message, int flags)
     if (sent >= 0 || (errno != EPIPE && errno != ECONNRESET))
         return sent;
     if (!is_greeting(message) && fc_nng_gap_is_long_gone(fd))
-        return (ssize_t)size_of(message);
+        return (ssize_t)fc_nng_detour_message_bytes(message);
     errno = is_greeting(message) ? ECONNRESET : EAGAIN;
     return -1;
 }
@@ -92,7 +84,7 @@ static void enlarge(int fd, size_t size_bytes)
 /* Sends more of a message of which `sent` bytes are gone, while the peer reads; how many are gone then. */
 static ssize_t send_on(int fd, const struct msghdr *message, size_t sent, int flags)
 {
-    size_t size_bytes = size_of(message);
+    size_t size_bytes = fc_nng_detour_message_bytes(message);
     if (is_local(fd)) /* TCP sizes its buffers itself, and stops when told one */
         enlarge(fd, size_bytes);
     uint64_t end_ns = fc_clock_now_ns() + PATIENCE_NS;
@@ -120,7 +112,7 @@ static ssize_t send_for_nng(int fd, const struct msghdr *message, int flags)
     else if (is_plain)
         fc_nng_gap_close(fd);
     ssize_t sent = send_now(fd, message, flags);
-    size_t size_bytes = sent > 0 ? size_of(message) : 0;
+    size_t size_bytes = sent > 0 ? fc_nng_detour_message_bytes(message) : 0;
     /* A message's first call has its headers as parts of their own. The rest of one whose reader was too slow for us
      * has not: nng sends that from threads all connections share, which must not wait. */
     bool is_first = message->msg_iovlen > 1 && message->msg_iovlen <= PARTS_MAX;

@@ -15,10 +15,15 @@ struct fc_pinned_pool {
     uint32_t *runs; /* of the step a piece begins with: how many it has; 0 of free ones, and inside pieces */
 };
 
+static size_t steps_of(size_t size_bytes)
+{
+    return size_bytes / FC_PINNED_POOL_STEP_BYTES + (size_bytes % FC_PINNED_POOL_STEP_BYTES != 0);
+}
+
 fc_status fc_pinned_pool_open(const fc_engine_ops *ops, fc_engine *engine, size_t size_bytes, fc_pinned_pool **out_pool,
                               fc_reason *out_reason)
 {
-    size_t steps = size_bytes / FC_PINNED_POOL_STEP_BYTES + (size_bytes % FC_PINNED_POOL_STEP_BYTES != 0);
+    size_t steps = steps_of(size_bytes);
     fc_pinned_pool *pool = calloc(1, sizeof *pool);
     uint32_t *runs = steps <= UINT32_MAX ? calloc(steps + 1, sizeof *runs) : NULL;
     fc_status st = FC_NO_MEMORY;
@@ -71,7 +76,7 @@ static size_t find_free(const fc_pinned_pool *pool, size_t wanted)
 
 void *fc_pinned_pool_take(fc_pinned_pool *pool, size_t size_bytes)
 {
-    size_t wanted = size_bytes / FC_PINNED_POOL_STEP_BYTES + (size_bytes % FC_PINNED_POOL_STEP_BYTES != 0);
+    size_t wanted = steps_of(size_bytes);
     void *piece = NULL;
     pthread_mutex_lock(&pool->lock);
     size_t begin =

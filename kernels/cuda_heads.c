@@ -32,19 +32,27 @@ static bool is_of(const fc_cuda_heads *heads, const fc_cuda_head *head, const fc
                0;
 }
 
-/* The launch's, or the one to be it. */
-static fc_cuda_head *choose(fc_cuda_heads *heads, const fc_launch *launch, size_t size_bytes)
+/* Where the launch's head may be: among the short ones, or in the long one's place. */
+static fc_cuda_head *first_of(fc_cuda_heads *heads, size_t size_bytes, int *out_count)
 {
-    fc_cuda_head *oldest = &heads->heads[0];
-    if (size_bytes > FC_CUDA_HEAD_SHORT_BYTES)
-        return &heads->heads[FC_CUDA_HEADS_SHORT];
-    for (int i = 0; i < FC_CUDA_HEADS_SHORT; i++) {
-        fc_cuda_head *head = &heads->heads[i];
+    bool is_short = size_bytes <= FC_CUDA_HEAD_SHORT_BYTES;
+    *out_count = is_short ? FC_CUDA_HEADS_SHORT : 1;
+    return &heads->heads[is_short ? 0 : FC_CUDA_HEADS_SHORT];
+}
+
+/* The launch's, *out_is_its_own; or the one to be it. */
+static fc_cuda_head *choose(fc_cuda_heads *heads, const fc_launch *launch, size_t size_bytes, bool *out_is_its_own)
+{
+    int count;
+    fc_cuda_head *first = first_of(heads, size_bytes, &count), *oldest = first;
+    *out_is_its_own = true;
+    for (fc_cuda_head *head = first; head < first + count; head++) {
         if (is_of(heads, head, launch))
             return head;
         if (head->used_at < oldest->used_at)
             oldest = head;
     }
+    *out_is_its_own = false;
     return oldest;
 }
 
@@ -74,10 +82,11 @@ static fc_status make(const fc_cuda_heads *heads, fc_cuda_head *head, fc_launch 
 fc_status fc_cuda_heads_find(fc_cuda_heads *heads, fc_launch *launch, fc_cuda_head **out_head, fc_reason *out_reason)
 {
     size_t size_bytes = fc_cuda_layout_head_bytes(launch->segment_count, launch->plan.descriptor_bytes);
-    fc_cuda_head *head = choose(heads, launch, size_bytes);
+    bool is_its_own;
+    fc_cuda_head *head = choose(heads, launch, size_bytes, &is_its_own);
     fc_status st = FC_OK;
     place(heads, head, launch);
-    if (!is_of(heads, head, launch))
+    if (!is_its_own)
         st = make(heads, head, launch, out_reason);
     head->size_bytes = size_bytes;
     head->use_count++;

@@ -168,6 +168,12 @@ static bool is_visible(const row *r, int64_t key)
 
 /* --- double precision ------------------------------------------------------------------------------------------- */
 
+static double scored_f64(const row *r, double dot)
+{
+    double score = (double)r->problem->scale * dot, softcap = (double)r->problem->softcap;
+    return softcap > 0 ? softcap * tanh(score / softcap) : score;
+}
+
 static double score_f64(const row *r, int64_t key)
 {
     const float *q = r->q, *k = r->k + key * r->problem->head_dim;
@@ -175,9 +181,7 @@ static double score_f64(const row *r, int64_t key)
     FOR_SIMD_SUM
     for (int32_t d = 0; d < r->problem->head_dim; d++)
         sum += (double)q[d] * (double)k[d];
-    double score = (double)r->problem->scale * sum;
-    double softcap = (double)r->problem->softcap;
-    return softcap > 0 ? softcap * tanh(score / softcap) : score;
+    return scored_f64(r, sum);
 }
 
 static void run_row_f64(const row *r, double *out, double *out_lse)
@@ -472,7 +476,7 @@ static double expected_lse_error(const row *r, double lse)
             sum += product;
             product_squares += product * product;
         }
-        double weight = exp(score_f64(r, key) - lse) * (double)r->problem->scale;
+        double weight = exp(scored_f64(r, sum) - lse) * (double)r->problem->scale;
         squares += weight * weight * (n * product_squares / 6 + n * sum * sum / 3);
     }
     return 0x1p-24 * sqrt(squares / 3);

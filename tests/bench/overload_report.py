@@ -28,13 +28,18 @@ def line(row):
         "".join("  %s %d" % pair for pair in sorted(row["errors"].items())) + ("  late %d" % row["late"] if row["late"] else ""))
 
 
+def median(same, key):
+    found = [row[key] for row in same if row[key] is not None]
+    return statistics.median(found) if found else None
+
+
 def medians(rows):
-    """One row a load: the median of each of its numbers over the rounds."""
+    """One row a load: the median of each of its numbers over the rounds, None where no round has it."""
     loads = {}
     for row in rows:
         loads.setdefault(tuple(row.get(key) for key in WHERE), []).append(row)
-    return [{key: statistics.median([row[key] for row in same if row[key] is not None] or [0]) if isinstance(value, (int, float))
-             and key not in WHERE else value for key, value in same[0].items()} for same in loads.values()]
+    return [{key: median(same, key) if isinstance(value, (int, float, type(None))) and key not in WHERE else value
+             for key, value in same[0].items()} for same in loads.values()]
 
 
 def of(rows, **wanted):
@@ -56,7 +61,7 @@ def charts(rows):
             label = name if loop == "open" else name + ", impatient"
             if points:
                 rate.append((label, colour, dash, [(row["share"], max(row["ok_per_s"], 1)) for row in points]))
-                late.append((label, colour, dash, [(row["share"], (row["p99_us"] or 1) / 1000) for row in points]))
+                late.append((label, colour, dash, [(row["share"], row["p99_us"] / 1000) for row in points if row["p99_us"]]))
     x = "offered, in times of what the closed loop reaches"
     return lines.stack([
         lines.svg("Answers against offered load", "open loop, 4096 calls may wait; impatient: calls end after half a full queue's time",
@@ -67,7 +72,7 @@ def charts(rows):
 def block(report, link):
     rows = medians(report["rows"])
     parts = [BEGIN, "\n%s, %d processors, the daemon on half of them, %s; medians of %d rounds on a machine with other work; "
-             "[every figure](%s).\n\n" % (report["processor"], report["processors"], report["made"], report["rounds"], link),
+             "[every figure](%s). -: no answer of a call that was sent within the time.\n\n" % (report["processor"], report["processors"], report["made"], report["rounds"], link),
              "| load | answers/s at most | at 8 times | busy, an answer | p99 ms at 8 times | daemon MiB |\n|---|---|---|---|---|---|\n"]
     for loop, name in (("open", "open loop"), ("timeout", "open loop, impatient callers"), ("deadline", "open loop, deadlines")):
         for load in COLOURS:
@@ -77,7 +82,7 @@ def block(report, link):
                 last = points[-1]
                 parts.append("| %s, %s | %s | %.0f %% | %s | %s | %s |\n" % (
                     load, name, short(max(row["ok_per_s"] for row in points)), 100 * kept(points), short(last["busy_per_answer"]),
-                    short((last["p99_us"] or 0) / 1000), short(max(row["rss_mib"] for row in points))))
+                    short(last["p99_us"] / 1000) if last["p99_us"] else "-", short(max(row["rss_mib"] for row in points))))
     floods = of(rows, loop="flood")
     if floods:
         parts.append("\n| 15 polite clients beside one with | p50, times | p99, times |\n|---|---|---|\n")

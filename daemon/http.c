@@ -3,6 +3,7 @@
 
 #include "daemon/ipc_path.h"
 #include "daemon/log.h"
+#include "daemon/nng_gap.h"
 #include "daemon/refusals.h"
 
 #include <errno.h>
@@ -34,6 +35,7 @@ struct fc_http {
     int listener_fd;
     int connection_count;
     uint64_t accepted_count;
+    bool is_deaf; /* all places were taken, and libmicrohttpd has not listened since */
     uint32_t stuck_runs;
     fc_http_on_get on_get;
     void *context;
@@ -105,6 +107,11 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *from, co
 
 /* --- connections -------------------------------------------------------------------------------------------------- */
 
+static bool is_full(const fc_http *http)
+{
+    return http->connection_count == FC_HTTP_CONNECTIONS;
+}
+
 static void on_connection(void *context, struct MHD_Connection *which, void **slot,
                           enum MHD_ConnectionNotificationCode what)
 {
@@ -124,6 +131,8 @@ static void on_connection(void *context, struct MHD_Connection *which, void **sl
         *slot = &http->connections[i];
         http->connection_count++;
         http->accepted_count++;
+        http->is_deaf = http->is_deaf || is_full(http);
+        fc_nng_gap_forget(info->connect_fd); /* libmicrohttpd's sends, too, go through nng's sendmsg() here */
         return;
     }
 }
@@ -132,11 +141,6 @@ static bool is_ready(int fd, short events)
 {
     struct pollfd one = {.fd = fd, .events = events};
     return poll(&one, 1, 0) == 1;
-}
-
-static bool is_full(const fc_http *http)
-{
-    return http->connection_count == FC_HTTP_CONNECTIONS;
 }
 
 /* libmicrohttpd's own timeout starts anew with every byte, so a peer that sends one now and then could stay for ever;
@@ -161,13 +165,15 @@ static void note_stuck(fc_http *http, bool may_accept, uint64_t accepted_before)
         fc_refusals_log_accept(EMFILE);
 }
 
-/* libmicrohttpd listens again, after all places were taken, only with the next run. */
+/* libmicrohttpd listens again, after all places were taken, only with the next run: of who comes until then it is not
+ * told. */
 static int64_t again_ms(const fc_http *http)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms;
     int64_t again = MHD_get_timeout(http->mhd, &timeout_ms) == MHD_YES ? (int64_t)timeout_ms : -1;
     int64_t look = is_full(http) || fc_http_is_stuck(http) ? LOOK_EVERY_MS : 1;
-    return is_ready(http->listener_fd, POLLIN) && (again < 0 || again > look) ? look : again;
+    bool must_look = http->is_deaf || is_ready(http->listener_fd, POLLIN);
+    return must_look && (again < 0 || again > look) ? look : again;
 }
 
 int64_t fc_http_run(fc_http *http, uint64_t now_ns)
@@ -176,6 +182,7 @@ int64_t fc_http_run(fc_http *http, uint64_t now_ns)
     http->now_ns = now_ns;
     cut(http);
     bool may_accept = !is_full(http) && is_ready(http->listener_fd, POLLIN);
+    http->is_deaf = is_full(http);
     MHD_run(http->mhd);
     note_stuck(http, may_accept, accepted_before);
     return again_ms(http);

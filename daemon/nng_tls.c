@@ -17,7 +17,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-/* Connections whose handshake goes on: so many, for so long. Strangers make them, too. */
+/* Connections whose handshake goes on: so many, for so long. Strangers make them, too; so where one comes past that
+ * many, the one that has been at it for longest is cut, which takes a moment. */
 #define HANDSHAKES_MAX 256
 #define HANDSHAKE_NS (10 * FC_NS_PER_S)
 
@@ -37,7 +38,7 @@ struct nng_tls_engine_conn {
     progress reading, writing;
 
     /* current.lock, while in current.shaking. */
-    bool is_shaking;
+    bool is_shaking, is_cut;
     uint64_t begun_ns;
     nng_tls_engine_conn *previous, *next;
 };
@@ -46,7 +47,7 @@ static struct {
     pthread_mutex_t lock;
     fc_tls *tls;
     fc_stats *stats;
-    nng_tls_engine_conn *shaking;
+    nng_tls_engine_conn *shaking, *oldest_shaking;
     uint32_t shaking_count;
 } current = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -94,8 +95,7 @@ static void begin_shaking(nng_tls_engine_conn *conn)
     conn->begun_ns = fc_clock_now_ns();
     conn->previous = NULL;
     conn->next = current.shaking;
-    if (conn->next != NULL)
-        conn->next->previous = conn;
+    *(conn->next != NULL ? &conn->next->previous : &current.oldest_shaking) = conn;
     current.shaking = conn;
     current.shaking_count++;
 }
@@ -107,10 +107,31 @@ static void end_shaking(nng_tls_engine_conn *conn)
     pthread_mutex_lock(&current.lock);
     conn->is_shaking = false;
     *(conn->previous != NULL ? &conn->previous->next : &current.shaking) = conn->next;
-    if (conn->next != NULL)
-        conn->next->previous = conn->previous;
+    *(conn->next != NULL ? &conn->next->previous : &current.oldest_shaking) = conn->previous;
     current.shaking_count--;
     pthread_mutex_unlock(&current.lock);
+}
+
+/* Under the lock, of one in current.shaking. Once. */
+static void cut(nng_tls_engine_conn *conn)
+{
+    if (conn->is_cut)
+        return;
+    conn->is_cut = true;
+    shutdown(conn->fd, SHUT_RDWR);
+    if (current.stats != NULL)
+        fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, 1);
+}
+
+/* Under the lock. False: as many as may be have been cut, and are still there. */
+static bool make_room(void)
+{
+    nng_tls_engine_conn *oldest = current.oldest_shaking;
+    while (oldest != NULL && oldest->is_cut)
+        oldest = oldest->previous;
+    if (current.shaking_count >= HANDSHAKES_MAX && oldest != NULL)
+        cut(oldest);
+    return current.shaking_count < 2 * HANDSHAKES_MAX;
 }
 
 static int descriptor_of(void *wire)
@@ -132,7 +153,7 @@ static int open_connection(nng_tls_engine_conn *conn, void *wire, nng_tls_engine
     conn->fd = descriptor_of(wire);
     fc_nng_gap_take(conn->fd);
     pthread_mutex_lock(&current.lock);
-    if (current.tls != NULL && current.shaking_count < HANDSHAKES_MAX)
+    if (current.tls != NULL && make_room())
         st = fc_tls_session_open(current.tls, NULL, &functions, &conn->session);
     if (st == FC_OK)
         begin_shaking(conn);
@@ -329,12 +350,8 @@ void fc_nng_tls_tick(uint64_t now_ns)
 {
     pthread_mutex_lock(&current.lock);
     for (nng_tls_engine_conn *conn = current.shaking; conn != NULL; conn = conn->next) {
-        if (fc_clock_elapsed_ns(conn->begun_ns, now_ns) < HANDSHAKE_NS)
-            continue;
-        conn->begun_ns = now_ns; /* it takes a moment to go; counted once */
-        shutdown(conn->fd, SHUT_RDWR);
-        if (current.stats != NULL)
-            fc_stats_add(current.stats, FC_COUNT_TLS_REFUSED, 1);
+        if (fc_clock_elapsed_ns(conn->begun_ns, now_ns) >= HANDSHAKE_NS)
+            cut(conn);
     }
     pthread_mutex_unlock(&current.lock);
 }

@@ -3,6 +3,8 @@
  */
 #include "daemon/http.h"
 
+#include "daemon/nng_gap.h"
+
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
@@ -328,6 +330,49 @@ START_TEST(with_room_the_silent_may_stay)
 }
 END_TEST
 
+/* Places that were all taken are no reason to wait for long once they are not: of who comes then the server may not be
+ * told (libmicrohttpd 0.9.75). */
+START_TEST(after_the_last_place_it_looks_again_soon)
+{
+    static char answer[ANSWER_BYTES];
+    int fds[FC_HTTP_CONNECTIONS];
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        fds[i] = dial();
+    run_on();
+    int64_t again_ms = fc_http_run(http, now_ns);
+    ck_assert_msg(again_ms >= 0 && again_ms <= 50, "%lld", (long long)again_ms);
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        close(fds[i]);
+    run_on();
+    ask(REQUESTS[0].request, answer); /* and the clock has not moved */
+    ck_assert_ptr_nonnull(strstr(answer, "hello"));
+}
+END_TEST
+
+START_TEST(who_has_asked_may_stop_sending)
+{
+    static char answer[ANSWER_BYTES];
+    int fd = dial();
+    say(fd, REQUESTS[0].request);
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    await_end(fd, answer);
+    ck_assert_ptr_nonnull(strstr(answer, "hello"));
+}
+END_TEST
+
+/* What nng's sendmsg() knows of a descriptor's last connection is not this one's. */
+START_TEST(a_descriptor_begins_anew)
+{
+    int fd = dial(), next = dup(fd);
+    close(next);
+    ck_assert(fc_nng_gap_may_end(next));
+    run_on();
+    ck_assert(fc_nng_gap_open(next));
+    fc_nng_gap_forget(next);
+    close(fd);
+}
+END_TEST
+
 START_TEST(without_descriptors_it_says_so_and_goes_on)
 {
     static char answer[ANSWER_BYTES];
@@ -440,6 +485,9 @@ int main(void)
     tcase_add_test(server, the_many_wait_and_the_silent_are_cut);
     tcase_add_test(server, while_others_wait_the_silent_have_little_time);
     tcase_add_test(server, with_room_the_silent_may_stay);
+    tcase_add_test(server, after_the_last_place_it_looks_again_soon);
+    tcase_add_test(server, who_has_asked_may_stop_sending);
+    tcase_add_test(server, a_descriptor_begins_anew);
     tcase_add_test(server, without_descriptors_it_says_so_and_goes_on);
     tcase_add_test(server, who_leaves_midway_leaves_nothing);
     tcase_add_test(server, a_port_that_is_taken_is_named);

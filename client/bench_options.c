@@ -9,6 +9,7 @@
 
 #define AT(field) offsetof(fc_bench_options, field)
 #define FC_TLS_FIELD(field) offsetof(fc_bench_options, tls.field)
+#define FC_TLS_COMMANDS 0
 #define FC_SHAPE_FIELD(field) offsetof(fc_bench_options, shape_options.field)
 #define FC_SHAPE_SIZE_COMMANDS 0
 #define FC_SHAPE_MASK_COMMANDS 0

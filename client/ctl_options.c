@@ -7,15 +7,18 @@
 #define AT(field) offsetof(fc_ctl_options, field)
 #define BIT(command) (1u << (command))
 #define ADMIN (BIT(FC_CTL_DRAIN) | BIT(FC_CTL_RELOAD) | BIT(FC_CTL_LOG_LEVEL) | BIT(FC_CTL_KERNEL))
+#define SERVING (BIT(FC_CTL_DRAIN) - 1) /* those that go to --url */
 #define FILES (BIT(FC_CTL_ATTEND) | BIT(FC_CTL_COMPARE))
 #define FC_TLS_FIELD(field) offsetof(fc_ctl_options, tls.field)
+#define FC_TLS_COMMANDS SERVING
 #define FC_SHAPE_FIELD(field) offsetof(fc_ctl_options, shape_options.field)
 #define FC_SHAPE_SIZE_COMMANDS BIT(FC_CTL_COMPARE)
 #define FC_SHAPE_MASK_COMMANDS FILES
 
 /* clang-format off */
 static const fc_arg_row ROWS[] = {
-    {.name = "url", .letter = 'u', .type = FC_ARG_TEXTS, .metavar = "URL", .offset = AT(urls), .group = "Server",
+    {.name = "url", .letter = 'u', .type = FC_ARG_TEXTS, .metavar = "URL", .offset = AT(urls), .commands = SERVING,
+     .group = "Server",
      .help = "ipc:///path/to.sock, tls+tcp://host:port or tcp://host:port; without it $" FC_SERVER_URL_VARIABLE
              " or " FC_SERVER_DEFAULT_URL},
     {.name = "timeout", .type = FC_ARG_REAL, .metavar = "SECONDS", .offset = AT(timeout_s), .default_text = "10",

@@ -85,11 +85,22 @@ static char *read_line(char *text, int capacity_bytes, void *context)
     return text;
 }
 
+/* A comment behind a value: inih ends values at " ;" alone, and a path may hold a # elsewhere. */
+static bool has_hash_comment(const char *value)
+{
+    for (const char *hash = strchr(value, '#'); hash != NULL; hash = strchr(hash + 1, '#'))
+        if (hash == value || hash[-1] == ' ' || hash[-1] == '\t')
+            return true;
+    return false;
+}
+
 static int take_pair(void *context, const char *section, const char *name, const char *value)
 {
     reader *r = context;
     (void)section;
     fc_reason why;
+    if (has_hash_comment(value))
+        fail(r, "a comment behind a value begins with ;, # takes a line of its own");
     if (r->status == FC_OK && fc_options_set(r->options, name, value, FC_FROM_FILE, &why) != FC_OK)
         fail(r, why.text);
     return 1;

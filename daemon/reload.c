@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 #include "daemon/nng_tls.h"
 
+#include <ctype.h>
 #include <stdio.h>
 
 fc_service_tunables fc_reload_tunables(const fc_options *options)
@@ -73,6 +74,9 @@ fc_status fc_reload_set(const fc_wire_request *request, fc_options *options, fc_
     fc_options next = *options;
     bool is_kernel = request->op == FC_OP_DEFAULT_KERNEL;
     const char *name = is_kernel ? "kernel" : "log-level";
+    for (size_t i = 0; i < request->word.bytes; i++)
+        if (iscntrl((unsigned char)request->word.text[i]))
+            return fc_fail(FC_INVALID_ARGUMENT, out_reason, "%s: expected text, got a control character", name);
     snprintf(word, sizeof word, "%.*s", (int)request->word.bytes, request->word.text);
     fc_status st = fc_options_set(&next, name, word, FC_FROM_COMMAND_LINE, out_reason);
     if (st == FC_OK && is_kernel) {

@@ -31,8 +31,8 @@ void fc_doc_config(void)
     puts("# flashcored.conf: every option with its default. Made by `make docs` from\n"
          "# daemon/options.def.\n"
          "#\n"
-         "# name = value, one a line; # and ; start a comment; the command line wins over\n"
-         "# this file. Sizes take K, M or G, times us, ms or s. After a change:\n"
+         "# name = value, one a line; # and ; start a comment, behind a value ; alone; the\n"
+         "# command line wins over this file. Sizes take K, M or G, times us, ms or s. After a change:\n"
          "#     flashcored --config FILE --check-config && systemctl reload flashcored\n"
          "# A reload applies what is called reloadable and logs what needs a restart.\n");
     for (int group = 0; group < FC_GROUP_COUNT; group++) {

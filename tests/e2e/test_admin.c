@@ -46,6 +46,22 @@ static void want(const administered *a, const char *command, const char *word, i
     fc_e2e_run_free(&run);
 }
 
+/* A URL would not say which daemon is meant: these go to --admin alone. */
+START_TEST(urls_are_no_options_of_its_commands)
+{
+    static const char *const OPTIONS[] = {"--url", "--tls-ca"};
+    for (size_t i = 0; i < sizeof OPTIONS / sizeof OPTIONS[0]; i++) {
+        char wanted[64];
+        fc_e2e_run_result run;
+        const char *args[] = {OPTIONS[i], "ipc:///nowhere", "drain", NULL};
+        snprintf(wanted, sizeof wanted, "%s is not an option of drain", OPTIONS[i]);
+        fc_e2e_run("flashcorectl", args, &run);
+        ck_assert_msg(run.exit_code == 2 && strstr(run.err, wanted) != NULL, "%d: %s", run.exit_code, run.err);
+        fc_e2e_run_free(&run);
+    }
+}
+END_TEST
+
 START_TEST(drain_ends_the_daemon_well)
 {
     administered a;
@@ -87,6 +103,7 @@ START_TEST(words_are_taken_over_or_refused)
     fc_job_expect_service(a.daemon.tcp_url);
     fc_e2e_wait_log(&a.daemon, "event=peer_connected", &at);
     want(&a, "log-level", "loud", 1, "log-level: expected one of error, warn");
+    want(&a, "log-level", "info\n", 1, "log-level: expected text, got a control character");
     want(&a, "kernel", "nonsense", 1, "kernel: expected one of auto");
     if (fc_e2e_on_cpu()) {
         want(&a, "kernel", "cpu", 0, "");
@@ -238,6 +255,7 @@ int main(void)
     Suite *suite = suite_create("admin");
     TCase *tcase = fc_e2e_case(suite, "admin");
     tcase_add_test(tcase, drain_ends_the_daemon_well);
+    tcase_add_test(tcase, urls_are_no_options_of_its_commands);
     tcase_add_test(tcase, reload_says_what_came_of_it);
     tcase_add_test(tcase, words_are_taken_over_or_refused);
     tcase_add_test(tcase, clients_are_not_administrators);

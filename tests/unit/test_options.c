@@ -347,6 +347,9 @@ static const struct {
     {"lanes = 1\ncuda-engine = " X20 X20 X20 X20 X20 X20 X20 X20 X20 X20 "\n",
      "2: expected a line of at most 198 bytes"},
     {"= 3\n", "1: unknown option \"\""},
+    {"lanes = 1 ; fine\nadmin-socket = /a#b\nadmin-socket = /a # main\n",
+     "3: a comment behind a value begins with ;, # takes a line of its own"},
+    {"metrics =\t# none\n", "1: a comment behind a value begins with ;, # takes a line of its own"},
     {"lanes = 3\r\nkernel = \033[2Jcpu\n", "2: expected text, got a control character"},
     {"lanes = 3\rkernel = cpu\n", "1: expected text, got a control character"},
 };

@@ -13,6 +13,7 @@
 
 #include <nng/nng.h>
 #include <nng/supplemental/tls/engine.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -60,14 +61,14 @@ struct nng_tls_engine_config {
 /* --- connections -------------------------------------------------------------------------------------------------- */
 
 /* nng 1.5 tells those who wait that the connection broke, and forgets it: who begins to wait afterwards waits for ever.
- * Then the socket has no peer any more. What nng calls the wire is its stream. */
-static bool has_peer(void *wire)
+ * Then the socket is shut both ways, by nng if by nobody else. */
+static bool has_peer(const nng_tls_engine_conn *conn)
 {
 #if NNG_MAJOR_VERSION == 1 && NNG_MINOR_VERSION < 8
-    nng_sockaddr peer;
-    return nng_stream_get_addr(wire, NNG_OPT_REMADDR, &peer) == 0;
+    struct pollfd socket = {.fd = conn->fd};
+    return poll(&socket, 1, 0) <= 0 || (socket.revents & POLLHUP) == 0;
 #else
-    (void)wire;
+    (void)conn;
     return true;
 #endif
 }
@@ -77,7 +78,7 @@ static ssize_t wire_read(void *context, void *bytes, size_t size_bytes)
     const nng_tls_engine_conn *conn = context;
     int error = nng_tls_engine_recv(conn->wire, bytes, &size_bytes);
     if (error == NNG_EAGAIN)
-        return has_peer(conn->wire) || !fc_nng_gap_may_end(conn->fd) ? 0 : -1;
+        return has_peer(conn) || !fc_nng_gap_may_end(conn->fd) ? 0 : -1;
     return error == 0 ? (ssize_t)size_bytes : -1;
 }
 
@@ -261,7 +262,7 @@ static int send_bytes(nng_tls_engine_conn *conn, const uint8_t *bytes, size_t *s
     fc_nng_gap_close(conn->fd);
     if (!conn->is_greeted && fc_nng_listener_fix_keeps_greetings())
         return NNG_ECONNRESET;
-    if (conn->is_greeted && !has_peer(conn->wire)) {
+    if (conn->is_greeted && !has_peer(conn)) {
         shutdown(conn->fd, SHUT_RD); /* the end comes also where the peer only seems to be gone */
         return NNG_EAGAIN;
     }

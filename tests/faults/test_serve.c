@@ -75,9 +75,7 @@ static fc_verdict judge_ended(fc_trial *trial, const fc_fault *fault)
  */
 static bool is_forgotten_by_nng(const fc_trial *trial, const fc_fault *fault, fc_outcome outcome, unsigned injected)
 {
-    /* The daemon's readv() is nng's, too: it stands in for the system's (daemon/nng_gap.h). */
-    bool is_nngs = fault->origin == FC_FAULT_BY_NNG || fault->row == FC_FAULT_ROW_readv;
-    if (outcome != FC_OUTCOME_LEFT || !is_nngs)
+    if (outcome != FC_OUTCOME_LEFT || fault->origin != FC_FAULT_BY_NNG)
         return false;
     fc_trial_holdings now = fc_trial_held(trial);
     bool is_new = fault->row == FC_FAULT_ROW_epoll_ctl || fault->row == FC_FAULT_ROW_calloc;

@@ -7,7 +7,7 @@
 #define AT(field) offsetof(fc_ctl_options, field)
 #define BIT(command) (1u << (command))
 #define ADMIN (BIT(FC_CTL_DRAIN) | BIT(FC_CTL_RELOAD) | BIT(FC_CTL_LOG_LEVEL) | BIT(FC_CTL_KERNEL))
-#define SERVING (BIT(FC_CTL_DRAIN) - 1) /* those that go to --url */
+#define SERVING (~ADMIN) /* those that go to --url */
 #define FILES (BIT(FC_CTL_ATTEND) | BIT(FC_CTL_COMPARE))
 #define FC_TLS_FIELD(field) offsetof(fc_ctl_options, tls.field)
 #define FC_TLS_COMMANDS SERVING

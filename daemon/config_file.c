@@ -10,6 +10,8 @@
 #include <ini.h>
 #include <string.h>
 
+_Static_assert(FC_CONFIG_LINE_BYTES == INI_MAX_LINE - 2, "a line, its newline and a NUL");
+
 typedef struct reader {
     FILE *file;
     const char *path;
@@ -85,9 +87,11 @@ static char *read_line(char *text, int capacity_bytes, void *context)
     return text;
 }
 
-/* A comment behind a value: inih ends values at " ;" alone, and a path may hold a # elsewhere. */
-static bool has_hash_comment(const char *value)
+/* A comment behind a value that inih would take for part of it: it ends values at " ;" alone. A path may hold a #. */
+static bool has_comment(const char *value)
 {
+    if (value[0] == ';')
+        return true;
     for (const char *hash = strchr(value, '#'); hash != NULL; hash = strchr(hash + 1, '#'))
         if (hash == value || hash[-1] == ' ' || hash[-1] == '\t')
             return true;
@@ -99,8 +103,8 @@ static int take_pair(void *context, const char *section, const char *name, const
     reader *r = context;
     (void)section;
     fc_reason why;
-    if (has_hash_comment(value))
-        fail(r, "a comment behind a value begins with ;, # takes a line of its own");
+    if (has_comment(value))
+        fail(r, "a comment behind a value begins with a blank and ;, # takes a line of its own");
     if (r->status == FC_OK && fc_options_set(r->options, name, value, FC_FROM_FILE, &why) != FC_OK)
         fail(r, why.text);
     return 1;

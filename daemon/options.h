@@ -126,6 +126,8 @@ const char *fc_options_range(fc_option_id id, char text[FC_OPTION_VALUE_BYTES]);
 /* --help: groups, defaults, ranges, exit codes; 80 columns. */
 void fc_options_print_help(FILE *out);
 
+#define FC_CONFIG_LINE_BYTES 198 /* the longest of the file, newline not counted: inih's, as it is built by default */
+
 /* --check-config: every option the file knows, in effect, as lines the file could hold, with where it comes from. */
 void fc_options_print_effective(FILE *out, const fc_options *options);
 

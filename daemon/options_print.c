@@ -96,6 +96,17 @@ static const char *source_name(fc_option_source source)
     return source == FC_FROM_COMMAND_LINE ? "command line" : source == FC_FROM_FILE ? "file" : "default";
 }
 
+/* inih starts a comment at " ;". A line that would be too long for the file has the source in front of it instead. */
+static void print_effective(FILE *out, const char *name, const char *value, const char *source)
+{
+    char line[FC_CONFIG_LINE_BYTES + 1];
+    int bytes = snprintf(line, sizeof line, "%s = %-*s ; %s", name, 34 - (int)strlen(name), value, source);
+    if (bytes < (int)sizeof line)
+        fprintf(out, "%s\n", line);
+    else
+        fprintf(out, "; %s\n%s=%s\n", source, name, value);
+}
+
 void fc_options_print_effective(FILE *out, const fc_options *options)
 {
     for (int i = 0; i < FC_OPTION_COUNT; i++) {
@@ -107,9 +118,7 @@ void fc_options_print_effective(FILE *out, const fc_options *options)
         for (uint32_t index = 0; index < count; index++) {
             char value[FC_OPTION_VALUE_BYTES];
             fc_options_value(options, id, index, value);
-            /* inih starts a comment at " ;". */
-            fprintf(out, "%s = %-*s ; %s\n", row->name, 34 - (int)strlen(row->name), value,
-                    source_name(options->sources[id]));
+            print_effective(out, row->name, value, source_name(options->sources[id]));
         }
     }
 }

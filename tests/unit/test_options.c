@@ -348,8 +348,9 @@ static const struct {
      "2: expected a line of at most 198 bytes"},
     {"= 3\n", "1: unknown option \"\""},
     {"lanes = 1 ; fine\nadmin-socket = /a#b\nadmin-socket = /a # main\n",
-     "3: a comment behind a value begins with ;, # takes a line of its own"},
-    {"metrics =\t# none\n", "1: a comment behind a value begins with ;, # takes a line of its own"},
+     "3: a comment behind a value begins with a blank and ;, # takes a line of its own"},
+    {"metrics =\t# none\n", "1: a comment behind a value begins with a blank and ;, # takes a line of its own"},
+    {"metrics =;none\n", "1: a comment behind a value begins with a blank and ;, # takes a line of its own"},
     {"lanes = 3\r\nkernel = \033[2Jcpu\n", "2: expected text, got a control character"},
     {"lanes = 3\rkernel = cpu\n", "1: expected text, got a control character"},
 };
@@ -540,6 +541,29 @@ START_TEST(effective_values_can_be_read_back)
 }
 END_TEST
 
+/* Of a value that leaves no room for its source on the line, or for blanks, too. */
+START_TEST(long_effective_values_can_be_read_back)
+{
+    static char text[8192];
+    for (size_t bytes = 160; bytes <= FC_CONFIG_LINE_BYTES; bytes++) {
+        char line[256], value[256];
+        size_t start = (size_t)snprintf(line, sizeof line, "cuda-engine=");
+        memset(line + start, 'x', bytes - start);
+        line[bytes] = '\0';
+        write_config(line);
+        ck_assert_int_eq(parse("--config @"), FC_OK);
+        strcpy(value, value_of("cuda-engine", 0));
+        FILE *out = fmemopen(text, sizeof text, "w");
+        fc_options_print_effective(out, &options);
+        fclose(out);
+        write_config(text);
+        fc_status st = parse("--config @");
+        ck_assert_msg(st == FC_OK, "%s in\n%s", reason.text, text);
+        ck_assert_str_eq(value_of("cuda-engine", 0), value);
+    }
+}
+END_TEST
+
 int main(void)
 {
 #define ROWS_OF(table) (int)(sizeof(table) / sizeof(table)[0])
@@ -564,6 +588,7 @@ int main(void)
     tcase_add_test(files, a_reload_takes_what_can_change_and_names_the_rest);
     tcase_add_test(files, help_names_every_option_within_80_columns);
     tcase_add_test(files, effective_values_can_be_read_back);
+    tcase_add_test(files, long_effective_values_can_be_read_back);
     suite_add_tcase(suite, files);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -484,8 +484,7 @@ fc_status fc_local_start(fc_local *local, fc_reason *out_reason)
         return fc_fail(FC_INTERNAL, out_reason, "cannot start the local channel's thread");
     local->is_started = true;
     pthread_setname_np(local->thread, "local");
-    if (local->config.spin_ns == 0) /* else this thread is awake when it counts */
-        fc_service_set_lookout(local->config.service, &local->lookout);
+    fc_service_set_lookout(local->config.service, &local->lookout);
     return FC_OK;
 }
 

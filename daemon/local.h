@@ -2,9 +2,9 @@
  * packet is one message of at most FC_PACKET_BYTES, so nothing has to be framed, matched or put together again; what
  * makes messages long, tensor data, does not travel here. The only file that knows these sockets.
  *
- * Who receives also decodes and admits, and answers what is answered at once. That is an idle lane, where there is one
- * and spin_ns is 0, so that it runs what comes without another thread to be woken for it; else a thread of the
- * channel's own, which also accepts. Other replies leave from the thread that made them, which never waits: a reply the
+ * Who receives also decodes and admits, and answers what is answered at once. That is an idle lane, where there is
+ * one, so that it runs what comes without another thread to be woken for it; else a thread of the channel's own, which
+ * also accepts. Other replies leave from the thread that made them, which never waits: a reply the
  * peer's socket does not take stays with its connection until the peer reads, and until then nothing more is received
  * from that peer, so that it can hold no more replies than it had requests under way. One that does not read is cut,
  * in the end, where it is in others' way (unread.h).

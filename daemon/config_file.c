@@ -116,7 +116,7 @@ fc_status fc_config_file_read(const char *path, fc_options *options, fc_reason *
     fc_reason why;
     fc_status st = fc_plain_file_open(path, &file, &why);
     if (st != FC_OK)
-        return fc_fail(st, out_reason, "%.100s: %s", path, why.text);
+        return fc_fail(st, out_reason, "config %.100s: %s; expected a file of name = value lines", path, why.text);
     reader r = {.file = file, .path = path, .options = options, .status = FC_OK, .out_reason = out_reason};
     int first_bad_line = ini_parse_stream(read_line, &r, take_pair, &r);
     if (r.status == FC_OK && ferror(file))

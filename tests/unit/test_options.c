@@ -203,8 +203,9 @@ static const struct {
      "metrics: expected 127.0.0.1:PORT, [::1]:PORT or unix:PATH (at most 107 bytes of path), got \"nowhere\""},
     {"--metrics 0.0.0.0:9477", "metrics: expected an address of this machine alone (127.0.0.1, ::1, unix:) or "
                                "--insecure-metrics beside it, got \"0.0.0.0:9477\""},
-    {"--config /nonexistent/flashcored.conf", "/nonexistent/flashcored.conf: No such file or directory"},
-    {"--config /", "/: not a regular file"},
+    {"--config /nonexistent/flashcored.conf",
+     "config /nonexistent/flashcored.conf: No such file or directory; expected a file of name = value lines"},
+    {"--config /", "config /: not a regular file; expected a file of name = value lines"},
 };
 
 START_TEST(wrong_lines_say_what_was_expected)
@@ -398,12 +399,13 @@ START_TEST(only_a_regular_file_is_read)
             ck_assert_int_eq(bind(listener, (const struct sockaddr *)&address, sizeof address), 0);
         }
         ck_assert_int_eq(parse("--config @"), FC_INVALID_ARGUMENT);
-        snprintf(want, sizeof want, "%s: not a regular file", config_path);
+        snprintf(want, sizeof want, "config %s: not a regular file; expected a file of name = value lines",
+                 config_path);
         ck_assert_str_eq(reason.text, want);
     }
     close(listener);
     ck_assert_int_eq(parse("--config /dev/zero"), FC_INVALID_ARGUMENT);
-    ck_assert_str_eq(reason.text, "/dev/zero: not a regular file");
+    ck_assert_str_eq(reason.text, "config /dev/zero: not a regular file; expected a file of name = value lines");
     ck_assert_int_eq(parse("--config /dev/null"), FC_OK);
     ck_assert_str_eq(value_of("lanes", 0), "0");
 }
